@@ -1,0 +1,88 @@
+"""vknet joins the Ethernet networks of two hosts over nothing but ssh.
+
+An `Endpoint` is a source and sink of whole frames, a `Carrier` brings a byte stream, a `Link` joins
+the two until either side fails, and `keep_linked` starts the next one.  A `Monitor` watches.
+
+Two programs, each with an endpoint of its own, over any trio stream::
+
+    import trio
+    import vknet
+
+    async def main() -> None:
+        a, inner_a = vknet.memory_endpoint_pair()
+        b, inner_b = vknet.memory_endpoint_pair()
+        left, right = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(vknet.Link(inner_a, vknet.StreamCarrier(left)).run)
+            nursery.start_soon(vknet.Link(inner_b, vknet.StreamCarrier(right)).run)
+            await a.send([b"a whole Ethernet frame"])
+            print(await b.receive())
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+"""
+
+from __future__ import annotations
+
+from vknet._version import __version__
+from vknet.carrier import Carrier, StreamCarrier
+from vknet.endpoints import (
+    Endpoint,
+    MemoryEndpoint,
+    SeqpacketEndpoint,
+    TapEndpoint,
+    memory_endpoint_pair,
+    open_endpoint,
+)
+from vknet.errors import (
+    EndpointGone,
+    LocalProtocolError,
+    PeerGone,
+    RemoteProtocolError,
+    SetupError,
+    UsageError,
+    VknetError,
+)
+from vknet.framing import Frame, Wire
+from vknet.link import Link, LinkSettings
+from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
+from vknet.retry import keep_linked
+from vknet.spec import RetryPolicy, Target, parse_target
+from vknet.ssh import SshCarrier, SshSettings
+
+__all__ = [
+    "Carrier",
+    "Connecting",
+    "Counters",
+    "Direction",
+    "Endpoint",
+    "EndpointGone",
+    "Frame",
+    "Idle",
+    "Link",
+    "LinkSettings",
+    "LocalProtocolError",
+    "Lost",
+    "MemoryEndpoint",
+    "Monitor",
+    "PeerGone",
+    "RemoteProtocolError",
+    "RetryPolicy",
+    "SeqpacketEndpoint",
+    "SetupError",
+    "SshCarrier",
+    "SshSettings",
+    "State",
+    "StreamCarrier",
+    "TapEndpoint",
+    "Target",
+    "Up",
+    "UsageError",
+    "VknetError",
+    "Wire",
+    "__version__",
+    "keep_linked",
+    "memory_endpoint_pair",
+    "open_endpoint",
+    "parse_target",
+]

@@ -1,0 +1,87 @@
+"""What carries a link: a byte stream, and whatever has to live beside it.
+
+The link's nursery holds everything; a carrier only says what that is.  `SshCarrier` (vknet.ssh)
+brings a subprocess with it, `StreamCarrier` a stream that somebody already has.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import trio
+
+from vknet.errors import PeerGone, UsageError
+
+if TYPE_CHECKING:
+    from trio.abc import Stream
+
+    from vknet.errors import VknetError
+
+__all__ = ["Carrier", "StdioCarrier", "StreamCarrier"]
+
+
+class Carrier(ABC):
+    """Opens the byte stream of one link, once.
+
+    Attributes:
+        peer: whom the stream leads to, for people.
+        reached: set when the other end of the stream is known to be there.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.reached = trio.Event()
+
+    @abstractmethod
+    async def open(self, nursery: trio.Nursery) -> Stream:
+        """Open the byte stream, which the link will close.
+
+        Tasks the stream needs are started in `nursery`, the link's own, and end with it.
+
+        Raises:
+            SetupError: it cannot be opened.
+        """
+
+    async def why_ended(self) -> VknetError:
+        """The stream has ended or broken: the error that says why.  Waits a moment to find out."""
+        await trio.lowlevel.checkpoint()
+        return PeerGone(f"{self.peer} closed the stream")
+
+
+class StreamCarrier(Carrier):
+    """A stream that is already open.  The link owns it from `open` on, and closes it."""
+
+    def __init__(self, stream: Stream, peer: str = "the peer") -> None:
+        super().__init__(peer)
+        self._stream = stream
+
+    async def open(self, nursery: trio.Nursery) -> Stream:
+        self.reached.set()
+        await trio.lowlevel.checkpoint()
+        return self._stream
+
+
+class StdioCarrier(Carrier):
+    """This program's own stdin and stdout: the remote half, as sshd started it.
+
+    O_NONBLOCK belongs to the open file, which the two may share with each other and with other
+    programs.  Each stream puts back what it found when it is closed; stdin, opened first, is closed
+    last, so that what it found is what stays.
+    """
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer)
+        self._fds = (sys.stdin.fileno(), sys.stdout.fileno())
+        if any(os.isatty(fd) for fd in self._fds):
+            raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
+
+    async def open(self, nursery: trio.Nursery) -> Stream:
+        # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.
+        stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in self._fds)
+        stream = trio.StapledStream(stdout, stdin)
+        self.reached.set()
+        await trio.lowlevel.checkpoint()
+        return stream

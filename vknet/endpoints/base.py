@@ -1,0 +1,150 @@
+"""What an endpoint is: a source and sink of whole Ethernet frames, in batches.
+
+Stages of a frame on its way out: `wait_receivable` (only when there was nothing), `receive_nowait`
+(drains a batch), the link.  On its way in: the link, `send` (a batch).  System calls are tried
+first; trio is asked to wait only after the kernel said EAGAIN.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vknet.framing import Frame
+
+__all__ = ["BATCH_BYTES", "BATCH_FRAMES", "Drop", "Endpoint"]
+
+# One turn of a pump.  Large enough that what a turn costs (5-10 us of checkpoints) is small beside
+# the system calls of its frames; small enough that a turn stays well under a millisecond.
+BATCH_BYTES: Final = 128 * 1024
+BATCH_FRAMES: Final = 256
+
+# The largest frame an endpoint can hand over; a read of fewer bytes would truncate silently.
+READ_SIZE: Final = 65536 + 128
+
+
+class Drop:
+    """The reasons an endpoint gives for dropping a frame; keys of the drop counters."""
+
+    EMPTY: Final = "empty"
+    RUNT: Final = "shorter than an Ethernet header"
+    TRUNCATED: Final = "over the endpoint's frame limit"
+    DOWN: Final = "interface down"
+    FULL: Final = "endpoint full"
+    REFUSED: Final = "refused by the endpoint"
+    TOO_LONG: Final = "over the peer's frame limit"
+    STALE: Final = "waited through an outage"
+
+
+class Endpoint(trio.abc.AsyncResource):
+    """A source and sink of whole Ethernet frames.
+
+    One task may receive and one may send at a time.  An endpoint knows nothing of links and wires;
+    whoever opened it closes it.
+
+    Attributes:
+        name: what people call it: ``tap0``, ``/var/run/vknet``.
+        mtu: in bytes; None where it has none of its own.
+        mtu_fixed: a person chose the MTU, or it is not vknet's to change.
+        receive_drops: frames dropped on their way out of the endpoint, by reason (`Drop`).
+        send_drops: frames dropped on their way into it, by reason.
+    """
+
+    def __init__(self, name: str, mtu: int | None = None, *, mtu_fixed: bool = False) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.mtu_fixed = mtu_fixed
+        self.receive_drops: Counter[str] = Counter()
+        self.send_drops: Counter[str] = Counter()
+
+    @abstractmethod
+    def receive_nowait(self) -> list[Frame]:
+        """Take the frames that are waiting, in order, up to about 128 KiB or 256 frames.
+
+        Returns:
+            At least one frame.
+
+        Raises:
+            trio.WouldBlock: none is waiting.
+            trio.ClosedResourceError: this object was closed.
+            EndpointGone: what it stands for no longer exists.
+        """
+
+    @abstractmethod
+    async def wait_receivable(self) -> None:
+        """Wait until `receive_nowait` may have something, or something to raise.
+
+        Cancelling it loses no frame.
+
+        Raises:
+            trio.BusyResourceError: another task is waiting.
+            trio.ClosedResourceError: this object was closed, perhaps meanwhile.
+        """
+
+    @abstractmethod
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Hand over a batch, in order.
+
+        A frame that cannot be taken is dropped and counted in `send_drops`.  It may wait for room,
+        but never for longer than a moment: Ethernet may drop, it may not stall.  When cancelled, a
+        part of the batch may have been handed over.  The frames are not kept after it returns.
+
+        Raises:
+            trio.ClosedResourceError: this object was closed.
+            EndpointGone: what it stands for no longer exists.
+        """
+
+    async def receive(self) -> list[Frame]:
+        """Wait for frames and take them, as `receive_nowait` does.
+
+        Cancelling it loses no frame.
+
+        Raises:
+            trio.ClosedResourceError: this object was closed, perhaps meanwhile.
+            EndpointGone: what it stands for no longer exists.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                await self.wait_receivable()
+
+    def discard(self, reason: str) -> int:
+        """Drop all that is waiting to be received, counted under `reason`; how many that were.
+
+        Raises:
+            trio.ClosedResourceError: this object was closed.
+            EndpointGone: what it stands for no longer exists.
+        """
+        dropped = 0
+        try:
+            # Bounded: a source that fills as fast as this drains must not hold the program.
+            while dropped < 16 * BATCH_FRAMES:
+                dropped += len(self.receive_nowait())
+        except trio.WouldBlock:
+            pass
+        self.receive_drops[reason] += dropped
+        return dropped
+
+    async def set_mtu(self, mtu: int) -> bool:
+        """Take this MTU, in bytes, as agreed with the peer; whether that was done.
+
+        Only an interface that vknet made is changed.
+        """
+        await trio.lowlevel.checkpoint()
+        return mtu == self.mtu
+
+    async def upkeep(self) -> None:
+        """Put right what was put wrong around the endpoint; called about once a second.
+
+        Raises:
+            EndpointGone: what it stands for no longer exists.
+        """
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,181 @@
+"""A vknetd switch, or anything else that speaks one Ethernet frame a message on a SOCK_SEQPACKET
+socket: unix(7).
+
+Two edges of that socket type are handled here.  A message of no bytes reads like the end of the
+stream: only the peer having hung up tells them apart.  A message longer than the buffer is cut off
+in silence: the buffer is one byte longer than the longest frame, so that a cut shows.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from errno import EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOENT, ENOMEM, EPROTOTYPE
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
+from vknet.errors import EndpointGone, SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vknet.framing import Frame
+
+__all__ = ["SOCKET_PATH_LIMIT", "SeqpacketEndpoint", "open_seqpacket"]
+
+# sizeof(sun_path) less the final NUL.
+SOCKET_PATH_LIMIT: Final = 107
+
+# The default holds four frames of 64 KB; bounded by net.core.wmem_max for a user without rights.
+SOCKET_BUFFER: Final = 1024 * 1024
+
+# How long a batch waits for a client that does not read before its frames are dropped: longer than
+# a busy machine keeps a healthy switch from its turn, far shorter than any dead-peer timeout.
+SEND_PATIENCE: Final = 0.25
+
+# More messages of no bytes than a socket buffer can hold: past these it is the end.
+EMPTY_RUN: Final = 4096
+
+
+class SeqpacketEndpoint(Endpoint):
+    """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes."""
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        super().__init__(name)
+        sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        self._sock = sock
+        self._patience = SEND_PATIENCE
+
+    def receive_nowait(self) -> list[Frame]:
+        frames: list[Frame] = []
+        size = 0
+        empty = 0
+        hung_up = False
+        receive = self._sock.recv
+        while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
+            try:
+                frame = receive(READ_SIZE + 1)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                self._raise_if_closed()
+                if frames:
+                    break
+                raise self._gone() from exc
+            length = len(frame)
+            if 0 < length <= READ_SIZE:
+                frames.append(frame)
+                size += length
+            elif length:
+                self.receive_drops[Drop.TRUNCATED] += 1
+            elif not (hung_up := hung_up or self._hung_up()):
+                self.receive_drops[Drop.EMPTY] += 1
+            else:
+                empty += 1
+                if empty > EMPTY_RUN:
+                    break
+        if frames:
+            return frames
+        if empty:
+            raise self._gone()
+        raise trio.WouldBlock
+
+    async def wait_receivable(self) -> None:
+        self._raise_if_closed()
+        await trio.lowlevel.wait_readable(self._sock)
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        self._raise_if_closed()
+        send = self._sock.send
+        for frame in frames:
+            if not frame:
+                self.send_drops[Drop.EMPTY] += 1
+                continue
+            try:
+                send(frame)
+            except BlockingIOError:
+                await self._send_after_waiting(frame)
+            except OSError as exc:
+                self._send_failed(exc)
+            else:
+                self._patience = SEND_PATIENCE
+
+    async def _send_after_waiting(self, frame: Frame) -> None:
+        """Wait for room, out of a patience that lasts until the other side reads again."""
+        before = trio.current_time()
+        with trio.move_on_after(self._patience):
+            await trio.lowlevel.wait_writable(self._sock)
+        self._patience = max(0.0, self._patience - (trio.current_time() - before))
+        try:
+            self._sock.send(frame)
+        except OSError as exc:
+            self._send_failed(exc)
+        else:
+            self._patience = SEND_PATIENCE
+
+    def _send_failed(self, exc: OSError) -> None:
+        self._raise_if_closed()
+        if exc.errno in (EAGAIN, ENOBUFS, ENOMEM):
+            self.send_drops[Drop.FULL] += 1
+        elif exc.errno == EMSGSIZE:
+            self.send_drops[Drop.REFUSED] += 1
+        else:
+            raise self._gone() from exc
+
+    def _hung_up(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _gone(self) -> EndpointGone:
+        return EndpointGone(f"{self.name}: the switch behind the socket closed the connection")
+
+    def _raise_if_closed(self) -> None:
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError(f"endpoint {self.name} was closed")
+
+    async def aclose(self) -> None:
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def open_seqpacket(path: str) -> SeqpacketEndpoint:
+    """Connect to the switch that listens at `path`.
+
+    Raises:
+        SetupError: nobody listens there, or this user may not connect.
+    """
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise SetupError(
+            f"{path}: a socket's path has at most {SOCKET_PATH_LIMIT} bytes; choose a shorter one"
+        )
+    await trio.lowlevel.checkpoint()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+    except OSError as exc:
+        sock.close()
+        raise SetupError(_why_not(path, exc)) from exc
+    return SeqpacketEndpoint(sock, path)
+
+
+def _why_not(path: str, exc: OSError) -> str:
+    if isinstance(exc, PermissionError):
+        return f"{path}: no right to connect; join the group that owns it (ls -l {path})"
+    if exc.errno == ENOENT:
+        return f"{path}: no such socket; is vknetd running?"
+    if exc.errno == ECONNREFUSED:
+        return f"{path}: nobody listens there; is vknetd running?"
+    if exc.errno == EPROTOTYPE:
+        return f"{path}: is a socket, but not SOCK_SEQPACKET; is it vknetd's?"
+    if exc.errno == EAGAIN:
+        return f"{path}: the switch does not accept connections just now"
+    return f"{path}: cannot connect: {exc.strerror}"

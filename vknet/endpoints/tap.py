@@ -1,0 +1,272 @@
+"""A TAP interface: the kernel's Documentation/networking/tuntap.rst.
+
+Facts the code rests on, seen on Linux 6.18:
+
+* The name ``tap%d`` makes the kernel pick the first unused number, in one step.
+* A TAP that vknet made vanishes when its descriptor is closed, however that comes about.  One that
+  was there before (persistent) stays, with whatever was set on it.
+* While the interface is down a write fails with EIO, and a read finds nothing.  When it has been
+  deleted, poll says EPOLLERR, and read and write fail with EBADFD for good.
+* tun drops at its own ring (txqueuelen frames, the newest first) when nobody reads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pwd
+import socket
+import struct
+from errno import EACCES, EAGAIN, EBADFD, EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from vknet import netlink
+from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
+from vknet.errors import EndpointGone, SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vknet.framing import Frame
+
+__all__ = ["TapEndpoint", "open_tap"]
+
+log = logging.getLogger("vknet")
+
+TUN_DEVICE: Final = "/dev/net/tun"
+
+# linux/if_tun.h
+TUNSETIFF: Final = 0x400454CA
+TUNGETIFF: Final = 0x800454D2
+TUNSETOFFLOAD: Final = 0x400454D0
+IFF_TAP: Final = 0x0002
+IFF_NO_PI: Final = 0x1000
+IFF_PERSIST: Final = 0x0800
+IFREQ: Final = struct.Struct("16sH22x")
+
+ETHERNET_HEADER: Final = 14
+
+
+class TapEndpoint(Endpoint):
+    """An endpoint on a TAP, made by `open_tap`; it owns the descriptor and closes it.
+
+    Attributes:
+        index: the interface's number.
+        made: vknet made the interface, so it goes when this is closed.
+        bridge: the bridge it was put in; None if none.
+    """
+
+    def __init__(
+        self, fd: int, interface: netlink.Interface, *, made: bool, bridge: str | None, fixed: bool
+    ) -> None:
+        super().__init__(interface.name, interface.mtu, mtu_fixed=fixed or not made)
+        self.index = interface.index
+        self.made = made
+        self.bridge = bridge
+        self._bridge_index = interface.master
+        self._fd = fd
+        self._bridge_missing = False
+        self._down = False
+
+    def receive_nowait(self) -> list[Frame]:
+        frames: list[Frame] = []
+        size = 0
+        read = os.read
+        try:
+            while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
+                frame = read(self._fd, READ_SIZE)
+                frames.append(frame)
+                size += len(frame)
+        except BlockingIOError:
+            if not frames:
+                raise trio.WouldBlock from None
+        except OSError as exc:
+            if not frames:
+                raise self._gone(exc) from exc
+        return frames
+
+    async def wait_receivable(self) -> None:
+        self._raise_if_closed()
+        await trio.lowlevel.wait_readable(self._fd)
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        fd = self._fd
+        write = os.write
+        for frame in frames:
+            try:
+                write(fd, frame)
+            except OSError as exc:
+                self._write_failed(exc, frame)
+            else:
+                if self._down:
+                    self._down = False
+                    log.info("%s is up again", self.name)
+
+    def _write_failed(self, exc: OSError, frame: Frame) -> None:
+        if exc.errno == EIO:
+            self.send_drops[Drop.DOWN] += 1
+            if not self._down:
+                self._down = True
+                log.warning(
+                    "%s is down; frames for it are dropped until: ip link set %s up",
+                    self.name,
+                    self.name,
+                )
+        elif exc.errno == EAGAIN:
+            self.send_drops[Drop.FULL] += 1
+        elif len(frame) < ETHERNET_HEADER:
+            self.send_drops[Drop.RUNT] += 1
+        elif exc.errno in (EBADFD, ENODEV, ENXIO) or self._fd < 0:
+            raise self._gone(exc) from exc
+        else:
+            self.send_drops[Drop.REFUSED] += 1
+
+    def _gone(self, exc: OSError) -> Exception:
+        if self._fd < 0:
+            return trio.ClosedResourceError(f"endpoint {self.name} was closed")
+        if exc.errno == EBADFD:
+            return EndpointGone(f"the interface {self.name} was deleted")
+        return EndpointGone(f"the interface {self.name} fails: {exc.strerror}")
+
+    def _raise_if_closed(self) -> None:
+        if self._fd < 0:
+            raise trio.ClosedResourceError(f"endpoint {self.name} was closed")
+
+    async def set_mtu(self, mtu: int) -> bool:
+        if mtu == self.mtu:
+            await trio.lowlevel.checkpoint()
+            return True
+        if not self.made:
+            await trio.lowlevel.checkpoint()
+            return False
+        await trio.to_thread.run_sync(netlink.set_mtu, self.name, mtu)
+        self.mtu = mtu
+        return True
+
+    async def upkeep(self) -> None:
+        """Put the TAP back in its bridge when the bridge was deleted and perhaps made anew."""
+        await trio.lowlevel.checkpoint()
+        if self.bridge is None:
+            return
+        try:
+            index = socket.if_nametoindex(self.bridge)
+        except OSError:
+            index = None
+        if index == self._bridge_index:
+            return
+        if index is None and not self._bridge_missing:
+            # Whoever deleted it may be about to make it anew: let them, until the next call.
+            self._bridge_missing = True
+            log.warning("the bridge %s was deleted", self.bridge)
+            return
+        self._bridge_missing = False
+        try:
+            interface = await trio.to_thread.run_sync(
+                partial(netlink.set_up_tap, self.name, bridge=self.bridge, mtu=None)
+            )
+        except SetupError as exc:
+            self._bridge_index = index
+            log.warning("%s cannot be put back in the bridge: %s", self.name, exc)
+        else:
+            self._bridge_index = interface.master
+            log.warning("put %s back in the bridge %s", self.name, self.bridge)
+
+    async def aclose(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            trio.lowlevel.notify_closing(fd)
+            os.close(fd)
+        await trio.lowlevel.checkpoint()
+
+
+async def open_tap(
+    name: str | None, *, bridge: str | None = None, mtu: int | None = None
+) -> TapEndpoint:
+    """Open a TAP, bring it up, and put it in a bridge.
+
+    Args:
+        name: the interface's name; it is made if there is none.  None takes the first unused
+            ``tapN``: one that an administrator made for this user, or else a new one.
+        bridge: the bridge to join; it is made if there is none, and stays at the end.
+        mtu: in bytes; None leaves it as it is.
+
+    Raises:
+        SetupError: it cannot be had, and why, and the command that helps.
+    """
+    # The kernel's side of this takes the RTNL lock, which can take long on a busy host.
+    return await trio.to_thread.run_sync(partial(_open, name, bridge, mtu))
+
+
+def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
+    fd, actual, made = _attach_unused(bridge) if name is None else _attach(name, bridge)
+    try:
+        # A persistent TAP remembers what its last user switched on.
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+        interface = netlink.set_up_tap(actual, bridge=bridge, mtu=mtu)
+        if bridge is not None and not netlink.bridge_up(bridge):
+            log.warning("the bridge %s is down; it carries nothing until it is set up", bridge)
+    except BaseException:
+        os.close(fd)
+        raise
+    return TapEndpoint(fd, interface, made=made, bridge=bridge, fixed=mtu is not None)
+
+
+def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
+    """The first unused TAP that is meant for this user, or else a new one."""
+    if any(name.startswith("tap") for _, name in socket.if_nameindex()):
+        for name in netlink.owned_taps():
+            try:
+                return _attach(name, bridge)
+            except SetupError:
+                continue
+    return _attach("tap%d", bridge)
+
+
+def _attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
+    """Attach to a TAP, making it if need be: its descriptor, its name, and whether it is new."""
+    try:
+        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise SetupError(_why_no_device(exc)) from exc
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI))
+        raw, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ.size)))
+    except OSError as exc:
+        os.close(fd)
+        raise SetupError(_why_not(name, bridge, exc)) from exc
+    return fd, raw.rstrip(b"\0").decode(), not flags & IFF_PERSIST
+
+
+def _why_no_device(exc: OSError) -> str:
+    if exc.errno in (ENOENT, ENXIO, ENODEV):
+        return f"no {TUN_DEVICE} here; as root: modprobe tun"
+    if exc.errno in (EACCES, EPERM):
+        return f"no right to open {TUN_DEVICE}; as root: chmod 0666 {TUN_DEVICE}"
+    return f"cannot open {TUN_DEVICE}: {exc.strerror}"
+
+
+def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
+    if name == "tap%d":
+        name = "tap0"
+    if exc.errno == EBUSY:
+        return f"{name} is in use by another program; name another TAP, or auto"
+    if exc.errno == EINVAL:
+        return f"{name} is an interface, but not a TAP, or not a name Linux takes; choose another"
+    if exc.errno == EPERM:
+        up = f"ip link set {name} up" + (f" master {bridge}" if bridge else "")
+        return (
+            f"no right to the TAP {name}; as root, once:"
+            f" ip tuntap add dev {name} mode tap user {_user()} && {up}"
+        )
+    return f"cannot open the TAP {name}: {exc.strerror}"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

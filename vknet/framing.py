@@ -1,0 +1,329 @@
+"""The wire: bytes to blocks and back, without any I/O (docs/protocol.md).
+
+A block is eight bytes of header and a payload; all integers are little-endian.
+
+    v1, a frame        u32 magic 0x5A69782B    u32 length    the frame
+    v2, a control      u8 type, "VK2"          u32 length    what the type says
+
+Theory.  The decoder holds at most one unfinished block.  It looks at a header before it keeps a
+byte of the payload, so what a peer can make it hold is bounded by the limit in force.  It never
+searches for the next header: a stream that is wrong once is wrong for good, and every later call
+raises the same error.  How the stream was chopped into calls never shows in what comes out.
+
+Whether control blocks may appear is the `Wire` the side was told to speak; no frame can forge one,
+since they are known by their header and never by what a frame holds.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from vknet.errors import LocalProtocolError, RemoteProtocolError, printable
+from vknet.hello import HELLO_LIMIT, Hello
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "FRAME_LIMIT_V1",
+    "FRAME_LIMIT_V2",
+    "MAGIC",
+    "Block",
+    "Bye",
+    "Control",
+    "Decoder",
+    "Encoded",
+    "Frame",
+    "Ping",
+    "Pong",
+    "Wire",
+    "encode_control",
+    "encode_frames",
+]
+
+Frame: TypeAlias = bytes | memoryview
+"""One whole Ethernet frame, from the destination address on, without preamble and FCS."""
+
+MAGIC: Final = 0x5A69782B
+HEADER: Final = struct.Struct("<II")
+HEADER_SIZE: Final = HEADER.size
+
+FRAME_LIMIT_V1: Final = 8192 + 128
+"""What the program of 2008 holds (its MAXPKT); it closes on anything longer."""
+
+FRAME_LIMIT_V2: Final = 65536 + 128
+"""Any frame that an interface with the largest MTU can carry, with room for tags."""
+
+# The last three bytes of a control block's first word, above the type.
+CONTROL_MARK: Final = int.from_bytes(b"\0VK2", "little")
+TYPE_MASK: Final = 0xFF
+
+HELLO: Final = 0x01
+PING: Final = 0x04
+PONG: Final = 0x05
+BYE: Final = 0x06
+CRITICAL: Final = 0x80
+"""From this type on an unknown block ends the link; below it, it is skipped."""
+
+TOKEN: Final = struct.Struct("<Q")
+BYE_LIMIT: Final = 1024
+SKIP_LIMIT: Final = 4096
+
+# How much of a stream that is no vknet's an error shows.
+SHOWN: Final = 64
+
+
+class Wire(enum.Enum):
+    """What a side is to speak."""
+
+    V1 = "v1"
+    """Frames only, as in 2008: what `-S` speaks to a client that left no mark."""
+    AUTO = "auto"
+    """Either: v2 if the very first block is a HELLO, v1 for good otherwise.  The client's side."""
+    V2 = "v2"
+    """The peer is known to speak v2: a HELLO has to come, though frames may come before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a PONG with the same token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a PING."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The sender ends the link, and why, for the user."""
+
+    reason: str
+
+
+Control: TypeAlias = Hello | Ping | Pong | Bye
+Block: TypeAlias = memoryview | Control
+
+
+class Encoded(NamedTuple):
+    """A batch of frames made into one buffer of the wire."""
+
+    data: bytes
+    frames: int
+    """How many frames are in it."""
+    size: int
+    """Their bytes, without headers."""
+    refused: int
+    """How many were empty or over the limit, and were left out."""
+
+
+def encode_frames(frames: Sequence[Frame], limit: int) -> Encoded:
+    """Make one buffer of a batch; a frame that is empty or over `limit` bytes is left out."""
+    parts: list[Frame] = []
+    add = parts.append
+    pack = HEADER.pack
+    size = refused = 0
+    for frame in frames:
+        length = len(frame)
+        if 0 < length <= limit:
+            add(pack(MAGIC, length))
+            add(frame)
+            size += length
+        else:
+            refused += 1
+    return Encoded(b"".join(parts), len(frames) - refused, size, refused)
+
+
+def encode_control(control: Control) -> bytes:
+    """Make the block of a control message.
+
+    Raises:
+        LocalProtocolError: a HELLO over `HELLO_LIMIT` bytes, or a token that is no u64.
+    """
+    match control:
+        case Hello():
+            kind, payload = HELLO, control.to_json()
+        case Ping(token) | Pong(token):
+            if not 0 <= token < 2**64:
+                raise LocalProtocolError(f"a token is a u64, not {token}")
+            kind, payload = PING if isinstance(control, Ping) else PONG, TOKEN.pack(token)
+        case Bye(reason):
+            text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
+            kind, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
+    if len(payload) > HELLO_LIMIT:
+        raise LocalProtocolError(f"a HELLO of {len(payload)} bytes; {HELLO_LIMIT} is the most")
+    return HEADER.pack(CONTROL_MARK | kind, len(payload)) + payload
+
+
+class Decoder:
+    """The receiving half of the wire.
+
+    Args:
+        wire: which blocks may come.
+        frame_limit: the longest frame this side promises to take in its own HELLO, in bytes; it
+            holds from the peer's HELLO on.  Until then it is `FRAME_LIMIT_V1`.
+    """
+
+    def __init__(self, wire: Wire, frame_limit: int = FRAME_LIMIT_V2) -> None:
+        self._wire = wire
+        self._limit = FRAME_LIMIT_V1
+        self._promised = frame_limit
+        self._greeted = False
+        self._started = False
+        self._tail = bytearray()
+        self._error: RemoteProtocolError | None = None
+
+    def feed(self, data: bytes, blocks: list[Block]) -> None:
+        """Take in what the stream brought and append the blocks that are now whole to `blocks`.
+
+        The frames among them are views of `data`, or of one joined copy where a block came in
+        pieces; they stay good for as long as they are held.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol.  The blocks before it have been
+                appended; the error is final.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            self._feed(data, blocks)
+        except RemoteProtocolError as exc:
+            self._error = exc
+            self._tail.clear()
+            raise
+
+    def end(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            RemoteProtocolError: inside a block.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self._tail:
+            return
+        if self._started:
+            self._error = RemoteProtocolError(
+                f"the stream ended inside a block, {len(self._tail)} bytes into it"
+            )
+        else:
+            self._error = self._not_a_block(bytes(self._tail[:SHOWN]))
+        self._tail.clear()
+        raise self._error
+
+    @property
+    def held(self) -> int:
+        """Bytes of an unfinished block now held; at most a header and the limit in force."""
+        return len(self._tail)
+
+    def _feed(self, data: bytes, blocks: list[Block]) -> None:
+        view = memoryview(data)
+        pos = self._finish_tail(view, blocks) if self._tail else 0
+        end = len(view)
+        unpack = HEADER.unpack_from
+        while end - pos >= HEADER_SIZE:
+            word, length = unpack(view, pos)
+            if word != MAGIC or not 0 < length <= self._limit:
+                self._check(word, length, view[pos : pos + SHOWN])
+            start = pos + HEADER_SIZE
+            stop = start + length
+            if stop > end:
+                break
+            if word == MAGIC:
+                self._started = True
+                blocks.append(view[start:stop])
+            else:
+                self._control(word & TYPE_MASK, bytes(view[start:stop]), blocks)
+            pos = stop
+        self._tail += view[pos:]
+
+    def _finish_tail(self, view: memoryview, blocks: list[Block]) -> int:
+        """Complete the unfinished block from the start of `view`; how many bytes that took."""
+        tail = self._tail
+        pos = min(max(HEADER_SIZE - len(tail), 0), len(view))
+        tail += view[:pos]
+        if len(tail) < HEADER_SIZE:
+            return pos
+        word: int
+        length: int
+        word, length = HEADER.unpack_from(tail)
+        if len(tail) - pos < HEADER_SIZE:
+            self._check(word, length, bytes(tail) + bytes(view[pos : pos + SHOWN]))
+        missing = HEADER_SIZE + length - len(tail)
+        tail += view[pos : pos + missing]
+        pos = min(pos + missing, len(view))
+        if len(tail) == HEADER_SIZE + length:
+            payload = bytes(tail)[HEADER_SIZE:]
+            self._tail = bytearray()
+            if word == MAGIC:
+                self._started = True
+                blocks.append(memoryview(payload))
+            else:
+                self._control(word & TYPE_MASK, payload, blocks)
+        return pos
+
+    def _check(self, word: int, length: int, shown: bytes | memoryview) -> None:
+        """Check a header before a byte of its payload is kept."""
+        if word == MAGIC:
+            limit = self._limit
+        elif word & ~TYPE_MASK == CONTROL_MARK and self._may_control(word & TYPE_MASK):
+            limit = self._control_limit(word & TYPE_MASK)
+        else:
+            raise self._not_a_block(bytes(shown))
+        if not 0 < length <= limit:
+            raise RemoteProtocolError(
+                f"a block of {length} bytes from the peer; it may have 1 to {limit}"
+            )
+
+    def _may_control(self, kind: int) -> bool:
+        if self._wire is Wire.V1:
+            return False
+        if self._greeted:
+            return True
+        first = self._wire is Wire.V2 or not self._started
+        return first and kind in (HELLO, BYE)
+
+    def _control_limit(self, kind: int) -> int:
+        if kind in (PING, PONG):
+            return TOKEN.size
+        if kind in (HELLO, BYE):
+            return HELLO_LIMIT
+        if kind >= CRITICAL:
+            raise RemoteProtocolError(
+                f"the peer sent a block of type 0x{kind:02x}, which this vknet does not know:"
+                " one of the two is too old"
+            )
+        return SKIP_LIMIT
+
+    def _control(self, kind: int, payload: bytes, blocks: list[Block]) -> None:
+        self._started = True
+        if kind == HELLO:
+            if self._greeted:
+                raise RemoteProtocolError("the peer sent a second HELLO")
+            hello = Hello.from_json(payload)
+            self._greeted = True
+            self._limit = self._promised
+            blocks.append(hello)
+        elif kind in (PING, PONG):
+            if len(payload) != TOKEN.size:
+                raise RemoteProtocolError(f"a PING or PONG of {len(payload)} bytes, not 8")
+            token = int.from_bytes(payload, "little")
+            blocks.append(Ping(token) if kind == PING else Pong(token))
+        elif kind == BYE:
+            blocks.append(Bye(printable(payload)))
+
+    def _not_a_block(self, shown: bytes) -> RemoteProtocolError:
+        what = printable(shown[:SHOWN])
+        if self._started:
+            return RemoteProtocolError(f'what the peer sent is not a block: "{what}"')
+        return RemoteProtocolError(
+            f'the remote side began with "{what}", which is not vknet: if that is output of a'
+            " shell's start-up file (.bashrc, .profile), let it print only when interactive"
+        )

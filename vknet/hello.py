@@ -1,0 +1,125 @@
+"""HELLO: what each side tells the other before anything else, and what follows from the two.
+
+Pure.  A HELLO is a UTF-8 JSON object of at most `HELLO_LIMIT` bytes (docs/protocol.md).  Unknown
+keys are ignored, so that later versions can say more; known keys are checked one by one, because
+the peer is a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from vknet.errors import RemoteProtocolError, printable
+
+__all__ = ["HELLO_LIMIT", "MTU_MAX", "MTU_MIN", "TIMEOUT_MAX", "TIMEOUT_MIN", "Hello", "agree_mtu"]
+
+HELLO_LIMIT: Final = 4096
+WIRE_VERSION: Final = 2
+
+# What Linux takes for a TAP: ETH_MIN_MTU, and 65535 less the Ethernet header (drivers/net/tun.c).
+MTU_MIN: Final = 68
+MTU_MAX: Final = 65521
+
+# A dead peer cannot be told from a busy one in less than a second, and a day is for ever.
+TIMEOUT_MIN: Final = 1.0
+TIMEOUT_MAX: Final = 86400.0
+
+NAME_LIMIT: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """One side's introduction.
+
+    Attributes:
+        program: name and version, for people.
+        endpoint: the name of the endpoint, for people.
+        frame_limit: the longest frame this side takes, in bytes.
+        mtu: the MTU of the endpoint in bytes; None where it has none of its own (a socket).
+        mtu_fixed: the MTU was asked for by a person, or is not vknet's to change.
+        timeout: seconds of silence after which this side takes the other for dead.
+        wire: the highest version of the wire this side speaks.
+    """
+
+    program: str
+    endpoint: str
+    frame_limit: int
+    mtu: int | None
+    mtu_fixed: bool
+    timeout: float
+    wire: int = WIRE_VERSION
+
+    def to_json(self) -> bytes:
+        """The payload of the HELLO block, at most `HELLO_LIMIT` bytes."""
+        return json.dumps(
+            {
+                "wire": self.wire,
+                "program": self.program[:NAME_LIMIT],
+                "endpoint": self.endpoint[:NAME_LIMIT],
+                "frame_limit": self.frame_limit,
+                "mtu": self.mtu,
+                "mtu_fixed": self.mtu_fixed,
+                "timeout": self.timeout,
+                "offloads": [],
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes) -> Hello:
+        """Read a peer's HELLO.
+
+        Raises:
+            RemoteProtocolError: not a JSON object, or a key is missing or makes no sense.
+        """
+        try:
+            values = json.loads(payload, parse_constant=_not_a_number)
+        except (ValueError, RecursionError) as exc:
+            raise RemoteProtocolError(
+                f"the peer's HELLO is not JSON: {printable(payload, 60)}"
+            ) from exc
+        if not isinstance(values, dict):
+            raise RemoteProtocolError("the peer's HELLO is not a JSON object")
+        mtu = values.get("mtu")
+        return cls(
+            program=printable(_text(values, "program")),
+            endpoint=printable(_text(values, "endpoint")),
+            frame_limit=int(_number(values, "frame_limit", 1, 2**31)),
+            mtu=None if mtu is None else int(_number(values, "mtu", MTU_MIN, MTU_MAX)),
+            mtu_fixed=values.get("mtu_fixed") is True,
+            timeout=_number(values, "timeout", TIMEOUT_MIN, TIMEOUT_MAX),
+            wire=int(_number(values, "wire", WIRE_VERSION, 2**31)),
+        )
+
+
+def agree_mtu(ours: Hello, theirs: Hello) -> int | None:
+    """The MTU both ends should have: the lower one, of those that somebody fixed if any is fixed.
+
+    A TAP that vknet made for itself follows the other side; one whose MTU a person chose does not.
+    None where neither side has an MTU.
+    """
+    fixed = [h.mtu for h in (ours, theirs) if h.mtu is not None and h.mtu_fixed]
+    free = [h.mtu for h in (ours, theirs) if h.mtu is not None]
+    return min(fixed or free, default=None)
+
+
+def _not_a_number(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _text(values: dict[str, Any], key: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str):
+        raise RemoteProtocolError(f"the peer's HELLO has no text for {key!r}")
+    return value
+
+
+def _number(values: dict[str, Any], key: str, low: float, high: float) -> float:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RemoteProtocolError(
+            f"the peer's HELLO has no number from {low:g} to {high:g} for {key!r}"
+        )
+    return value

@@ -1,0 +1,190 @@
+"""Interfaces and bridges, over rtnetlink(7): the only module that imports pyroute2.
+
+Every function opens its own netlink socket, does one thing and closes it again.  They block, so
+they are called in a worker thread; pyroute2 runs an event loop of its own in there.  It is imported
+inside the functions because that takes as long as starting Python and trio together.
+
+What is already as wanted is not touched, so that a user without rights can use what an
+administrator prepared.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from vknet.errors import SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Interface", "bridge_up", "owned_taps", "set_mtu", "set_up_tap"]
+
+IFF_UP: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What the kernel says of an interface.
+
+    Attributes:
+        index: its number, unique as long as it exists.
+        name: its name.
+        kind: ``bridge``, ``tun``, ``veth`` ...; None for hardware and the loopback.
+        mtu: in bytes.
+        is_up: administratively up.
+        master: the index of the bridge it is a port of; None if it is in none.
+    """
+
+    index: int
+    name: str
+    kind: str | None
+    mtu: int
+    is_up: bool
+    master: int | None
+
+
+def set_up_tap(name: str, *, bridge: str | None, mtu: int | None) -> Interface:
+    """Give a TAP this MTU, put it in this bridge, and bring it up; then say how it stands.
+
+    A bridge that does not exist is created and brought up.  A bridge that exists is left as it is,
+    down or up.  None leaves the MTU, or the bridge, as it is.
+
+    Raises:
+        SetupError: something is missing or not permitted; the message has the command that helps.
+    """
+    with _netlink() as ipr:
+        tap = _find(ipr, name)
+        if tap is None:
+            raise SetupError(f"{name}: the interface has gone")
+        if mtu is not None and tap.mtu != mtu:
+            _change(ipr, f"ip link set {name} mtu {mtu}", index=tap.index, mtu=mtu)
+        if bridge is not None:
+            _join(ipr, tap, bridge)
+        if not tap.is_up:
+            _change(ipr, f"ip link set {name} up", index=tap.index, state="up")
+        return _find(ipr, name) or tap
+
+
+def set_mtu(name: str, mtu: int) -> None:
+    """Give an interface this MTU, in bytes.
+
+    Raises:
+        SetupError: it is gone, or that is not permitted, or out of its range.
+    """
+    with _netlink() as ipr:
+        interface = _find(ipr, name)
+        if interface is None:
+            raise SetupError(f"{name}: the interface has gone")
+        _change(ipr, f"ip link set {name} mtu {mtu}", index=interface.index, mtu=mtu)
+
+
+def bridge_up(name: str) -> bool:
+    """Whether the bridge is up; False where there is none."""
+    with _netlink() as ipr:
+        interface = _find(ipr, name)
+        return interface is not None and interface.is_up
+
+
+def owned_taps() -> list[str]:
+    """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
+
+    One without an owner is not among them: any process may take it over, and some other one may
+    be meant to.
+    """
+    user, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
+    found: list[tuple[int, str]] = []
+    with _netlink() as ipr:
+        for link in ipr.get_links():
+            name = link.get_attr("IFLA_IFNAME")
+            if not name.startswith("tap") or not name[3:].isdecimal():
+                continue
+            data = ("linkinfo", "data")
+            owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
+            if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
+                found.append((int(name[3:]), name))
+    return [name for _, name in sorted(found)]
+
+
+def _join(ipr: Any, tap: Interface, bridge: str) -> None:
+    master = _find(ipr, bridge)
+    if master is None:
+        master = _create_bridge(ipr, bridge)
+    elif master.kind != "bridge":
+        raise SetupError(f"{bridge} is an interface, but not a bridge; choose another name")
+    if tap.master == master.index:
+        return
+    if tap.master is not None:
+        raise SetupError(
+            f"{tap.name} is already a port of another bridge;"
+            f" take it out first: ip link set {tap.name} nomaster"
+        )
+    command = f"ip link set {tap.name} master {bridge}"
+    _change(ipr, command, index=tap.index, master=master.index)
+
+
+def _create_bridge(ipr: Any, name: str) -> Interface:
+    command = f"ip link add {name} type bridge && ip link set {name} up"
+    with _explained(command):
+        try:
+            ipr.link("add", ifname=name, kind="bridge")
+        except Exception as exc:
+            # Somebody else made it in this very moment: as good.
+            if getattr(exc, "code", None) != errno.EEXIST:
+                raise
+    bridge = _find(ipr, name)
+    if bridge is None:
+        raise SetupError(f"{name}: the bridge has gone as soon as it was made")
+    _change(ipr, command, index=bridge.index, state="up")
+    return bridge
+
+
+def _find(ipr: Any, name: str) -> Interface | None:
+    for link in ipr.get_links(ifname=name):
+        return Interface(
+            index=link["index"],
+            name=name,
+            kind=link.get(("linkinfo", "kind")),
+            mtu=link.get_attr("IFLA_MTU"),
+            is_up=bool(link["flags"] & IFF_UP),
+            master=link.get_attr("IFLA_MASTER"),
+        )
+    return None
+
+
+def _change(ipr: Any, command: str, **what: Any) -> None:
+    """Change an interface; `command` does the same by hand and stands in the error."""
+    with _explained(command):
+        ipr.link("set", **what)
+
+
+@contextmanager
+def _netlink() -> Iterator[Any]:
+    """A netlink socket for one call, or an error that says why there is none."""
+    from pyroute2 import IPRoute
+
+    try:
+        with IPRoute() as ipr:
+            yield ipr
+    except OSError as exc:
+        raise SetupError(f"no netlink here: {exc.strerror or exc}") from exc
+
+
+@contextmanager
+def _explained(command: str) -> Iterator[None]:
+    """Translate what the kernel refused; NetlinkError is no OSError."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as exc:
+        if exc.code in (errno.EPERM, errno.EACCES):
+            message = f"no right to change interfaces; an administrator can do it: {command}"
+        elif exc.code == errno.EOPNOTSUPP:
+            message = f"this kernel cannot do it ({command}); is a module missing?"
+        else:
+            message = f"the kernel refused ({command}): {os.strerror(exc.code)}"
+        raise SetupError(message) from exc

@@ -1,0 +1,94 @@
+"""The outer scope: one local endpoint, and one link after the other.
+
+The endpoint belongs here, so that the interface with its name, index, addresses and place in the
+bridge outlives any number of links.  Only when the endpoint itself has gone is it opened anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from vknet.errors import EndpointGone, UsageError, VknetError
+from vknet.link import Link, LinkSettings
+from vknet.monitor import Connecting, Lost, Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from vknet.carrier import Carrier
+    from vknet.endpoints.base import Endpoint
+    from vknet.spec import RetryPolicy
+
+__all__ = ["keep_linked"]
+
+log = logging.getLogger("vknet")
+
+
+async def keep_linked(
+    open_endpoint: Callable[[], Awaitable[Endpoint]],
+    new_carrier: Callable[[], Carrier],
+    policy: RetryPolicy | None = None,
+    settings: LinkSettings | None = None,
+    *,
+    monitor: Monitor | None = None,
+) -> NoReturn:
+    """Keep an endpoint linked until the policy gives up; cancel it to stop.
+
+    Args:
+        open_endpoint: opens the local endpoint: once, and again whenever it has gone.  It is closed
+            here at the end.
+        new_carrier: makes the carrier of the next link.
+        policy: when to try again; None is never.  Attempts are counted in a row: a link that was up
+            starts the count anew.
+        settings: how each link behaves.
+        monitor: told the state, and counted in.
+
+    Raises:
+        UsageError: at once, never retried.
+        VknetError: what ended the last link or attempt, when the policy allows no other.
+    """
+    monitor = monitor or Monitor()
+    endpoint: Endpoint | None = None
+    down_since = trio.current_time()
+    failures = 0
+    try:
+        while True:
+            monitor.set_state(Connecting(failures + 1))
+            link: Link | None = None
+            try:
+                if endpoint is None:
+                    endpoint = await open_endpoint()
+                link = Link(
+                    endpoint, new_carrier(), settings, monitor=monitor, down_since=down_since
+                )
+                await link.run()
+            except UsageError:
+                raise
+            except VknetError as exc:
+                cause = exc
+            if endpoint is not None and isinstance(cause, EndpointGone):
+                await endpoint.aclose()
+                endpoint = None
+            was_up = link is not None and link.was_up
+            if was_up:
+                failures = 0
+                down_since = trio.current_time()
+            failures += 1
+            what = "link lost" if was_up else "no link"
+            if policy is None or (policy.retries is not None and failures > policy.retries):
+                monitor.set_state(Lost(cause, None))
+                raise cause
+            monitor.set_state(Lost(cause, policy.delay))
+            log.warning("%s: %s", what, cause)
+            log.info("next try in %g s%s", policy.delay, _count(failures, policy.retries))
+            await trio.sleep(policy.delay)
+    finally:
+        if endpoint is not None:
+            await trio.aclose_forcefully(endpoint)
+
+
+def _count(failures: int, retries: int | None) -> str:
+    return "" if retries is None else f" ({failures} of {retries})"

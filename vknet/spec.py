@@ -1,0 +1,181 @@
+"""The user's grammar: what stands for an endpoint, a host, a retry.  Pure.
+
+    local-spec     auto | tapN | /dev/tapN | tap:NAME | a path with a slash in it
+    target         [user@]host[:remote-spec]     an IPv6 address in brackets
+    retry          delay[:retries]
+
+Hosts and users reach ssh's command line, specs and bridges the remote shell's; what each may hold
+is checked here, against a list of what is known to be harmless, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from vknet.errors import UsageError, printable
+
+__all__ = [
+    "DEFAULT_SOCKET",
+    "RetryPolicy",
+    "SocketSpec",
+    "Spec",
+    "TapSpec",
+    "Target",
+    "parse_bridge",
+    "parse_retry",
+    "parse_spec",
+    "parse_target",
+]
+
+DEFAULT_SOCKET: Final = "/var/run/vknet"
+
+# IFNAMSIZ less the final NUL.
+INTERFACE_LIMIT: Final = 15
+
+_TAP = re.compile(r"(?:/dev/)?(tap[0-9]+)", re.ASCII)
+_INTERFACE = re.compile(r"[A-Za-z0-9_.+@-]+", re.ASCII)
+_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+@-]*\$?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", re.ASCII)
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSpec:
+    """The SOCK_SEQPACKET socket of a vknetd switch."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class TapSpec:
+    """A TAP interface; `name` None is the first unused one."""
+
+    name: str | None
+
+    def __str__(self) -> str:
+        return "auto" if self.name is None else f"tap:{self.name}"
+
+
+Spec: TypeAlias = SocketSpec | TapSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host to reach, and the endpoint on it as the user wrote it."""
+
+    user: str | None
+    host: str
+    spec: str = DEFAULT_SOCKET
+
+    @property
+    def login(self) -> str:
+        """``user@host`` as ssh takes it."""
+        return self.host if self.user is None else f"{self.user}@{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to try again.
+
+    Attributes:
+        delay: seconds between the loss and the next attempt.
+        retries: how many retries in a row may fail; None for no limit.
+    """
+
+    delay: float
+    retries: int | None = None
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a local-spec or remote-spec.
+
+    Raises:
+        UsageError: it is neither a TAP nor a path.
+    """
+    if _CONTROL.search(text):
+        raise UsageError(f'spec "{printable(text)}": control characters are not allowed')
+    if text == "auto":
+        return TapSpec(None)
+    if match := _TAP.fullmatch(text):
+        return TapSpec(_interface(match[1], "TAP"))
+    if text.startswith("tap:"):
+        return TapSpec(_interface(text.removeprefix("tap:"), "TAP"))
+    if text.startswith("-"):
+        raise UsageError(f'spec "{text}": for a path that begins with "-", write ./{text}')
+    if "/" in text:
+        return SocketSpec(text)
+    raise UsageError(
+        f'spec "{text}" is neither auto, tapN, tap:NAME nor a path;'
+        f" for a socket in this directory write ./{text}"
+    )
+
+
+def parse_bridge(text: str, spec: Spec, side: str) -> str:
+    """Read the name of a bridge that the TAP of `spec` joins on the local or remote `side`.
+
+    Raises:
+        UsageError: not a name, or the spec is a socket.
+    """
+    if isinstance(spec, SocketSpec):
+        raise UsageError(
+            f"bridge {printable(text)}: the {side} spec {spec.path} is a socket, and only a TAP can"
+            " be in a bridge; vknetd has its own TAP for that"
+        )
+    return _interface(text, "bridge")
+
+
+def parse_target(text: str) -> Target:
+    """Read ``[user@]host[:remote-spec]``.
+
+    Raises:
+        UsageError: no host, or something that may not stand in one.
+    """
+    match = re.fullmatch(r"(?:([^:\[]*)@)?(?:\[([^\]]*)\]|([^:@\[\]]*))(?::(.*))?", text, re.DOTALL)
+    if match is None:
+        raise UsageError(
+            f'"{printable(text)}" is no [user@]host[:remote-spec]; IPv6 goes in brackets'
+        )
+    user, address, name, spec = match.groups()
+    host = name if address is None else address
+    if user is not None and not _USER.fullmatch(user):
+        raise UsageError(f'user "{printable(user)}": letters, digits and . _ + - @ are allowed')
+    if not (_HOST if address is None else _IPV6).fullmatch(host):
+        what = "letters, digits and . _ -" if address is None else "an IPv6 address"
+        raise UsageError(f'host "{printable(host)}": {what} is what may stand there')
+    if spec is None:
+        return Target(user, host)
+    parse_spec(spec)
+    return Target(user, host, spec)
+
+
+def parse_retry(text: str) -> RetryPolicy:
+    """Read ``delay[:retries]``: seconds, a decimal is fine, and a count.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    delay, colon, retries = text.partition(":")
+    if not _DECIMAL.fullmatch(delay) or (colon and not re.fullmatch("[0-9]{1,9}", retries)):
+        raise UsageError(f'-r "{printable(text)}" is no delay[:retries], such as 5 or 0.5:10')
+    seconds = float(delay)
+    if seconds > 86400 * 365:
+        raise UsageError(f"-r {printable(delay)}: a delay of more than a year")
+    return RetryPolicy(seconds, int(retries) if colon else None)
+
+
+def _interface(name: str, what: str) -> str:
+    if name in ("", ".", "..") or len(name) > INTERFACE_LIMIT or name.startswith("-"):
+        raise UsageError(
+            f'{what} "{printable(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters'
+            ' and does not begin with "-"'
+        )
+    if not _INTERFACE.fullmatch(name):
+        raise UsageError(f'{what} "{printable(name)}": letters, digits and . _ + - @ are allowed')
+    return name

@@ -1,0 +1,293 @@
+"""ssh(1) as a byte stream: its command line, its subprocess, and what its end means.
+
+Theory.  The connection is vknet's own, whatever the user's ssh_config says: an option on the
+command line comes before the files, and the first value wins; so the user's options go first, then
+those below.  ssh runs with the user's terminal, so passwords, host keys and second factors are
+asked for as ever; its stdin and stdout are the link, its stderr is passed on line by line.
+
+`LogLevel=VERBOSE` makes ssh say when it has authenticated.  From then on there are no more prompts,
+and silence means something.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import signal
+import subprocess
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from vknet.carrier import Carrier
+from vknet.errors import PeerGone, SetupError, printable
+
+if TYPE_CHECKING:
+    from trio.abc import ReceiveStream, Stream
+
+    from vknet.errors import VknetError
+    from vknet.spec import Target
+
+__all__ = ["SshCarrier", "SshSettings", "remote_command", "ssh_argv"]
+
+log = logging.getLogger("vknet")
+
+MARK: Final = "wire=2"
+"""The value of -B that tells our own `-S` to speak v2; the program of 2008 ignores it there."""
+
+ALIVE_PROBES: Final = 3
+
+# A human may be typing a password; sshd's LoginGraceTime gives them as long.
+LOGIN_PATIENCE: Final = 120.0
+LOGIN_MARGIN: Final = 2.0
+
+# The ways out of ssh, each after the one before: the end of its input, SIGTERM, SIGKILL.
+END_GRACE: Final = 0.5
+TERM_GRACE: Final = 0.5
+
+STDERR_LINE: Final = 2000
+TAIL_LINES: Final = 8
+
+# What ssh says only because of LogLevel=VERBOSE.
+AUTHENTICATED: Final = "Authenticated to "
+CHATTER: Final = (AUTHENTICATED, "Transferred: sent ", "Bytes per second: sent ")
+
+SSH_FAILED: Final = 255
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+
+
+@dataclass(frozen=True, slots=True)
+class SshSettings:
+    """How to run ssh and what to run on the other side.
+
+    Attributes:
+        target: the host, and the endpoint on it.
+        remote_bridge: the bridge the remote TAP joins.
+        compress: ssh's -C.
+        options: ssh's own options as the user gave them, ready for its command line.
+        command: the ssh program, with options of its own perhaps.
+        remote_vknet: shell words that run vknet on the other side.
+        timeout: seconds of silence after which the connection counts as dead.
+        verbose: have ssh explain itself.
+    """
+
+    target: Target
+    remote_bridge: str | None = None
+    compress: bool = False
+    options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("ssh",)
+    remote_vknet: str = "vknet"
+    timeout: float = 15.0
+    verbose: bool = False
+
+
+def remote_command(settings: SshSettings) -> str:
+    """What the remote login shell is asked to run, as one string with every argument quoted."""
+    bridge = [] if settings.remote_bridge is None else ["-b", settings.remote_bridge]
+    arguments = ["-S", "-B", MARK, *bridge, settings.target.spec]
+    return f"exec {settings.remote_vknet} {shlex.join(arguments)}"
+
+
+def ssh_argv(settings: SshSettings) -> list[str]:
+    """The whole command line of ssh."""
+    options = {
+        # A connection of its own.
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ClearAllForwardings": "yes",
+        "ForwardAgent": "no",
+        "Tunnel": "no",
+        "RemoteCommand": "none",
+        "PermitLocalCommand": "no",
+        # AES-GCM first: a third faster than chacha20 where the processor has AES, and it rekeys
+        # less often.
+        "Ciphers": "^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
+        "ServerAliveInterval": str(max(1, math.ceil(settings.timeout / ALIVE_PROBES))),
+        "ServerAliveCountMax": str(ALIVE_PROBES),
+        "ConnectTimeout": str(math.ceil(settings.timeout)),
+        "LogLevel": "DEBUG" if settings.verbose else "VERBOSE",
+    }
+    return [
+        *settings.command,
+        *settings.options,
+        *("-x", "-T", "-e", "none"),
+        *(["-C"] if settings.compress else []),
+        *(f"-o{key}={value}" for key, value in options.items()),
+        "--",
+        settings.target.login,
+        remote_command(settings),
+    ]
+
+
+class SshCarrier(Carrier):
+    """A link's byte stream through an ssh subprocess."""
+
+    def __init__(self, settings: SshSettings) -> None:
+        super().__init__(settings.target.host)
+        self._settings = settings
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._process: trio.Process | None = None
+        self._exited = trio.Event()
+        self._all_said = trio.Event()
+        self._login = trio.CancelScope()
+        if _tells_of_login(settings):
+            self._patience = _login_patience(settings.timeout)
+        else:
+            self._patience = math.inf
+            self.reached.set()
+
+    async def open(self, nursery: trio.Nursery) -> Stream:
+        argv = ssh_argv(self._settings)
+        log.debug("running: %s", shlex.join(argv))
+        try:
+            process = await trio.lowlevel.open_process(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except OSError as exc:
+            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
+        nursery.start_soon(self._hold, process)
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise SetupError("ssh was started without pipes")
+        nursery.start_soon(self._pass_on_stderr, process.stderr)
+        return trio.StapledStream(process.stdin, process.stdout)
+
+    async def why_ended(self) -> VknetError:
+        with trio.move_on_after(END_GRACE):
+            await self._exited.wait()
+            await self._all_said.wait()
+        return self._diagnosis()
+
+    async def _hold(self, process: trio.Process) -> None:
+        """Hold the subprocess: wait for its end, or when cancelled bring it about."""
+        self._process = process
+        try:
+            with self._login:
+                self._login.deadline = trio.current_time() + self._patience
+                await process.wait()
+            if process.returncode is None:
+                raise PeerGone(f"no login to {self.peer} within {self._patience:g} s")
+            self._exited.set()
+            # The pumps read what is still in the pipe, perhaps a reason, and then see its end;
+            # this is for a pipe that some other process holds open.
+            await trio.sleep(2 * END_GRACE)
+            raise self._diagnosis()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(process)
+
+    async def _pass_on_stderr(self, stderr: ReceiveStream) -> None:
+        """Log what ssh and the remote side say, line by line, and remember the last of it."""
+        rest = b""
+        async for data in stderr:
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > STDERR_LINE:
+                lines.append(rest)
+                rest = b""
+            for line in lines:
+                self._said(printable(line.rstrip(b"\r"), STDERR_LINE))
+        if rest:
+            self._said(printable(rest, STDERR_LINE))
+        self._all_said.set()
+
+    def _said(self, line: str) -> None:
+        if AUTHENTICATED in line:
+            self._login.deadline = math.inf
+            self.reached.set()
+        if not self._settings.verbose and line.startswith(CHATTER):
+            return
+        if line:
+            self._tail.append(line)
+            log.warning("%s: %s", self.peer, line)
+
+    def _diagnosis(self) -> VknetError:
+        status = None if self._process is None else self._process.returncode
+        return diagnose(self._settings, status, list(self._tail))
+
+
+def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> VknetError:
+    """What the end of ssh means for the user: the cause and the cure, in one line.
+
+    Args:
+        settings: how it was run.
+        status: its exit status; below 0 the signal that killed it; None if it still runs.
+        said: the last lines of its stderr.
+    """
+    host, login = settings.target.host, settings.target.login
+    if status is None:
+        return PeerGone(f"{host} closed the stream")
+    if status < 0:
+        return PeerGone(f"ssh was killed by {signal.Signals(-status).name}")
+    if status == 0:
+        return PeerGone(f"{host} ended the link")
+    last = f": {said[-1]}" if said else ""
+    if status == NOT_FOUND:
+        return SetupError(
+            f'"{settings.remote_vknet}" was not found on {host};'
+            " install vknet there, or say where it is with --remote-command"
+        )
+    if status == NOT_EXECUTABLE:
+        return SetupError(f'"{settings.remote_vknet}" on {host} may not be executed{last}')
+    if status != SSH_FAILED:
+        return SetupError(f"vknet on {host} ended with status {status}{last}")
+    everything = "\n".join(said)
+    for pattern, what in SSH_TROUBLES:
+        if pattern in everything:
+            line = next(line for line in reversed(said) if pattern in line)
+            return PeerGone(what.format(host=host, login=login, line=line))
+    return PeerGone(f"the connection to {host} broke{last}")
+
+
+SSH_TROUBLES: Final = (
+    # What ssh says; what that means, and what to do.
+    (
+        "Host key verification failed",
+        "the host key of {host} is not known or has changed; check it by hand: ssh {login} true",
+    ),
+    ("Permission denied", "login refused ({line}); check user and key by hand: ssh {login} true"),
+    ("Too many authentication failures", "login refused ({line}); name the key with -i"),
+    ("Could not resolve hostname", "host {host} is unknown ({line}); check the name"),
+    ("Connection refused", "no sshd answers on {host} ({line}); is it running, is the port right?"),
+    ("not responding", "{host} has fallen silent ({line})"),
+    ("timed out", "{host} cannot be reached ({line})"),
+    ("No route to host", "{host} cannot be reached ({line})"),
+    ("Network is unreachable", "{host} cannot be reached ({line})"),
+)
+
+
+def _tells_of_login(settings: SshSettings) -> bool:
+    """Whether this ssh will say that it has logged in: not if the user chose how much it says."""
+    chosen = any("loglevel" in option.lower() for option in settings.options)
+    return settings.command == ("ssh",) and not chosen
+
+
+def _login_patience(timeout: float) -> float:
+    """Seconds a login may take: as long as a human may need, where ssh can ask one.
+
+    Where it cannot, ssh's own ConnectTimeout, which ends first, has the better message.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        if "SSH_ASKPASS" not in os.environ:
+            return timeout + LOGIN_MARGIN
+    return max(LOGIN_PATIENCE, timeout + LOGIN_MARGIN)
+
+
+async def _end(process: trio.Process) -> None:
+    """Bring a process to its end, and reap it; each way out gets its time, the last one works.
+
+    The first is the end of its input, which the link's writer brings about after its farewell.
+    """
+    for grace, then in ((END_GRACE, process.terminate), (TERM_GRACE, process.kill)):
+        with trio.move_on_after(grace):
+            await process.wait()
+        if process.returncode is None:
+            then()
+    await process.wait()
+    if process.stderr is not None:
+        await process.stderr.aclose()
