@@ -1,0 +1,421 @@
+"""A host: its own network, mounts, users, home directories and processes.
+
+A holder process, `unshare`, keeps the namespaces alive; it dies with this process (PDEATHSIG), and
+what it unshared dies with it, sshd and all that sshd started included, because they live in its pid
+namespace.  Programs under test are started outside that pid namespace, so that their pids are the
+ones their parent sees; they die with this process on their own account.
+
+Addresses are of 198.18.0.0/15 (RFC 2544) and fd00::/8, and exist inside the namespaces only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Bed", "Host", "eventually", "two_hosts"]
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+
+USER: Final = "alice"
+USER_ID: Final = 20001
+
+# The init of a host: reaps what its children leave behind, and does nothing else.
+INIT: Final = "while :; do sleep 3600 & wait $!; done"
+
+SET_UP: Final = """\
+set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/sshd
+mount -t sysfs sysfs /sys
+for file in passwd shadow group hosts; do mount --bind "$ETC/$file" "/etc/$file"; done
+hostname "$NAME"
+ip link set lo up
+"""
+
+# Let users without rights reach what lies below a closed directory, inside this host only.
+OPEN_UP: Final = """\
+set -e
+mkdir -p "/run/closed$CLOSED"
+mount --bind "$CLOSED" "/run/closed$CLOSED"
+mount -t tmpfs -o mode=755 tmpfs "$CLOSED"
+for path in "$@"; do
+    mkdir -p "$path"
+    mount --bind "/run/closed$path" "$path"
+done
+"""
+
+T = TypeVar("T")
+
+
+def eventually(
+    check: Callable[[], T], what: str, within: float = 30.0, every: float = 0.02
+) -> T:
+    """Poll until `check` gives something true, and return that.
+
+    Raises:
+        AssertionError: it did not, within so many seconds; `what` says what was waited for.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        result = check()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        time.sleep(every)
+
+
+class Host:
+    """One host; a context manager, because everything on it ends with it."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.directory = directory / name
+        self.home = self.directory / "home" / "root"
+        self.user_home = self.directory / "home" / USER
+        self._started: list[subprocess.Popen[Any]] = []
+        self._holder: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def __enter__(self) -> Host:
+        self._make_files()
+        self._holder = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--pid",
+             "--fork", "--kill-child", "--", "bash", "-c", INIT]
+        )  # fmt: skip
+        self._init = eventually(self._find_init, "the host's first process")
+        environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}
+        self.run("bash", "-c", SET_UP, env=environment)
+        self._open_up([REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.directory])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        for pid in self.processes():
+            # Orphans of what was started outside the pid namespace.
+            os.kill(pid, signal.SIGKILL)
+        if self._holder is not None:
+            self._holder.kill()
+            self._holder.wait()
+            eventually(lambda: not self.processes(), f"the end of every process on {self.name}")
+
+    # --- running things on it ---------------------------------------------------------------------
+
+    def argv(self, *command: str, user: str | None = None) -> list[str]:
+        """The command line that runs a command on this host; it keeps its pid."""
+        enter = ["nsenter", f"--target={self._init}", "--net", "--mount", "--uts"]
+        death = ["setpriv", "--pdeathsig", "KILL"]
+        if user is not None:
+            death += [f"--reuid={USER_ID}", f"--regid={USER_ID}", "--init-groups"]
+        return [*enter, *death, *command]
+
+    def environment(self, user: str | None = None, **more: str) -> dict[str, str]:
+        """A plain environment, the same whoever runs the tests."""
+        home = self.home if user is None else self.user_home
+        path = f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        return {
+            "HOME": str(home),
+            "USER": user or "root",
+            "PATH": path,
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
+            **more,
+        }
+
+    def run(
+        self,
+        *command: str,
+        user: str | None = None,
+        env: dict[str, str] | None = None,
+        check: bool = True,
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end.
+
+        Raises:
+            AssertionError: it failed, and `check` is set; with what it said.
+        """
+        done = subprocess.run(
+            self.argv(*command, user=user),
+            env=self.environment(user, **(env or {})),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"on {self.name}: {' '.join(command)}: status {done.returncode}\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def output(self, *command: str, **options: Any) -> str:
+        """What a command prints."""
+        return self.run(*command, **options).stdout
+
+    def start(
+        self,
+        *command: str,
+        user: str | None = None,
+        env: dict[str, str] | None = None,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
+        new_session: bool = True,
+    ) -> subprocess.Popen[bytes]:
+        """Start a command; it is killed when the host ends.  Its pid is the command's own."""
+        process = subprocess.Popen(
+            self.argv(*command, user=user),
+            env=self.environment(user, **(env or {})),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=new_session,
+        )
+        self._started.append(process)
+        return process
+
+    def processes(self, containing: str = "") -> list[int]:
+        """The pids, as seen from outside, of what runs on this host with that in its command line.
+
+        The host's own init and its sleep are not among them.
+        """
+        found = []
+        try:
+            network = (Path("/proc") / str(self._init) / "ns/net").stat().st_ino
+        except OSError:
+            return []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            try:
+                if (entry / "ns/net").stat().st_ino != network:
+                    continue
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            line = b" ".join(words).decode(errors="replace").strip()
+            if line and "sleep 3600" not in line and containing in line:
+                found.append(int(entry.name))
+        return sorted(found)
+
+    # --- its network ------------------------------------------------------------------------------
+
+    def ip(self, *arguments: str) -> str:
+        """Run ip(8)."""
+        return self.output("ip", *arguments)
+
+    def interfaces(self) -> list[str]:
+        """The names of its interfaces."""
+        lines = self.ip("-o", "link", "show").splitlines()
+        return [line.split(": ")[1].split("@")[0] for line in lines]
+
+    def link(self, name: str) -> dict[str, Any]:
+        """What ``ip -j -d link show`` says of an interface; empty if there is none."""
+        import json
+
+        done = self.run("ip", "-j", "-d", "link", "show", name, check=False)
+        result: dict[str, Any] = json.loads(done.stdout)[0] if done.returncode == 0 else {}
+        return result
+
+    # --- setting it up ----------------------------------------------------------------------------
+
+    def _find_init(self) -> int:
+        holder = self._holder
+        if holder is None or holder.poll() is not None:
+            raise AssertionError("unshare ended; are we root?")
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
+        try:
+            words = children.read_text().split()
+        except OSError:
+            return 0
+        if not words:
+            return 0
+        try:
+            command = Path(f"/proc/{words[0]}/cmdline").read_bytes()
+        except OSError:
+            return 0
+        return int(words[0]) if command.startswith(b"bash") else 0
+
+    def _make_files(self) -> None:
+        etc = self.directory / "etc"
+        etc.mkdir(parents=True)
+        for home in (self.home, self.user_home):
+            home.mkdir(parents=True)
+        users = [
+            line
+            for line in Path("/etc/passwd").read_text().splitlines()
+            if not line.startswith(("root:", f"{USER}:"))
+        ]
+        users.append(f"root:x:0:0:root:{self.home}:/bin/bash")
+        users.append(f"{USER}:x:{USER_ID}:{USER_ID}:{USER}:{self.user_home}:/bin/bash")
+        (etc / "passwd").write_text("\n".join(users) + "\n")
+        (etc / "shadow").write_text(f"root:*:19000::::::\n{USER}:*:19000::::::\n")
+        groups = Path("/etc/group").read_text()
+        (etc / "group").write_text(f"{groups}{USER}:x:{USER_ID}:\n")
+        (etc / "hosts").write_text("127.0.0.1 localhost\n")
+        os.chown(self.user_home, USER_ID, USER_ID)
+
+    def _open_up(self, paths: Sequence[Path]) -> None:
+        """Make these paths reachable for every user of this host."""
+        closed: dict[Path, list[str]] = {}
+        for path in paths:
+            for parent in reversed(path.parents):
+                if not parent.stat().st_mode & 0o001:
+                    closed.setdefault(parent, []).append(str(path))
+                    break
+        for parent, below in closed.items():
+            self.run("bash", "-c", OPEN_UP, "open-up", *below, env={"CLOSED": str(parent)})
+
+
+class Bed:
+    """Two hosts, ``here`` and ``there``, with a wire between them and an sshd on ``there``.
+
+    ``there`` answers to the name ``myhomesystem`` as well, and root on ``here`` may log in as root
+    and as alice on ``there``, alice likewise.
+    """
+
+    HERE4: Final = "198.18.0.1"
+    THERE4: Final = "198.18.0.2"
+    HERE6: Final = "fd00::1"
+    THERE6: Final = "fd00::2"
+
+    def __init__(self, here: Host, there: Host, directory: Path) -> None:
+        self.here = here
+        self.there = there
+        self.directory = directory
+        self.sshd: subprocess.Popen[bytes] | None = None
+
+    def set_up(self) -> None:
+        """Lay the wire, make the keys, start sshd."""
+        self._lay_wire()
+        self._make_keys()
+        self.start_sshd()
+
+    def _lay_wire(self) -> None:
+        here, there = self.here, self.there
+        here.ip("link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
+        # The other end moves to the other host by the pid of that host's init.
+        here.ip("link", "set", "wan1", "netns", str(there._init), "name", "wan0")
+        for host, v4, v6 in ((here, self.HERE4, self.HERE6), (there, self.THERE4, self.THERE6)):
+            host.ip("addr", "add", f"{v4}/30", "dev", "wan0")
+            host.ip("addr", "add", f"{v6}/64", "dev", "wan0", "nodad")
+            host.ip("link", "set", "wan0", "up")
+        hosts = f"127.0.0.1 localhost\n{self.THERE4} there myhomesystem\n{self.HERE4} here\n"
+        for host in (here, there):
+            (host.directory / "etc/hosts").write_text(hosts)
+
+    def _make_keys(self) -> None:
+        host_key = self.there.directory / "ssh_host_ed25519_key"
+        make_key(host_key)
+        public = host_key.with_suffix(".pub").read_text().split()
+        names = f"{self.THERE4},{self.THERE6},there,myhomesystem"
+        for home, owner in ((self.here.home, 0), (self.here.user_home, USER_ID)):
+            ssh = home / ".ssh"
+            ssh.mkdir(mode=0o700)
+            make_key(ssh / "id_ed25519")
+            (ssh / "known_hosts").write_text(f"{names} {public[0]} {public[1]}\n")
+            for path in (ssh, *ssh.iterdir()):
+                os.chown(path, owner, owner)
+        self.authorize()
+
+    def authorize(self, options: str = "") -> None:
+        """Let root and alice of ``here`` in, with these options of authorized_keys."""
+        lines = ""
+        for home in (self.here.home, self.here.user_home):
+            key = (home / ".ssh/id_ed25519.pub").read_text()
+            lines += f"{options} {key}" if options else key
+        for home, owner in ((self.there.home, 0), (self.there.user_home, USER_ID)):
+            ssh = home / ".ssh"
+            ssh.mkdir(mode=0o700, exist_ok=True)
+            (ssh / "authorized_keys").write_text(lines)
+            for path in (ssh, *ssh.iterdir()):
+                os.chown(path, owner, owner)
+
+    def start_sshd(self, *options: str) -> None:
+        """Start sshd on ``there`` and wait until it listens."""
+        config = self.there.directory / "sshd_config"
+        config.write_text(
+            f"HostKey {self.there.directory}/ssh_host_ed25519_key\n"
+            "PidFile none\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
+            "StrictModes no\nPrintMotd no\nUseDNS no\nMaxStartups 100\n"
+            f"SetEnv PATH={self.there.environment()['PATH']} PYTHONDONTWRITEBYTECODE=1\n"
+            + "".join(f"{option}\n" for option in options)
+        )
+        argv = self.there.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(config))
+        argv.insert(argv.index("--net"), "--pid")
+        with (self.there.directory / "sshd.log").open("ab") as log:
+            self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
+        self.there._started.append(self.sshd)
+        eventually(self._listening, "sshd listening")
+
+    def _listening(self) -> bool:
+        return bool(self.there.output("ss", "-Hltn", "sport = :22").strip())
+
+    def stop_sshd(self) -> None:
+        """Kill sshd and every session of it."""
+        for pid in self.there.processes("sshd"):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if self.sshd is not None:
+            self.sshd.wait()
+        eventually(lambda: not self._listening(), "sshd gone")
+
+    def black_hole(self, on: bool) -> None:
+        """Have the wire lose everything without a word, or carry it again."""
+        # A veth that is down tells its peer; one whose frames go nowhere does not.
+        verb = "add" if on else "del"
+        for host in (self.here, self.there):
+            if on:
+                host.run("tc", "qdisc", "add", "dev", "wan0", "clsact")
+                host.run(
+                    "tc", "filter", verb, "dev", "wan0", "egress", "matchall", "action", "drop"
+                )
+            else:
+                host.run("tc", "qdisc", "del", "dev", "wan0", "clsact")
+
+
+@contextmanager
+def two_hosts() -> Iterator[Bed]:
+    """Two hosts, ready; gone at the end."""
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="vknet-bed-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o755)
+        here = stack.enter_context(Host("here", directory))
+        there = stack.enter_context(Host("there", directory))
+        bed = Bed(here, there, directory)
+        bed.set_up()
+        yield bed
+
+
+def make_key(path: Path) -> None:
+    """Make an ed25519 key pair without a passphrase."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
