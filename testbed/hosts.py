@@ -59,9 +59,7 @@ done
 T = TypeVar("T")
 
 
-def eventually(
-    check: Callable[[], T], what: str, within: float = 30.0, every: float = 0.02
-) -> T:
+def eventually(check: Callable[[], T], what: str, within: float = 30.0, every: float = 0.02) -> T:
     """Poll until `check` gives something true, and return that.
 
     Raises:
@@ -87,7 +85,7 @@ class Host:
         self.user_home = self.directory / "home" / USER
         self._started: list[subprocess.Popen[Any]] = []
         self._holder: subprocess.Popen[bytes] | None = None
-        self._init = 0
+        self.init = 0
 
     def __enter__(self) -> Host:
         self._make_files()
@@ -95,7 +93,7 @@ class Host:
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--pid",
              "--fork", "--kill-child", "--", "bash", "-c", INIT]
         )  # fmt: skip
-        self._init = eventually(self._find_init, "the host's first process")
+        self.init = eventually(self._find_init, "the host's first process")
         environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}
         self.run("bash", "-c", SET_UP, env=environment)
         self._open_up([REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.directory])
@@ -121,7 +119,7 @@ class Host:
 
     def argv(self, *command: str, user: str | None = None) -> list[str]:
         """The command line that runs a command on this host; it keeps its pid."""
-        enter = ["nsenter", f"--target={self._init}", "--net", "--mount", "--uts"]
+        enter = ["nsenter", f"--target={self.init}", "--net", "--mount", "--uts"]
         death = ["setpriv", "--pdeathsig", "KILL"]
         if user is not None:
             death += [f"--reuid={USER_ID}", f"--regid={USER_ID}", "--init-groups"]
@@ -193,8 +191,12 @@ class Host:
             stderr=stderr,
             start_new_session=new_session,
         )
-        self._started.append(process)
+        self.keep(process)
         return process
+
+    def keep(self, process: subprocess.Popen[Any]) -> None:
+        """Have a process killed and reaped when the host ends."""
+        self._started.append(process)
 
     def processes(self, containing: str = "") -> list[int]:
         """The pids, as seen from outside, of what runs on this host with that in its command line.
@@ -203,7 +205,7 @@ class Host:
         """
         found = []
         try:
-            network = (Path("/proc") / str(self._init) / "ns/net").stat().st_ino
+            network = (Path("/proc") / str(self.init) / "ns/net").stat().st_ino
         except OSError:
             return []
         for entry in Path("/proc").iterdir():
@@ -223,7 +225,7 @@ class Host:
     # --- its network ------------------------------------------------------------------------------
 
     def ip(self, *arguments: str) -> str:
-        """Run ip(8)."""
+        """What the ip command prints."""
         return self.output("ip", *arguments)
 
     def interfaces(self) -> list[str]:
@@ -317,7 +319,7 @@ class Bed:
         here, there = self.here, self.there
         here.ip("link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
         # The other end moves to the other host by the pid of that host's init.
-        here.ip("link", "set", "wan1", "netns", str(there._init), "name", "wan0")
+        here.ip("link", "set", "wan1", "netns", str(there.init), "name", "wan0")
         for host, v4, v6 in ((here, self.HERE4, self.HERE6), (there, self.THERE4, self.THERE6)):
             host.ip("addr", "add", f"{v4}/30", "dev", "wan0")
             host.ip("addr", "add", f"{v6}/64", "dev", "wan0", "nodad")
@@ -367,7 +369,7 @@ class Bed:
         argv.insert(argv.index("--net"), "--pid")
         with (self.there.directory / "sshd.log").open("ab") as log:
             self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
-        self.there._started.append(self.sshd)
+        self.there.keep(self.sshd)
         eventually(self._listening, "sshd listening")
 
     def _listening(self) -> bool:
@@ -386,16 +388,14 @@ class Bed:
 
     def black_hole(self, on: bool) -> None:
         """Have the wire lose everything without a word, or carry it again."""
-        # A veth that is down tells its peer; one whose frames go nowhere does not.
-        verb = "add" if on else "del"
+        # A veth that is down would tell its peer; one with this qdisc does not.
+        verb = (
+            ["replace", "dev", "wan0", "root", "blackhole"]
+            if on
+            else ["del", "dev", "wan0", "root"]
+        )
         for host in (self.here, self.there):
-            if on:
-                host.run("tc", "qdisc", "add", "dev", "wan0", "clsact")
-                host.run(
-                    "tc", "filter", verb, "dev", "wan0", "egress", "matchall", "action", "drop"
-                )
-            else:
-                host.run("tc", "qdisc", "del", "dev", "wan0", "clsact")
+            host.run("tc", "qdisc", *verb)
 
 
 @contextmanager

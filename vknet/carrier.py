@@ -7,9 +7,8 @@ brings a subprocess with it, `StreamCarrier` a stream that somebody already has.
 from __future__ import annotations
 
 import os
-import sys
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 
     from vknet.errors import VknetError
 
-__all__ = ["Carrier", "StdioCarrier", "StreamCarrier"]
+__all__ = ["STDOUT", "Carrier", "StdioCarrier", "StreamCarrier"]
+
+STDIN: Final = 0
+STDOUT: Final = 1
 
 
 class Carrier(ABC):
@@ -74,13 +76,17 @@ class StdioCarrier(Carrier):
 
     def __init__(self, peer: str) -> None:
         super().__init__(peer)
-        self._fds = (sys.stdin.fileno(), sys.stdout.fileno())
-        if any(os.isatty(fd) for fd in self._fds):
-            raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
+        for fd in (STDIN, STDOUT):
+            try:
+                os.fstat(fd)
+            except OSError as exc:
+                raise UsageError("-S needs stdin and stdout: they are the link") from exc
+            if os.isatty(fd):
+                raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
 
     async def open(self, nursery: trio.Nursery) -> Stream:
         # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.
-        stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in self._fds)
+        stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in (STDIN, STDOUT))
         stream = trio.StapledStream(stdout, stdin)
         self.reached.set()
         await trio.lowlevel.checkpoint()

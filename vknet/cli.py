@@ -7,6 +7,7 @@ or SIGHUP; 1 when the link was lost or never came about; 2 for wrong arguments.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shlex
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
-from vknet.carrier import StdioCarrier
+from vknet.carrier import STDOUT, StdioCarrier
 from vknet.endpoints import open_endpoint
-from vknet.errors import UsageError, VknetError, printable
+from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Bye, Wire, encode_control
 from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN
 from vknet.link import DEFAULT_TIMEOUT, Link, LinkSettings
+from vknet.monitor import Counters, Monitor
 from vknet.retry import keep_linked
 from vknet.spec import (
     RetryPolicy,
@@ -37,7 +39,7 @@ from vknet.spec import (
 from vknet.ssh import MARK, SshCarrier, SshSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -88,6 +90,7 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
 Example: make one Ethernet of two bridges, for as long as it takes:
   vknet -r 5 -b bridge0 -B bridge0 auto myhomesystem:auto
 
+SIGUSR1 has it say what it has carried and dropped so far.
 It ends with status 0 when it is stopped by a signal, 1 when the link is lost
 or cannot be established, 2 for wrong arguments.
 """
@@ -132,7 +135,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
     Raises:
         UsageError: which argument is wrong, and why.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     if args.remote_half:
         return _remote_settings(args, original_command)
     if args.target is None:
@@ -261,63 +264,89 @@ def _one_line(command: str | None, option: str) -> str | None:
 
 async def run(settings: Settings) -> int:
     """Do what the settings ask for until it ends or a signal comes; the exit status."""
-    if settings.ssh is None:
-        job: Callable[[], Awaitable[NoReturn]] = partial(_remote_half, settings)
-    else:
-        job = partial(_client, settings, settings.ssh)
+    monitor = Monitor()
     status = EXIT_STOPPED
 
-    async def run_job() -> None:
+    async def run_to_the_end() -> None:
         nonlocal status
-        try:
-            await job()
-        except VknetError as exc:
-            status = EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
-            log.error("%s", exc)
+        if settings.ssh is None:
+            status = await _remote_half(settings, monitor)
+        else:
+            status = await _client(settings, settings.ssh, monitor)
         nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, nursery.cancel_scope)
-        nursery.start_soon(run_job)
+        await nursery.start(_obey_signals, nursery.cancel_scope, monitor)
+        nursery.start_soon(run_to_the_end)
+    log.info("%s", _summary(monitor.counters))
     return status
 
 
-async def _stop_on_signal(
-    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+async def _obey_signals(
+    scope: trio.CancelScope,
+    monitor: Monitor,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    """SIGTERM, SIGINT and SIGHUP are a clean stop; SIGUSR1 asks for the counters."""
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     # What was ignored when we were started stays ignored: nohup(1).
     signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*signals) as received:
         task_status.started()
         async for number in received:
-            log.info("stopped by %s", signal.Signals(number).name)
-            scope.cancel()
+            if number == signal.SIGUSR1:
+                log.warning("%s", _summary(monitor.counters))
+            else:
+                log.info("stopped by %s", signal.Signals(number).name)
+                scope.cancel()
 
 
-async def _client(settings: Settings, ssh: SshSettings) -> NoReturn:
-    await keep_linked(
-        partial(open_endpoint, settings.spec, bridge=settings.bridge, mtu=settings.mtu),
-        partial(SshCarrier, ssh),
-        settings.retry,
-        settings.link,
-    )
+def _summary(counters: Counters) -> str:
+    """The counters in one line."""
+    parts = []
+    for name, direction in (("out", counters.outbound), ("in", counters.inbound)):
+        drops = "".join(f", {n} dropped ({why})" for why, n in direction.drops.items() if n)
+        parts.append(f"{name} {direction.frames} frames, {direction.bytes} bytes{drops}")
+    return "carried: " + "; ".join(parts)
 
 
-async def _remote_half(settings: Settings) -> NoReturn:
-    # Who is logged in from where, as sshd says it.
-    peer = os.environ.get("SSH_CONNECTION", "the client").split(" ")[0]
-    carrier = StdioCarrier(peer)
+async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int:
     try:
-        endpoint = await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
-    except VknetError as exc:
-        if settings.link.wire is Wire.V2:
+        await keep_linked(
+            partial(open_endpoint, settings.spec, bridge=settings.bridge, mtu=settings.mtu),
+            partial(SshCarrier, ssh),
+            settings.retry,
+            settings.link,
+            monitor=monitor,
+        )
+    except VknetError:
+        # Said already, as every loss is.
+        return EXIT_LOST
+
+
+async def _remote_half(settings: Settings, monitor: Monitor) -> int:
+    # Who is logged in from where, as sshd says it.
+    peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    try:
+        carrier = StdioCarrier(printable(peer) or "the client")
+        try:
+            endpoint = await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
+        except VknetError as exc:
+            if settings.link.wire is not Wire.V2:
+                raise
             # The client says it to its user; said here as well, it would come twice.
-            os.write(sys.stdout.fileno(), encode_control(Bye(str(exc))))
-            logging.disable()
-        raise
-    async with endpoint:
-        await Link(endpoint, carrier, settings.link).run()
+            with contextlib.suppress(OSError):
+                os.write(STDOUT, encode_control(Bye(str(exc))))
+            return EXIT_LOST
+        async with endpoint:
+            await Link(endpoint, carrier, settings.link, monitor=monitor).run()
+    except PeerGone as exc:
+        log.info("%s", exc)
+        return EXIT_LOST
+    except VknetError as exc:
+        log.error("%s", exc)
+        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
 
 
 def main() -> NoReturn:

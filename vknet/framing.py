@@ -209,7 +209,7 @@ class Decoder:
             raise self._error
         if not self._tail:
             return
-        if self._started:
+        if self._started or len(self._tail) >= HEADER_SIZE:
             self._error = RemoteProtocolError(
                 f"the stream ended inside a block, {len(self._tail)} bytes into it"
             )

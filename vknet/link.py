@@ -134,6 +134,7 @@ class Link:
         self._decoder = Decoder(self._settings.wire, FRAME_LIMIT_V2)
         self._limit = FRAME_LIMIT_V1
         self._up = trio.Event()
+        self._sending = False
         self._version = 1
         self._outbox: dict[type[Control], Control] = {}
         self._idle = trio.CancelScope()
@@ -142,7 +143,7 @@ class Link:
 
     @property
     def was_up(self) -> bool:
-        """Whether the link is or was up: whether it carried frames, or would have."""
+        """Whether the link is or was up: whether the peer was heard."""
         return self._up.is_set()
 
     async def run(self) -> NoReturn:
@@ -207,7 +208,7 @@ class Link:
         """What to write now: control blocks first, then a batch of frames; empty if nothing."""
         data = b"".join(map(encode_control, self._outbox.values()))
         self._outbox.clear()
-        if not self.was_up:
+        if not self._sending:
             return data
         try:
             frames = self._endpoint.receive_nowait()
@@ -233,7 +234,7 @@ class Link:
 
     async def _wait_for_work(self) -> None:
         with trio.CancelScope() as self._idle:
-            if self.was_up:
+            if self._sending:
                 await self._endpoint.wait_receivable()
             else:
                 await trio.sleep_forever()
@@ -353,6 +354,8 @@ class Link:
             return
         try:
             done = await self._endpoint.set_mtu(mtu)
+            if done and mtu != ours.mtu:
+                log.info("%s now has an MTU of %d, as the other side", ours.endpoint, mtu)
         except SetupError as exc:
             log.warning("%s", exc)
             done = False
@@ -367,18 +370,15 @@ class Link:
             )
 
     def _come_up(self, hello: Hello | None) -> None:
-        """Begin to carry frames, or go on with what a late HELLO makes of the link."""
-        now = trio.current_time()
-        if not self.was_up and now - (self._down_since or now) > STALE_AFTER:
-            self._endpoint.discard(Drop.STALE)
+        """The peer was heard, or need not be: the link is up."""
+        self._begin_to_send()
         self._up.set()
-        self._idle.cancel()
         up = Up(
             peer=self._carrier.peer,
             wire=self._version,
             endpoint=self._endpoint.name,
             peer_endpoint=None if hello is None else hello.endpoint,
-            took=now - self._started,
+            took=trio.current_time() - self._started,
         )
         self.monitor.set_state(up)
         log.info(
@@ -398,6 +398,15 @@ class Link:
                 FRAME_LIMIT_V1 - ETHERNET_OVERHEAD,
             )
 
+    def _begin_to_send(self) -> None:
+        if self._sending:
+            return
+        now = trio.current_time()
+        if now - (self._down_since or now) > STALE_AFTER:
+            self._endpoint.discard(Drop.STALE)
+        self._sending = True
+        self._idle.cancel()
+
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch_health(self) -> None:
@@ -410,13 +419,16 @@ class Link:
             await self._sleep_and_check(trio.current_time() + UPKEEP_INTERVAL)
 
     async def _watch_beginning(self) -> None:
-        """A peer that was reached and says nothing is one of 2008 on a quiet network."""
+        """A peer that was reached and says nothing may be one of 2008 on a quiet network.
+
+        Such a one waits for nothing, so it is sent to; the link counts as up when it is heard.
+        """
         await self._carrier.reached.wait()
         with trio.move_on_after(V1_GRACE):
             await self._up.wait()
         if not self.was_up:
-            log.debug("%s has said nothing yet: taking it for wire v1", self._carrier.peer)
-            self._come_up(None)
+            log.info("%s has said nothing yet; sending to it in wire v1", self._carrier.peer)
+            self._begin_to_send()
 
     async def _sleep_and_check(self, until: float) -> None:
         """Sleep, but no longer than the peer's health allows, and look at it."""

@@ -47,11 +47,16 @@ class Interface:
     master: int | None
 
 
-def set_up_tap(name: str, *, bridge: str | None, mtu: int | None) -> Interface:
-    """Give a TAP this MTU, put it in this bridge, and bring it up; then say how it stands.
+def set_up_tap(
+    name: str, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
+) -> Interface:
+    """Give a TAP this MTU and MAC address, put it in this bridge, and bring it up.
 
     A bridge that does not exist is created and brought up.  A bridge that exists is left as it is,
-    down or up.  None leaves the MTU, or the bridge, as it is.
+    down or up.  What is None is left as it is, too.
+
+    Returns:
+        How the TAP stands then.
 
     Raises:
         SetupError: something is missing or not permitted; the message has the command that helps.
@@ -62,6 +67,9 @@ def set_up_tap(name: str, *, bridge: str | None, mtu: int | None) -> Interface:
             raise SetupError(f"{name}: the interface has gone")
         if mtu is not None and tap.mtu != mtu:
             _change(ipr, f"ip link set {name} mtu {mtu}", index=tap.index, mtu=mtu)
+        if address is not None:
+            command = f"ip link set {name} address {address}"
+            _change(ipr, command, index=tap.index, address=address)
         if bridge is not None:
             _join(ipr, tap, bridge)
         if not tap.is_up:
@@ -89,21 +97,25 @@ def bridge_up(name: str) -> bool:
         return interface is not None and interface.is_up
 
 
-def owned_taps() -> list[str]:
+def owned_taps(bridge: str | None) -> list[str]:
     """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
 
     One without an owner is not among them: any process may take it over, and some other one may
-    be meant to.
+    be meant to.  Nor is one in a bridge other than the one given.
     """
     user, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
     found: list[tuple[int, str]] = []
     with _netlink() as ipr:
+        wanted = None if bridge is None else _find(ipr, bridge)
         for link in ipr.get_links():
             name = link.get_attr("IFLA_IFNAME")
             if not name.startswith("tap") or not name[3:].isdecimal():
                 continue
             data = ("linkinfo", "data")
             owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
+            master = link.get_attr("IFLA_MASTER")
+            if bridge is not None and master not in (None, wanted and wanted.index):
+                continue
             if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
                 found.append((int(name[3:]), name))
     return [name for _, name in sorted(found)]
@@ -111,17 +123,17 @@ def owned_taps() -> list[str]:
 
 def _join(ipr: Any, tap: Interface, bridge: str) -> None:
     master = _find(ipr, bridge)
-    if master is None:
-        master = _create_bridge(ipr, bridge)
-    elif master.kind != "bridge":
+    if master is not None and master.kind != "bridge":
         raise SetupError(f"{bridge} is an interface, but not a bridge; choose another name")
-    if tap.master == master.index:
+    if master is not None and tap.master == master.index:
         return
     if tap.master is not None:
         raise SetupError(
             f"{tap.name} is already a port of another bridge;"
             f" take it out first: ip link set {tap.name} nomaster"
         )
+    if master is None:
+        master = _create_bridge(ipr, bridge)
     command = f"ip link set {tap.name} master {bridge}"
     _change(ipr, command, index=tap.index, master=master.index)
 

@@ -7,7 +7,7 @@ bridge outlives any number of links.  Only when the endpoint itself has gone is 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
@@ -26,6 +26,9 @@ __all__ = ["keep_linked"]
 
 log = logging.getLogger("vknet")
 
+# Even who asks for no delay at all does not want a log that fills the disk.
+MIN_DELAY: Final = 0.1
+
 
 async def keep_linked(
     open_endpoint: Callable[[], Awaitable[Endpoint]],
@@ -41,8 +44,8 @@ async def keep_linked(
         open_endpoint: opens the local endpoint: once, and again whenever it has gone.  It is closed
             here at the end.
         new_carrier: makes the carrier of the next link.
-        policy: when to try again; None is never.  Attempts are counted in a row: a link that was up
-            starts the count anew.
+        policy: when to try again, 0.1 s later at the earliest; None is never.  Attempts are counted
+            in a row: a link that was up starts the count anew.
         settings: how each link behaves.
         monitor: told the state, and counted in.
 
@@ -77,14 +80,14 @@ async def keep_linked(
                 failures = 0
                 down_since = trio.current_time()
             failures += 1
-            what = "link lost" if was_up else "no link"
+            log.warning("%s: %s", "link lost" if was_up else "no link", cause)
             if policy is None or (policy.retries is not None and failures > policy.retries):
                 monitor.set_state(Lost(cause, None))
                 raise cause
-            monitor.set_state(Lost(cause, policy.delay))
-            log.warning("%s: %s", what, cause)
-            log.info("next try in %g s%s", policy.delay, _count(failures, policy.retries))
-            await trio.sleep(policy.delay)
+            delay = max(policy.delay, MIN_DELAY)
+            monitor.set_state(Lost(cause, delay))
+            log.info("next try in %g s%s", delay, _count(failures, policy.retries))
+            await trio.sleep(delay)
     finally:
         if endpoint is not None:
             await trio.aclose_forcefully(endpoint)

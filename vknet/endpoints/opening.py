@@ -24,7 +24,8 @@ async def open_endpoint(
     Args:
         spec: ``auto``, ``tapN``, ``/dev/tapN``, ``tap:NAME``, or the path of a vknetd socket.
         bridge: the bridge a TAP joins; made if there is none.
-        mtu: the TAP's MTU in bytes; None leaves it as it is.  A socket has none.
+        mtu: the TAP's MTU in bytes; None leaves it as it is.  A socket has none of its own, but
+            tells the other side this one.
 
     Returns:
         An endpoint; the caller closes it.
@@ -38,7 +39,7 @@ async def open_endpoint(
     if isinstance(spec, SocketSpec):
         if bridge is not None:
             raise UsageError(f"{spec.path} is a socket, and only a TAP can be in a bridge")
-        return await open_seqpacket(spec.path)
+        return await open_seqpacket(spec.path, mtu)
     if sys.platform != "linux":
         raise SetupError(f"TAP interfaces are supported on Linux only, not on {sys.platform}")
     return await open_tap(spec.name, bridge=bridge, mtu=mtu)

@@ -43,8 +43,8 @@ EMPTY_RUN: Final = 4096
 class SeqpacketEndpoint(Endpoint):
     """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes."""
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, sock: socket.socket, name: str, mtu: int | None = None) -> None:
+        super().__init__(name, mtu, mtu_fixed=True)
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
@@ -146,8 +146,12 @@ class SeqpacketEndpoint(Endpoint):
         await trio.lowlevel.checkpoint()
 
 
-async def open_seqpacket(path: str) -> SeqpacketEndpoint:
+async def open_seqpacket(path: str, mtu: int | None = None) -> SeqpacketEndpoint:
     """Connect to the switch that listens at `path`.
+
+    Args:
+        path: of the socket, at most 107 bytes.
+        mtu: in bytes, for the other side's TAP to follow; frames are not held to it.
 
     Raises:
         SetupError: nobody listens there, or this user may not connect.
@@ -164,7 +168,7 @@ async def open_seqpacket(path: str) -> SeqpacketEndpoint:
     except OSError as exc:
         sock.close()
         raise SetupError(_why_not(path, exc)) from exc
-    return SeqpacketEndpoint(sock, path)
+    return SeqpacketEndpoint(sock, path, mtu)
 
 
 def _why_not(path: str, exc: OSError) -> str:

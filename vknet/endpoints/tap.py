@@ -13,6 +13,7 @@ Facts the code rests on, seen on Linux 6.18:
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import pwd
@@ -20,6 +21,7 @@ import socket
 import struct
 from errno import EACCES, EAGAIN, EBADFD, EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -166,7 +168,7 @@ class TapEndpoint(Endpoint):
         self._bridge_missing = False
         try:
             interface = await trio.to_thread.run_sync(
-                partial(netlink.set_up_tap, self.name, bridge=self.bridge, mtu=None)
+                partial(netlink.set_up_tap, self.name, bridge=self.bridge)
             )
         except SetupError as exc:
             self._bridge_index = index
@@ -206,7 +208,8 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
     try:
         # A persistent TAP remembers what its last user switched on.
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
-        interface = netlink.set_up_tap(actual, bridge=bridge, mtu=mtu)
+        address = _lasting_address(actual) if made else None
+        interface = netlink.set_up_tap(actual, bridge=bridge, mtu=mtu, address=address)
         if bridge is not None and not netlink.bridge_up(bridge):
             log.warning("the bridge %s is down; it carries nothing until it is set up", bridge)
     except BaseException:
@@ -215,10 +218,24 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
     return TapEndpoint(fd, interface, made=made, bridge=bridge, fixed=mtu is not None)
 
 
+def _lasting_address(name: str) -> str:
+    """A MAC address for a TAP that is made anew with every link, and yet keeps its address.
+
+    A bridge takes the lowest address of its ports for its own, so this one is high, for a bridge
+    with other ports to keep its own; and it is the same whenever this TAP is made, for a bridge
+    without other ports to be found at its old address after a link was lost.  It is unique to this
+    boot of this machine, and to this network namespace.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    namespace = Path("/proc/self/ns/net").stat().st_ino
+    digest = hashlib.sha256(f"{boot}{namespace} {name}".encode()).digest()
+    return bytes([0xFE, *digest[:5]]).hex(":")
+
+
 def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
     """The first unused TAP that is meant for this user, or else a new one."""
     if any(name.startswith("tap") for _, name in socket.if_nameindex()):
-        for name in netlink.owned_taps():
+        for name in netlink.owned_taps(bridge):
             try:
                 return _attach(name, bridge)
             except SetupError:

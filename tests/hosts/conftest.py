@@ -1,0 +1,71 @@
+"""Every test here gets two hosts of its own, in namespaces, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.hosts import Bed, Host, eventually, two_hosts
+from testbed.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Inside the joined bridges.
+LAN_HERE = "198.18.1.1"
+LAN_THERE = "198.18.1.2"
+LAN6_HERE = "fd00:1::1"
+LAN6_THERE = "fd00:1::2"
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    with two_hosts() as bed:
+        yield bed
+
+
+@pytest.fixture
+def here(bed: Bed) -> Host:
+    return bed.here
+
+
+@pytest.fixture
+def there(bed: Bed) -> Host:
+    return bed.there
+
+
+class Lan:
+    """bridge0 on both hosts, with addresses, so that what vknet joins can be pinged across."""
+
+    def __init__(self, bed: Bed, name: str = "bridge0", net: int = 1) -> None:
+        self.bed = bed
+        self.name = name
+        self.net = net
+        for host, last in ((bed.here, 1), (bed.there, 2)):
+            host.ip("link", "add", name, "type", "bridge")
+            host.ip("link", "set", name, "up")
+            host.ip("addr", "add", f"198.18.{net}.{last}/24", "dev", name)
+            host.ip("addr", "add", f"fd00:{net}::{last}/64", "dev", name, "nodad")
+
+    def vknet(self, *options: str) -> Program:
+        """vknet between the two bridges."""
+        return Program(
+            self.bed.here,
+            *("vknet", *options, "-b", self.name, "-B", self.name, "auto", "myhomesystem:auto"),
+        )
+
+    def carries(self, within: float = 15.0) -> None:
+        """Wait until a ping gets across."""
+        eventually(self.answers, f"a ping across {self.name}", within)
+
+    def answers(self, *options: str) -> bool:
+        """Whether one ping gets across now."""
+        address = f"198.18.{self.net}.2"
+        ping = ("ping", "-n", "-c1", "-W0.5", *options, address)
+        return self.bed.here.run(*ping, check=False).returncode == 0
+
+
+@pytest.fixture
+def lan(bed: Bed) -> Lan:
+    return Lan(bed)

@@ -1,0 +1,315 @@
+"""Whatever fails, the link heals itself, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.hosts import Bed, Host, eventually
+from testbed.program import Program
+from tests.hosts.switch import OneClientSwitch
+
+if TYPE_CHECKING:
+    from tests.hosts.conftest import Lan
+
+# Short, so that the tests are.
+FAST = ("-r", "0.2", "--timeout", "2")
+
+
+def up(lan: Lan, *options: str) -> Program:
+    vknet = lan.vknet(*(options or FAST))
+    vknet.says("link up")
+    lan.carries()
+    return vknet
+
+
+def the_ssh_of(host: Host) -> int:
+    (pid,) = host.processes("ssh -x -T")
+    return pid
+
+
+def test_the_tap_keeps_its_place_when_ssh_is_killed(lan: Lan) -> None:
+    vknet = up(lan)
+    here = lan.bed.here
+    here.ip("addr", "add", "198.18.9.9/24", "dev", "tap0")
+    index = here.link("tap0")["ifindex"]
+
+    os.kill(the_ssh_of(here), signal.SIGKILL)
+    vknet.says("link lost: ssh was killed by SIGKILL")
+    vknet.says("next try in 0.2 s")
+    vknet.says("link up", times=2)
+    lan.carries()
+
+    tap = here.link("tap0")
+    assert tap["ifindex"] == index
+    assert tap["master"] == "bridge0"
+    assert "198.18.9.9" in here.ip("addr", "show", "dev", "tap0")
+    assert lan.bed.there.interfaces().count("tap0") == 1
+
+
+def test_without_r_the_first_loss_ends_it(lan: Lan) -> None:
+    vknet = up(lan, "-v")
+    os.kill(the_ssh_of(lan.bed.here), signal.SIGKILL)
+    assert vknet.status() == 1
+    assert "tap0" not in lan.bed.here.interfaces()
+    assert vknet.log.splitlines()[-2] == "vknet: link lost: ssh was killed by SIGKILL"
+
+
+def test_sshd_is_killed_and_comes_back(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.stop_sshd()
+    vknet.says("link lost")
+    vknet.says("no sshd answers on myhomesystem")
+    lan.bed.start_sshd()
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_the_remote_half_is_killed(lan: Lan) -> None:
+    vknet = up(lan)
+    (pid,) = lan.bed.there.processes("vknet -S")
+    os.kill(pid, signal.SIGKILL)
+    vknet.says("link lost")
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_the_remote_half_is_stopped_by_its_administrator(lan: Lan) -> None:
+    vknet = up(lan)
+    (pid,) = lan.bed.there.processes("vknet -S")
+    os.kill(pid, signal.SIGTERM)
+    vknet.says("link lost: myhomesystem ended the link: it was stopped")
+    vknet.says("link up", times=2)
+
+
+def test_a_path_that_loses_everything_is_noticed_on_both_sides(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.black_hole(on=True)
+    vknet.says("link lost: myhomesystem has fallen silent")
+    eventually(lambda: not lan.bed.there.processes("vknet -S"), "no orphan there")
+    assert "tap0" not in lan.bed.there.interfaces()
+    vknet.says("no link")
+    lan.bed.black_hole(on=False)
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_a_remote_half_that_hangs_is_given_up_and_gives_up_its_tap(lan: Lan) -> None:
+    vknet = up(lan)
+    (pid,) = lan.bed.there.processes("vknet -S")
+    os.kill(pid, signal.SIGSTOP)
+    vknet.says("link lost: myhomesystem has fallen silent")
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: pid not in lan.bed.there.processes("vknet -S"), "the first one gone")
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_vknet_itself_is_stopped_and_continued(lan: Lan) -> None:
+    vknet = up(lan)
+    vknet.signal(signal.SIGSTOP)
+    eventually(lambda: not lan.bed.there.processes("vknet -S"), "the remote half gives up")
+    vknet.signal(signal.SIGCONT)
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_a_short_stop_does_not_cost_the_link(lan: Lan) -> None:
+    vknet = up(lan, "-r", "0.2", "--timeout", "6")
+    (pid,) = lan.bed.there.processes("vknet -S")
+    os.kill(pid, signal.SIGSTOP)
+    assert not lan.answers()
+    os.kill(pid, signal.SIGCONT)
+    lan.carries()
+    assert "lost" not in vknet.log
+
+
+def test_a_deleted_tap_ends_the_link_and_is_made_anew(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.here.ip("link", "del", "tap0")
+    vknet.says("link lost: the interface tap0 was deleted")
+    vknet.says("link up", times=2)
+    lan.carries()
+    assert lan.bed.here.link("tap0")["master"] == "bridge0"
+
+
+def test_a_deleted_tap_on_the_other_side_is_named_here(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.there.ip("link", "del", "tap0")
+    vknet.says("link lost: myhomesystem ended the link: the interface tap0 was deleted")
+    vknet.says("link up", times=2)
+    lan.carries()
+
+
+def test_a_deleted_tap_without_r_ends_it_with_that_reason(bed: Bed) -> None:
+    vknet = Program(bed.here, "vknet", "auto", "there:auto")
+    vknet.says("link up")
+    bed.here.ip("link", "del", "tap0")
+    assert vknet.status() == 1
+    assert vknet.log.splitlines()[-2] == "vknet: link lost: the interface tap0 was deleted"
+
+
+def test_an_interface_that_is_down_costs_frames_and_not_the_link(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.here.ip("link", "set", "tap0", "down")
+    eventually(
+        lambda: lan.answers() or "tap0 is down" in vknet.log, "a frame for a TAP that is down"
+    )
+    vknet.says("tap0 is down; frames for it are dropped until: ip link set tap0 up")
+    lan.bed.here.ip("link", "set", "tap0", "up")
+    lan.carries()
+    vknet.says("tap0 is up again")
+    assert "lost" not in vknet.log
+
+
+def test_a_deleted_bridge_is_made_anew_and_joined(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.here.ip("link", "del", "bridge0")
+    vknet.says("the bridge bridge0 was deleted")
+    vknet.says("put tap0 back in the bridge bridge0")
+    assert lan.bed.here.link("tap0")["master"] == "bridge0"
+    lan.bed.here.ip("addr", "add", "198.18.1.1/24", "dev", "bridge0")
+    lan.carries()
+    assert "lost" not in vknet.log
+
+
+def test_a_switch_that_is_restarted_is_reconnected(bed: Bed) -> None:
+    path = bed.directory / "switch"
+    frame = bytes.fromhex("ffffffffffff0200000000010800") + b"hello from the switch" * 3
+    with OneClientSwitch(path) as switch:
+        vknet = Program(bed.here, "vknet", *FAST, str(path), "there:auto")
+        switch.accept()
+        vknet.says(f"link up: {path} to there tap0")
+    vknet.says("the switch behind the socket closed the connection")
+    vknet.says("nobody listens there; is vknetd running?")
+    with OneClientSwitch(path) as switch:
+        client = switch.accept()
+        vknet.says("link up", times=2)
+        seen = bed.there.directory / "seen"
+        with seen.open("wb") as out:
+            tcpdump = bed.there.start(
+                *("tcpdump", "-i", "tap0", "-nn", "-A", "-l", "-c1", "ether src 02:00:00:00:00:01"),
+                stdout=out,
+                stderr=out,
+            )
+        eventually(lambda: b"listening" in seen.read_bytes(), "tcpdump listening")
+        client.send(frame)
+        tcpdump.wait(10)
+        assert b"hello from the switch" in seen.read_bytes()
+
+
+def test_a_switch_that_sends_nonsense_loses_its_frames_only(bed: Bed) -> None:
+    one, two = bed.directory / "one", bed.directory / "two"
+    good = bytes(range(60))
+    with OneClientSwitch(one) as here, OneClientSwitch(two) as there:
+        vknet = Program(bed.here, "vknet", *FAST, str(one), f"there:{two}")
+        client, other = here.accept(), there.accept()
+        vknet.says("link up")
+        client.send(b"")
+        client.send(bytes(70_000))
+        client.send(good)
+        assert other.recv(100_000) == good
+        assert "lost" not in vknet.log
+
+
+def test_a_switch_that_stops_reading_loses_its_frames_and_not_the_link(bed: Bed) -> None:
+    one, two = bed.directory / "one", bed.directory / "two"
+    with OneClientSwitch(one) as here, OneClientSwitch(two) as there:
+        vknet = Program(bed.here, "vknet", *FAST, str(one), f"there:{two}")
+        client, other = here.accept(), there.accept()
+        vknet.says("link up")
+        # Far more than every buffer on the way holds, and for longer than the timeout.
+        began, sent = time.monotonic(), 0
+        while sent < 40_000 or time.monotonic() - began < 3:
+            client.send(bytes(1400))
+            sent += 1
+        assert "lost" not in vknet.log
+
+        marker = bytes(range(100))
+        other.setblocking(False)
+
+        def marker_arrives() -> bool:
+            client.send(marker)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    if other.recv(2000) == marker:
+                        return True
+            return False
+
+        eventually(marker_arrives, "a frame after it reads again")
+        assert "lost" not in vknet.log
+        (half,) = bed.there.processes("vknet -S")
+        os.kill(half, signal.SIGUSR1)
+        assert "dropped (endpoint full)" in vknet.says("carried:")
+
+
+def test_nothing_is_left_on_either_side_after_sigkill(lan: Lan) -> None:
+    vknet = up(lan)
+    vknet.signal(signal.SIGKILL)
+    assert vknet.status() == -signal.SIGKILL
+    here, there = lan.bed.here, lan.bed.there
+    eventually(lambda: not here.processes("ssh"), "ssh gone", within=5)
+    eventually(lambda: not there.processes("vknet -S"), "the remote half gone", within=5)
+    assert "tap0" not in here.interfaces()
+    eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
+
+
+def test_nothing_is_left_after_sigkill_on_a_path_that_loses_everything(lan: Lan) -> None:
+    vknet = up(lan)
+    lan.bed.black_hole(on=True)
+    vknet.signal(signal.SIGKILL)
+    here, there = lan.bed.here, lan.bed.there
+    eventually(lambda: not here.processes("ssh"), "ssh gone", within=10)
+    eventually(lambda: not there.processes("vknet -S"), "the remote half gone", within=10)
+    assert "tap0" not in there.interfaces()
+
+
+def test_a_users_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
+    here = lan.bed.here
+    control = here.home / ".ssh/control"
+    (here.home / ".ssh/config").write_text(
+        "Host *\n ControlMaster auto\n"
+        f" ControlPath {control}\n"
+        " ControlPersist 60\n RequestTTY force\n RemoteCommand uptime\n"
+        " LocalForward 7777 localhost:7777\n Tunnel ethernet\n ForwardX11 yes\n"
+        " PermitLocalCommand yes\n LocalCommand echo local noise\n EscapeChar ~\n"
+    )
+    vknet = up(lan)
+    assert not control.exists()
+    assert ":7777" not in here.output("ss", "-ltn")
+    assert vknet.stop() == 0
+    eventually(lambda: not here.processes("ssh"), "no ssh stays behind")
+
+
+def test_two_hundred_restarts_leave_every_count_as_it_was(lan: Lan) -> None:
+    vknet = lan.vknet("-r", "0", "--timeout", "5")
+    vknet.says("link up")
+    here, there = lan.bed.here, lan.bed.there
+    proc = Path(f"/proc/{vknet.process.pid}")
+
+    def counts() -> dict[str, int]:
+        return {
+            "descriptors": len(list((proc / "fd").iterdir())),
+            "threads": len(list((proc / "task").iterdir())),
+            "processes here": len(here.processes()),
+            "TAPs here": len([n for n in here.interfaces() if n.startswith("tap")]),
+            "TAPs there": len([n for n in there.interfaces() if n.startswith("tap")]),
+            "remote halves": len(there.processes("vknet -S")),
+        }
+
+    def restart(times: int) -> None:
+        for _ in range(times):
+            ups = vknet.log.count("link up")
+            os.kill(the_ssh_of(here), signal.SIGKILL)
+            vknet.says("link up", times=ups + 1)
+
+    restart(3)
+    before = counts()
+    restart(197)
+    eventually(lambda: counts()["threads"] <= before["threads"], "idle threads ending")
+    eventually(lambda: counts() == before, f"{counts()} like {before}", within=15)
+    lan.carries()

@@ -1,0 +1,240 @@
+"""Two hosts become one Ethernet, and what crosses it."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from testbed.hosts import Bed, eventually
+from testbed.program import Program
+from tests.hosts.conftest import LAN6_THERE, LAN_THERE, Lan
+
+
+def test_two_bridges_become_one_ethernet_with_bridges_made_on_the_way(bed: Bed) -> None:
+    here, there = bed.here, bed.there
+    vknet = Program(
+        here, "vknet", "-r", "5", "-b", "bridge0", "-B", "bridge0", "auto", "myhomesystem:auto"
+    )
+    vknet.says("link up: tap0 to myhomesystem tap0, wire v2")
+    for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
+        assert host.link("tap0")["master"] == "bridge0"
+        assert "UP" in host.link("bridge0")["flags"]
+        host.ip("addr", "add", address, "dev", "bridge0")
+
+    here.run("ping", "-n", "-c3", "-i0.1", "-W2", LAN_THERE)
+    assert vknet.stop() == 0
+
+    eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
+    assert "tap0" not in here.interfaces()
+    assert "bridge0" in here.interfaces(), "a bridge is left where it is"
+    assert "bridge0" in there.interfaces()
+    assert not here.processes("ssh")
+    eventually(lambda: not there.processes("vknet -S"), "the remote half gone")
+
+
+def test_ipv4_ipv6_and_full_size_frames_cross(lan: Lan) -> None:
+    lan.vknet().says("link up")
+    for size in ("0", "1472"):
+        lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", size, LAN_THERE)
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-s", "1452", LAN6_THERE)
+
+
+def test_jumbo_frames_cross_when_both_ends_speak_v2(lan: Lan) -> None:
+    for host in (lan.bed.here, lan.bed.there):
+        host.ip("link", "set", "bridge0", "mtu", "9000")
+    lan.vknet("--mtu", "9000").says("link up")
+    eventually(lambda: lan.bed.there.link("tap0")["mtu"] == 9000, "the TAP there follows")
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "8972", LAN_THERE)
+
+
+def test_the_mtu_of_a_tap_that_vknet_made_follows_the_side_where_it_was_chosen(lan: Lan) -> None:
+    vknet = lan.vknet("--remote-command", "vknet --mtu 1280")
+    vknet.says("link up")
+    eventually(lambda: lan.bed.here.link("tap0")["mtu"] == 1280, "the TAP here follows")
+    assert "give both the same" not in vknet.log
+
+
+def test_two_mtus_that_people_chose_are_left_and_named(lan: Lan) -> None:
+    for host, mtu in ((lan.bed.here, "1400"), (lan.bed.there, "1300")):
+        host.ip("tuntap", "add", "dev", "tap7", "mode", "tap")
+        host.ip("link", "set", "tap7", "mtu", mtu)
+    vknet = Program(lan.bed.here, "vknet", "tap7", "there:tap7")
+    line = vknet.says("give both the same")
+    assert "1400" in line
+    assert "1300" in line
+    assert lan.bed.here.link("tap7")["mtu"] == 1400
+    assert lan.bed.there.link("tap7")["mtu"] == 1300
+
+
+def test_vlan_tagged_frames_cross_unchanged(lan: Lan) -> None:
+    lan.vknet().says("link up")
+    lan.carries()
+    there = lan.bed.there
+    seen = there.directory / "seen"
+    with seen.open("wb") as out:
+        tcpdump = there.start(
+            *("tcpdump", "-i", "bridge0", "-nn", "-e", "-l", "-c1", "vlan", "5"),
+            stdout=out,
+            stderr=out,
+        )
+    eventually(lambda: b"listening" in seen.read_bytes(), "tcpdump listening")
+    send = (
+        "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
+        "s.bind(('bridge0', 0)); s.send(bytes.fromhex(sys.argv[1]))"
+    )
+    # 802.1Q, priority 3, VLAN 5, an ARP for nobody, padded.
+    frame = "ffffffffffff02000000000581006005" + "0806" + "00" * 46
+    lan.bed.here.run("python", "-c", send, frame)
+    tcpdump.wait(10)
+    assert "vlan 5, p 3" in seen.read_text()
+
+
+def test_an_ipv6_host_goes_in_brackets(bed: Bed) -> None:
+    vknet = Program(bed.here, "vknet", "tap3", f"root@[{bed.THERE6}]:/dev/tap4")
+    vknet.says(f"link up: tap3 to {bed.THERE6} tap4")
+    assert "tap4" in bed.there.interfaces()
+    assert vknet.stop() == 0
+
+
+def test_an_interface_may_have_any_name(bed: Bed) -> None:
+    vknet = Program(bed.here, "vknet", "tap:office", "there:tap:lab-0")
+    vknet.says("link up: office to there lab-0")
+    assert "office" in bed.here.interfaces()
+    assert "lab-0" in bed.there.interfaces()
+
+
+def test_two_links_at_once_take_the_first_unused_taps(bed: Bed) -> None:
+    one, two = Lan(bed, "bridge1", 1), Lan(bed, "bridge2", 2)
+    one.vknet().says("link up: tap0 to myhomesystem tap0")
+    two.vknet().says("link up: tap1 to myhomesystem tap1")
+    one.carries()
+    two.carries()
+
+
+def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_anew(
+    bed: Bed,
+) -> None:
+    addresses = []
+    for host in (bed.here, bed.there):
+        host.ip("link", "add", "bridge0", "type", "bridge")
+        host.ip("link", "add", "port0", "type", "veth", "peer", "name", "port1")
+        host.ip("link", "set", "port0", "master", "bridge0")
+        addresses.append(host.link("bridge0")["address"])
+    lonely = Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto")
+    lonely.says("link up")
+    first = bed.there.link("bridge1")["address"]
+    assert lonely.stop() == 0
+    both = Program(bed.here, "vknet", "-b", "bridge0", "-B", "bridge0", "auto", "there:auto")
+    both.says("link up")
+    assert [h.link("bridge0")["address"] for h in (bed.here, bed.there)] == addresses
+    assert both.stop() == 0
+
+    Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto").says("link up")
+
+    assert bed.there.link("bridge1")["address"] == first
+    assert first != bed.here.link("tap0")["address"], "two hosts, two addresses"
+
+
+def test_compression_and_ssh_options_reach_ssh(bed: Bed) -> None:
+    bed.stop_sshd()
+    bed.start_sshd("Port 2222", "Port 22")
+    vknet = Program(
+        bed.here,
+        *("vknet", "-vv", "-C", "-4", "-p", "2222", "-i", f"{bed.here.home}/.ssh/id_ed25519"),
+        *("-o", "StrictHostKeyChecking=accept-new", "-o", "Ciphers=aes256-ctr"),
+        *("auto", "there:auto"),
+    )
+    vknet.says("link up")
+    assert "compression: zlib" in vknet.log or "zlib@openssh.com" in vknet.log
+    assert "cipher: aes256-ctr" in vknet.log
+    assert "port 2222" in vknet.log
+
+
+def test_another_ssh_command_and_another_remote_command(bed: Bed) -> None:
+    vknet = Program(
+        bed.here,
+        *("vknet", "-e", "ssh -p 22 -l root", "--remote-command", "env GREETING=hello vknet"),
+        *("auto", "there:auto"),
+    )
+    vknet.says("link up")
+    (pid, *_) = bed.there.processes("vknet -S")
+    assert b"GREETING=hello" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_is_a_clean_stop(bed: Bed, number: signal.Signals) -> None:
+    vknet = Program(bed.here, "vknet", "-r", "1", "auto", "there:auto")
+    vknet.says("link up")
+    vknet.signal(number)
+    assert vknet.status() == 0
+    assert "Traceback" not in vknet.log
+    assert bed.here.interfaces() == ["lo", "wan0"]
+    eventually(lambda: bed.there.interfaces() == ["lo", "wan0"], "the TAP there gone")
+
+
+def test_a_signal_before_the_link_is_up_is_a_clean_stop(bed: Bed) -> None:
+    bed.black_hole(on=True)
+    vknet = Program(bed.here, "vknet", "-v", "auto", "there:auto")
+    vknet.says("running: ssh")
+    assert vknet.stop() == 0
+    assert not bed.here.processes("ssh")
+    assert bed.here.interfaces() == ["lo", "wan0"]
+
+
+def test_a_forced_command_decides_the_endpoint_and_still_speaks_v2(bed: Bed) -> None:
+    bed.authorize('restrict,command="vknet -S -b bridge9 tap:forced"')
+    vknet = Program(bed.here, "vknet", "-B", "bridge0", "auto", "there:auto")
+    vknet.says("link up: tap0 to there forced, wire v2")
+    assert bed.there.link("forced")["master"] == "bridge9"
+    assert "bridge0" not in bed.there.interfaces()
+
+
+def test_a_user_without_root_uses_the_tap_an_administrator_made(bed: Bed) -> None:
+    for host in (bed.here, bed.there):
+        host.run("chmod", "0666", "/dev/net/tun")
+        host.ip("link", "add", "bridge0", "type", "bridge")
+        host.ip("link", "set", "bridge0", "up")
+        # Not alice's: the first that is hers is another.
+        host.ip("tuntap", "add", "dev", "tap0", "mode", "tap")
+        host.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
+        host.ip("link", "set", "tap1", "up", "master", "bridge0")
+    bed.here.ip("addr", "add", "198.18.1.1/24", "dev", "bridge0")
+    bed.there.ip("addr", "add", "198.18.1.2/24", "dev", "bridge0")
+
+    vknet = Program(
+        bed.here,
+        *("vknet", "-b", "bridge0", "-B", "bridge0", "auto", "alice@there:auto"),
+        user="alice",
+    )
+
+    vknet.says("link up: tap1 to there tap1")
+    bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", LAN_THERE)
+    assert vknet.stop() == 0
+    assert bed.here.link("tap1")["master"] == "bridge0", "what was there stays as it was"
+
+
+def test_bytes_of_a_large_transfer_arrive_unchanged(lan: Lan) -> None:
+    lan.vknet().says("link up")
+    lan.carries()
+    here, there = lan.bed.here, lan.bed.there
+    data = here.directory / "data"
+    data.write_bytes(bytes(range(256)) * 4096 * 20)
+    serve = (
+        "import socket, sys; s = socket.create_server(('198.18.1.2', 5001)); print(flush=True);"
+        "c, _ = s.accept(); import hashlib; h = hashlib.sha256();"
+        "[h.update(d) for d in iter(lambda: c.recv(65536), b'')]; print(h.hexdigest())"
+    )
+    server = there.start("python", "-c", serve, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    server.stdout.readline()
+    send = (
+        "import socket, sys; s = socket.create_connection(('198.18.1.2', 5001));"
+        "s.sendfile(open(sys.argv[1], 'rb'))"
+    )
+    here.run("python", "-c", send, str(data))
+    digest = server.stdout.read().decode().strip()
+    assert digest == hashlib.sha256(data.read_bytes()).hexdigest()

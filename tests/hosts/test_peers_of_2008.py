@@ -1,0 +1,70 @@
+"""A DragonFly host of 2008 as the other side, either way round."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from testbed.hosts import Bed, eventually
+from testbed.program import Program
+from tests.hosts.conftest import LAN6_THERE, LAN_THERE, Lan
+
+PEER: Final = str(Path(__file__).with_name("peer_2008.py"))
+
+
+def test_our_client_and_a_remote_half_of_2008(lan: Lan) -> None:
+    vknet = lan.vknet("--remote-command", f"{sys.executable} {PEER}")
+    lan.carries()
+    vknet.says("link up: tap0 to myhomesystem, wire v1")
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "1472", LAN_THERE)
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-s", "1452", LAN6_THERE)
+    assert vknet.stop() == 0
+    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the TAP there gone")
+    assert "not v1" not in vknet.log, "it never got anything but v1"
+
+
+def test_a_client_of_2008_and_our_remote_half(lan: Lan) -> None:
+    client = Program(
+        lan.bed.here,
+        *(sys.executable, PEER, "-b", "bridge0", "-B", "bridge0", "auto", "there:auto"),
+    )
+    eventually(lambda: "tap0" in lan.bed.there.interfaces(), "the remote half's TAP")
+    lan.carries()
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "1472", LAN_THERE)
+    assert lan.bed.there.link("tap0")["master"] == "bridge0"
+    client.process.terminate()
+    client.status()
+    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the TAP there gone")
+    assert "not v1" not in client.log
+
+
+def test_a_frame_too_long_for_2008_is_dropped_and_said(lan: Lan) -> None:
+    for host in (lan.bed.here, lan.bed.there):
+        host.ip("link", "set", "bridge0", "mtu", "9000")
+    vknet = lan.vknet("--mtu", "9000", "--remote-command", f"{sys.executable} {PEER}")
+    lan.carries()
+    vknet.says("frames over 8320 bytes are dropped; an MTU of 8302 would fit")
+    lan.bed.there.ip("link", "set", "tap0", "mtu", "9000")
+
+    longest = lan.bed.here.run("ping", "-n", "-c1", "-W2", "-Mdo", "-s", "8278", LAN_THERE)
+    assert " 0% packet loss" in longest.stdout
+    over = ("ping", "-n", "-c1", "-W0.3", "-Mdo", "-s", "8279", LAN_THERE)
+    assert lan.bed.here.run(*over, check=False).returncode == 1
+    lan.carries()
+    assert vknet.stop() == 0
+    assert "1 dropped (over the peer's frame limit)" in vknet.log
+
+
+def test_a_quiet_peer_of_2008_is_sent_to_all_the_same(bed: Bed) -> None:
+    here, there = bed.here, bed.there
+    # Without IPv6 nothing is ever sent from there unasked.
+    there.run("sysctl", "-q", "net.ipv6.conf.all.disable_ipv6=1")
+    there.run("sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
+    remote = ("--remote-command", f"{sys.executable} {PEER}")
+    vknet = Program(here, "vknet", *remote, "auto", "there:auto")
+    vknet.says("there has said nothing yet; sending to it in wire v1")
+    for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
+        host.ip("addr", "add", address, "dev", "tap0")
+    here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
+    vknet.says("link up: tap0 to there, wire v1")
