@@ -15,9 +15,15 @@ import trio
 from vknet.errors import PeerGone, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from trio.abc import Stream
 
     from vknet.errors import VknetError
+
+    StartSoon: TypeAlias = Callable[..., None]
+    """Starts a task, as `trio.Nursery.start_soon` does."""
 
 __all__ = ["STDOUT", "Carrier", "StdioCarrier", "StreamCarrier"]
 
@@ -38,10 +44,12 @@ class Carrier(ABC):
         self.reached = trio.Event()
 
     @abstractmethod
-    async def open(self, nursery: trio.Nursery) -> Stream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         """Open the byte stream, which the link will close.
 
-        Tasks the stream needs are started in `nursery`, the link's own, and end with it.
+        Tasks the stream needs are started with `start_soon`, in the link's own nursery: they end
+        with it, and it ends with the first of them that fails.  When `open` is cancelled, nothing
+        has been opened.
 
         Raises:
             SetupError: it cannot be opened.
@@ -60,9 +68,8 @@ class StreamCarrier(Carrier):
         super().__init__(peer)
         self._stream = stream
 
-    async def open(self, nursery: trio.Nursery) -> Stream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         self.reached.set()
-        await trio.lowlevel.checkpoint()
         return self._stream
 
 
@@ -84,10 +91,9 @@ class StdioCarrier(Carrier):
             if os.isatty(fd):
                 raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
 
-    async def open(self, nursery: trio.Nursery) -> Stream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.
         stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in (STDIN, STDOUT))
         stream = trio.StapledStream(stdout, stdin)
         self.reached.set()
-        await trio.lowlevel.checkpoint()
         return stream

@@ -26,7 +26,8 @@ MTU_MAX: Final = 65521
 TIMEOUT_MIN: Final = 1.0
 TIMEOUT_MAX: Final = 86400.0
 
-NAME_LIMIT: Final = 200
+# Even if every character takes two \uXXXX in JSON, a HELLO stays under its limit.
+NAME_LIMIT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
@@ -162,10 +163,14 @@ class Link:
         stream: Stream | None = None
         try:
             async with trio.open_nursery() as nursery:
-                stream = await self._carrier.open(nursery)
+
+                def start_soon(run: Callable[..., Awaitable[None]], *args: object) -> None:
+                    nursery.start_soon(partial(self._note_failure, run, *args))
+
+                stream = await self._carrier.open(start_soon)
                 nursery.start_soon(self._pump_out, stream)
-                nursery.start_soon(self._note_failure, self._pump_in, stream)
-                nursery.start_soon(self._note_failure, self._watch_health)
+                start_soon(self._pump_in, stream)
+                start_soon(self._watch_health)
         except* VknetError as group:
             self._cause = self._cause or _first(group)
         finally:

@@ -80,10 +80,12 @@ async def keep_linked(
                 failures = 0
                 down_since = trio.current_time()
             failures += 1
-            log.warning("%s: %s", "link lost" if was_up else "no link", cause)
+            what = "link lost" if was_up else "no link"
             if policy is None or (policy.retries is not None and failures > policy.retries):
                 monitor.set_state(Lost(cause, None))
+                log.error("%s: %s", what, cause)
                 raise cause
+            log.warning("%s: %s", what, cause)
             delay = max(policy.delay, MIN_DELAY)
             monitor.set_state(Lost(cause, delay))
             log.info("next try in %g s%s", delay, _count(failures, policy.retries))

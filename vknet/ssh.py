@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from trio.abc import ReceiveStream, Stream
 
+    from vknet.carrier import StartSoon
     from vknet.errors import VknetError
     from vknet.spec import Target
 
@@ -171,7 +172,7 @@ class SshCarrier(Carrier):
             self._patience = math.inf
             self.reached.set()
 
-    async def open(self, nursery: trio.Nursery) -> Stream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         argv = ssh_argv(self._settings, await preferred_ciphers(self._settings))
         log.debug("running: %s", shlex.join(argv))
         try:
@@ -180,10 +181,10 @@ class SshCarrier(Carrier):
             )
         except OSError as exc:
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
-        nursery.start_soon(self._hold, process)
+        start_soon(self._hold, process)
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise SetupError("ssh was started without pipes")
-        nursery.start_soon(self._pass_on_stderr, process.stderr)
+        start_soon(self._pass_on_stderr, process.stderr)
         return trio.StapledStream(process.stdin, process.stdout)
 
     async def why_ended(self) -> VknetError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,27 @@ LAN_HERE = "198.18.1.1"
 LAN_THERE = "198.18.1.2"
 LAN6_HERE = "fd00:1::1"
 LAN6_THERE = "fd00:1::2"
+
+
+def transfer(source: Host, sink: Host, address: str, data: bytes) -> str:
+    """Send bytes over one TCP connection to an address of the sink; the digest of what arrived."""
+    receive = (
+        "import hashlib, socket, sys; s = socket.create_server((sys.argv[1], 5001));"
+        "print(flush=True); c, _ = s.accept(); h = hashlib.sha256();"
+        "[h.update(d) for d in iter(lambda: c.recv(65536), b'')]; print(h.hexdigest())"
+    )
+    send = (
+        "import socket, sys; s = socket.create_connection((sys.argv[1], 5001));"
+        "s.sendfile(open(sys.argv[2], 'rb'))"
+    )
+    path = source.directory / "data"
+    path.write_bytes(data)
+    receiver = sink.start("python", "-c", receive, address, stdout=subprocess.PIPE)
+    if receiver.stdout is None:
+        raise AssertionError("asked for as a pipe")
+    receiver.stdout.readline()
+    source.run("python", "-c", send, address, str(path))
+    return receiver.stdout.read().decode().strip()
 
 
 @pytest.fixture

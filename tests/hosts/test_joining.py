@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from testbed.hosts import Bed, eventually
 from testbed.program import Program
-from tests.hosts.conftest import LAN6_THERE, LAN_THERE, Lan
+from tests.hosts.conftest import LAN6_THERE, LAN_HERE, LAN_THERE, Lan, transfer
 
 
 def test_two_bridges_become_one_ethernet_with_bridges_made_on_the_way(bed: Bed) -> None:
@@ -220,21 +219,7 @@ def test_a_user_without_root_uses_the_tap_an_administrator_made(bed: Bed) -> Non
 def test_bytes_of_a_large_transfer_arrive_unchanged(lan: Lan) -> None:
     lan.vknet().says("link up")
     lan.carries()
-    here, there = lan.bed.here, lan.bed.there
-    data = here.directory / "data"
-    data.write_bytes(bytes(range(256)) * 4096 * 20)
-    serve = (
-        "import socket, sys; s = socket.create_server(('198.18.1.2', 5001)); print(flush=True);"
-        "c, _ = s.accept(); import hashlib; h = hashlib.sha256();"
-        "[h.update(d) for d in iter(lambda: c.recv(65536), b'')]; print(h.hexdigest())"
-    )
-    server = there.start("python", "-c", serve, stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    server.stdout.readline()
-    send = (
-        "import socket, sys; s = socket.create_connection(('198.18.1.2', 5001));"
-        "s.sendfile(open(sys.argv[1], 'rb'))"
-    )
-    here.run("python", "-c", send, str(data))
-    digest = server.stdout.read().decode().strip()
-    assert digest == hashlib.sha256(data.read_bytes()).hexdigest()
+    data = bytes(range(256)) * 4096 * 20
+    for source, sink in ((lan.bed.here, lan.bed.there), (lan.bed.there, lan.bed.here)):
+        address = LAN_THERE if sink is lan.bed.there else LAN_HERE
+        assert transfer(source, sink, address, data) == hashlib.sha256(data).hexdigest()

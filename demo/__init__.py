@@ -1,0 +1,1 @@
+"""`make demo`: two hosts joined in front of your eyes."""

@@ -1,0 +1,121 @@
+"""Two hosts, a real sshd, two bridges, one vknet; ssh is killed, and the link heals itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from testbed.hosts import eventually, two_hosts
+from testbed.program import Program
+
+if TYPE_CHECKING:
+    from testbed.hosts import Bed, Host
+
+LAN_HERE: Final = "198.18.1.1"
+LAN_THERE: Final = "198.18.1.2"
+COMMAND: Final = "vknet -r 1 -b bridge0 -B bridge0 auto myhomesystem:auto"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def shell(host: Host, command: str) -> str:
+    """Run a command on a host, and show it as one would type it."""
+    say(f"  {host.name}# {command}")
+    return host.output(*shlex.split(command))
+
+
+def answers(host: Host) -> bool:
+    """Whether one ping gets across."""
+    ping = ("ping", "-n", "-c1", "-W0.2", LAN_THERE)
+    return host.run(*ping, check=False).returncode == 0
+
+
+def repeat(program: Program) -> threading.Event:
+    """Show what a program says, as it says it, until the event is set."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        shown = 0
+        while not stop.wait(0.02):
+            lines = program.log.splitlines()
+            for line in lines[shown:]:
+                say(f"  | {line}")
+            shown = len(lines)
+
+    threading.Thread(target=follow, daemon=True).start()
+    return stop
+
+
+def ping(host: Host, count: int) -> str:
+    """Ping across; the shortest, mean and longest round trip."""
+    output = shell(host, f"ping -n -c{count} -i0.1 -q {LAN_THERE}")
+    got = re.search(r"(\d+) received.*= ([\d./]+) ms", output, re.DOTALL)
+    if got is None or int(got[1]) != count:
+        raise AssertionError(f"not every ping came back:\n{output}")
+    return f"{count} of {count} came back; min/avg/max/mdev {got[2]} ms"
+
+
+def run(bed: Bed) -> None:
+    """The demo."""
+    here, there = bed.here, bed.there
+    say(f"two hosts: here ({bed.HERE4}), and there ({bed.THERE4}), where a real sshd runs")
+    say("\non both a bridge, each with an address of one common network; no wire between them yet:")
+    for host, address in ((here, LAN_HERE), (there, LAN_THERE)):
+        shell(host, "ip link add bridge0 type bridge")
+        shell(host, "ip link set bridge0 up")
+        shell(host, f"ip addr add {address}/24 dev bridge0")
+    if answers(here):
+        raise AssertionError("there is a wire already")
+    say(f"  a ping from here to {LAN_THERE}: no answer")
+
+    say(f"\none command makes them one Ethernet:\n  here# {COMMAND}")
+    began = time.monotonic()
+    vknet = Program(here, *shlex.split(COMMAND))
+    stop = repeat(vknet)
+    eventually(lambda: answers(here), "a ping across", every=0)
+    first = time.monotonic() - began
+    say(f"  command to first ping: {first:.2f} s")
+    say(f"  {ping(here, 20)}")
+
+    say("\nssh is killed:")
+    (ssh,) = here.processes("ssh -x -T")
+    index = here.link("tap0")["ifindex"]
+    killed = time.monotonic()
+    os.kill(ssh, signal.SIGKILL)
+    say(f"  here# kill -KILL {ssh}")
+    eventually(lambda: not answers(here), "the loss", every=0)
+    eventually(lambda: answers(here), "a ping across again", every=0)
+    healed = time.monotonic() - killed
+    say(f"  ssh killed to first ping: {healed:.2f} s, of which 1 s is the delay asked for by -r 1")
+    if here.link("tap0")["ifindex"] != index:
+        raise AssertionError("the TAP did not outlive the link")
+    say(f"  tap0 is still the same interface (index {index}), still in bridge0")
+    say(f"  {ping(here, 20)}")
+
+    say(f"\nand the end:\n  here# kill {vknet.process.pid}")
+    status = vknet.stop()
+    eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
+    left = [f"{h.name} {' '.join(h.interfaces())}" for h in (here, there)]
+    time.sleep(0.05)
+    stop.set()
+    say(f"  status {status}; interfaces left: {', '.join(left)}")
+    if status != 0 or here.processes("ssh") or there.processes("vknet -S"):
+        raise AssertionError("something was left behind")
+
+
+def main() -> None:
+    began = time.monotonic()
+    with two_hosts() as bed:
+        run(bed)
+    say(f"\nall cleaned up; the demo took {time.monotonic() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Prepare this machine: Debian's packages that are missing, and a venv of the repository's own.
+#
+#   testbed/prepare.sh PURPOSE PACKAGE...
+#
+# The venv is .venv; what it holds is the "dev" dependency group's and vknet itself, editable.
+set -eu
+cd "$(dirname "$0")/.."
+purpose=$1
+shift
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "make $purpose makes network namespaces, which needs root: sudo make $purpose" >&2
+    exit 1
+fi
+if [ ! -c /dev/net/tun ]; then
+    echo "make $purpose needs /dev/net/tun: modprobe tun" >&2
+    exit 1
+fi
+
+PYTHON=${PYTHON:-python3}
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "vknet needs Python 3.11 or later; $PYTHON is not: make $purpose PYTHON=python3.12" >&2
+    exit 1
+}
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || set -- "$@" python3-venv
+
+missing=
+for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+        missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null || {
+        echo "please install by hand, there is no apt-get here:$missing" >&2
+        exit 1
+    }
+    echo "installing Debian's packages:$missing"
+    apt-get update -qq
+    # sshd is started inside the namespaces only; the machine's own must not start because of us.
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -qq -y --no-install-recommends $missing >/dev/null
+fi
+
+stamp=.venv/.prepared-$purpose
+if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
+    echo "preparing a venv in .venv"
+    "$PYTHON" -m venv .venv
+    extra=
+    [ "$purpose" = demo ] || extra="nox"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . $extra
+    touch "$stamp"
+fi

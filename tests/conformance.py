@@ -1,0 +1,169 @@
+"""What every endpoint has to do, as checks that run over any of them.
+
+A `Rig` is an endpoint together with its far side: what a network would do to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import pytest
+import trio
+import trio.testing
+
+from vknet import Endpoint, EndpointGone
+from vknet.endpoints.base import BATCH_FRAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+__all__ = ["CHECKS", "Rig"]
+
+
+class Rig(ABC):
+    """An endpoint and the far side of it."""
+
+    endpoint: Endpoint
+
+    @abstractmethod
+    async def inject(self, frames: Sequence[bytes]) -> None:
+        """Have the network bring these frames to the endpoint."""
+
+    @abstractmethod
+    async def taken(self, count: int) -> list[bytes]:
+        """The next frames that the network got from the endpoint."""
+
+    @abstractmethod
+    async def destroy(self) -> None:
+        """Have what the endpoint stands for cease to exist."""
+
+
+def frame(number: int, size: int = 60) -> bytes:
+    """A frame of an experimental type that nobody answers, numbered."""
+    head = bytes.fromhex("ffffffffffff 020000000001 88b5") + number.to_bytes(4, "big")
+    return head.ljust(size, b".")
+
+
+async def nothing_waiting_would_block(rig: Rig) -> None:
+    with pytest.raises(trio.WouldBlock):
+        rig.endpoint.receive_nowait()
+
+
+async def frames_are_received_whole_and_in_order(rig: Rig) -> None:
+    sent = [frame(n, 60 + n * 20) for n in range(50)]
+    await rig.inject(sent)
+    got: list[bytes] = []
+    while len(got) < len(sent):
+        got += map(bytes, await rig.endpoint.receive())
+    assert got == sent
+
+
+async def frames_are_sent_whole_and_in_order(rig: Rig) -> None:
+    sent = [frame(n, 60 + n * 20) for n in range(50)]
+    await rig.endpoint.send([memoryview(f) for f in sent])
+    assert await rig.taken(len(sent)) == sent
+
+
+async def a_waiting_receiver_is_woken(rig: Rig) -> None:
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        got.extend(map(bytes, await rig.endpoint.receive()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.inject([frame(1)])
+    assert got == [frame(1)]
+
+
+async def a_cancelled_wait_loses_no_frame(rig: Rig) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await rig.endpoint.receive()
+    assert scope.cancelled_caught
+    await rig.inject([frame(1)])
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await rig.endpoint.receive()
+    assert list(map(bytes, await rig.endpoint.receive())) == [frame(1)]
+
+
+async def a_batch_is_bounded(rig: Rig) -> None:
+    count = BATCH_FRAMES + 20
+    await rig.inject([frame(n) for n in range(count)])
+    first = rig.endpoint.receive_nowait()
+    assert len(first) == BATCH_FRAMES
+    second = rig.endpoint.receive_nowait()
+    assert [bytes(f) for f in [*first, *second]] == [frame(n) for n in range(count)]
+
+
+async def an_empty_frame_is_dropped_and_counted(rig: Rig) -> None:
+    await rig.endpoint.send([frame(1), b"", frame(2)])
+    assert await rig.taken(2) == [frame(1), frame(2)]
+    assert sum(rig.endpoint.send_drops.values()) == 1
+
+
+async def discarded_frames_are_counted_under_their_reason(rig: Rig) -> None:
+    await rig.inject([frame(n) for n in range(3)])
+    assert rig.endpoint.discard("because") == 3
+    assert rig.endpoint.receive_drops["because"] == 3
+    with pytest.raises(trio.WouldBlock):
+        rig.endpoint.receive_nowait()
+
+
+async def two_tasks_may_not_wait_at_once(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.endpoint.wait_receivable)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await rig.endpoint.wait_receivable()
+        nursery.cancel_scope.cancel()
+
+
+async def closing_wakes_the_waiting_and_stops_all_else(rig: Rig) -> None:
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await rig.endpoint.wait_receivable()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.endpoint.aclose()
+    await rig.endpoint.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        rig.endpoint.receive_nowait()
+    with pytest.raises(trio.ClosedResourceError):
+        await rig.endpoint.send([frame(1)])
+    with pytest.raises(trio.ClosedResourceError):
+        await rig.endpoint.wait_receivable()
+
+
+async def receive_for_ever(endpoint: Endpoint) -> NoReturn:
+    while True:
+        await endpoint.receive()
+
+
+async def an_endpoint_that_was_destroyed_says_so(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.destroy)
+        with pytest.raises(EndpointGone):
+            await receive_for_ever(rig.endpoint)
+    with pytest.raises(EndpointGone):
+        await rig.endpoint.send([frame(1)])
+
+
+CHECKS: Final[tuple[Callable[[Rig], Awaitable[None]], ...]] = (
+    nothing_waiting_would_block,
+    frames_are_received_whole_and_in_order,
+    frames_are_sent_whole_and_in_order,
+    a_waiting_receiver_is_woken,
+    a_cancelled_wait_loses_no_frame,
+    a_batch_is_bounded,
+    an_empty_frame_is_dropped_and_counted,
+    discarded_frames_are_counted_under_their_reason,
+    two_tasks_may_not_wait_at_once,
+    closing_wakes_the_waiting_and_stops_all_else,
+    an_endpoint_that_was_destroyed_says_so,
+)

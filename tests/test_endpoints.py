@@ -1,0 +1,175 @@
+"""Endpoints that need no rights: in memory, and on a SOCK_SEQPACKET socket.  TAPs: tests/hosts/."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.conformance import CHECKS, Rig, frame
+from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
+from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
+from vknet.endpoints.seqpacket import open_seqpacket
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
+
+
+class MemoryRig(Rig):
+    def __init__(self) -> None:
+        self.endpoint, self.other = memory_endpoint_pair()
+
+    async def inject(self, frames: Sequence[bytes]) -> None:
+        await self.other.send(frames)
+
+    async def taken(self, count: int) -> list[bytes]:
+        got: list[bytes] = []
+        while len(got) < count:
+            got += map(bytes, await self.other.receive())
+        return got
+
+    async def destroy(self) -> None:
+        await self.other.aclose()
+
+
+class SeqpacketRig(Rig):
+    def __init__(self) -> None:
+        one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.endpoint = SeqpacketEndpoint(one, "a socket")
+        self.other = trio.socket.from_stdlib_socket(two)
+        two.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+    async def inject(self, frames: Sequence[bytes]) -> None:
+        for one in frames:
+            await self.other.send(one)
+
+    async def taken(self, count: int) -> list[bytes]:
+        return [await self.other.recv(100_000) for _ in range(count)]
+
+    async def destroy(self) -> None:
+        self.other.close()
+
+
+@pytest.fixture(params=[MemoryRig, SeqpacketRig])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig: Rig = request.param()
+    yield rig
+    await rig.endpoint.aclose()
+    await rig.destroy()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_an_endpoint(rig: Rig, check: Callable[[Rig], Awaitable[None]]) -> None:
+    with trio.fail_after(10):
+        await check(rig)
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[SeqpacketRig]:
+    rig = SeqpacketRig()
+    yield rig
+    await rig.endpoint.aclose()
+    rig.other.close()
+
+
+async def test_an_empty_message_is_no_end_of_the_connection(wire: SeqpacketRig) -> None:
+    await wire.inject([b"", frame(1), b"", b"", frame(2), b""])
+    assert wire.endpoint.receive_nowait() == [frame(1), frame(2)]
+    assert wire.endpoint.receive_drops[Drop.EMPTY] == 4
+
+
+async def test_empty_messages_before_the_end_do_not_hide_the_frames_behind_them(
+    wire: SeqpacketRig,
+) -> None:
+    await wire.inject([b"", b"", b"", frame(1)])
+    wire.other.close()
+    assert wire.endpoint.receive_nowait() == [frame(1)]
+    with pytest.raises(EndpointGone):
+        wire.endpoint.receive_nowait()
+
+
+async def test_a_message_over_the_limit_is_dropped_and_not_cut(wire: SeqpacketRig) -> None:
+    longest = bytes(65536 + 128)
+    await wire.inject([longest + b"x", frame(1), longest])
+    assert wire.endpoint.receive_nowait() == [frame(1), longest]
+    assert wire.endpoint.receive_drops[Drop.TRUNCATED] == 1
+
+
+async def test_a_client_that_never_reads_costs_a_moment_once_and_then_only_its_frames(
+    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+) -> None:
+    before = trio.current_time()
+    for _ in range(20):
+        await wire.endpoint.send([bytes(1000)] * 200)
+    assert trio.current_time() - before == pytest.approx(0.25, abs=0.01)
+    dropped = wire.endpoint.send_drops[Drop.FULL]
+    assert dropped > 1000
+
+    await wire.taken(4000 - dropped)
+    await wire.endpoint.send([frame(7)])
+    assert await wire.taken(1) == [frame(7)]
+
+
+async def test_a_full_memory_endpoint_drops_the_newest() -> None:
+    one, two = memory_endpoint_pair(capacity=2)
+    await one.send([frame(1), frame(2), frame(3)])
+    assert two.receive_nowait() == [frame(1), frame(2)]
+    assert one.send_drops[Drop.FULL] == 1
+
+
+async def test_a_memory_endpoint_keeps_a_copy_of_what_it_was_lent() -> None:
+    one, two = memory_endpoint_pair()
+    lent = bytearray(frame(1))
+    await one.send([memoryview(lent)])
+    lent[:] = bytes(len(lent))
+    assert two.receive_nowait() == [frame(1)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "is vknetd running"),
+        (lambda path: bound(path, socket.SOCK_SEQPACKET), "nobody listens"),
+        (lambda path: bound(path, socket.SOCK_STREAM, listen=True), "not SOCK_SEQPACKET"),
+        (lambda path: path.write_text("x"), "nobody listens"),
+    ],
+    ids=["missing", "stale", "of-another-type", "a-file"],
+)
+async def test_a_socket_that_cannot_be_used_says_why(
+    tmp_path: Path, make: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / "s"
+    kept = make(path)
+    with pytest.raises(SetupError, match=message):
+        await open_seqpacket(str(path))
+    if isinstance(kept, socket.socket):
+        kept.close()
+
+
+def bound(path: Path, kind: socket.SocketKind, *, listen: bool = False) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind(str(path))
+    if listen:
+        sock.listen()
+    return sock
+
+
+async def test_a_path_too_long_for_a_socket_is_said() -> None:
+    with pytest.raises(SetupError, match="at most 107 bytes"):
+        await open_seqpacket("/" + "x" * 107)
+
+
+async def test_a_socket_cannot_be_in_a_bridge() -> None:
+    with pytest.raises(UsageError, match="only a TAP"):
+        await open_endpoint("/var/run/vknet", bridge="bridge0")
+
+
+async def test_a_tap_elsewhere_than_on_linux_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.platform", "plan9")
+    with pytest.raises(SetupError, match="Linux only, not on plan9"):
+        await open_endpoint("auto")

@@ -1,0 +1,170 @@
+"""HELLO: what is said, what is believed, and the MTU that follows from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from vknet.errors import LocalProtocolError, RemoteProtocolError
+from vknet.framing import encode_control
+from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, Hello, agree_mtu
+
+OURS = Hello("vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0)
+
+
+def payload(**changes: Any) -> bytes:
+    return json.dumps(json.loads(OURS.to_json()) | changes).encode()
+
+
+def without(key: str) -> bytes:
+    values = json.loads(OURS.to_json())
+    del values[key]
+    return json.dumps(values).encode()
+
+
+def with_mtu(mtu: int | None, *, fixed: bool = False) -> Hello:
+    return Hello("vknet 2.0", "tap0", 65664, mtu, fixed, 15.0)
+
+
+def test_what_is_sent_has_every_key_of_the_document() -> None:
+    assert json.loads(OURS.to_json()) == {
+        "wire": 2,
+        "program": "vknet 2.0",
+        "endpoint": "tap0",
+        "frame_limit": 65664,
+        "mtu": 1500,
+        "mtu_fixed": True,
+        "timeout": 15.0,
+        "offloads": [],
+    }
+
+
+def test_a_hello_comes_back_as_it_was() -> None:
+    assert Hello.from_json(OURS.to_json()) == OURS
+    assert Hello.from_json(with_mtu(None).to_json()) == with_mtu(None)
+
+
+def test_a_long_name_is_cut() -> None:
+    hello = Hello("p" * 1000, "/" + "e" * 1000, 1, None, mtu_fixed=False, timeout=1)
+    back = Hello.from_json(hello.to_json())
+    assert back.program == "p" * 200
+    assert back.endpoint == "/" + "e" * 199
+
+
+def test_the_longest_names_still_make_a_hello() -> None:
+    hello = Hello("\U0001f600" * 200, "\U0001f600" * 200, 1, None, mtu_fixed=False, timeout=1)
+    assert len(hello.to_json()) <= HELLO_LIMIT
+
+
+def test_a_hello_of_another_making_over_the_limit_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Hello, "to_json", lambda _: b" " * (HELLO_LIMIT + 1))
+    with pytest.raises(LocalProtocolError, match="a HELLO of 4097 bytes"):
+        encode_control(OURS)
+
+
+@pytest.mark.parametrize("key", ["wire", "program", "endpoint", "frame_limit", "timeout"])
+def test_a_key_that_has_to_be_there_is_missed_by_name(key: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"'{key}'"):
+        Hello.from_json(without(key))
+
+
+def test_keys_that_may_be_missing_have_a_meaning_then() -> None:
+    assert Hello.from_json(without("mtu")).mtu is None
+    assert Hello.from_json(without("mtu_fixed")).mtu_fixed is False
+    assert Hello.from_json(without("offloads")) == OURS
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert Hello.from_json(payload(window=65536, later={"a": [1]})) == OURS
+
+
+def test_a_later_version_of_the_wire_is_welcome() -> None:
+    assert Hello.from_json(payload(wire=3)).wire == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("wire", 2), ("wire", 2**31), ("frame_limit", 1), ("frame_limit", 2**31)),
+        *(("mtu", MTU_MIN), ("mtu", MTU_MAX), ("mtu", None), ("mtu_fixed", False)),
+        *(("timeout", TIMEOUT_MIN), ("timeout", TIMEOUT_MAX), ("timeout", 1.5)),
+        *(("program", ""), ("endpoint", "")),
+    ],
+)
+def test_a_value_at_the_edge_is_taken(key: str, value: object) -> None:
+    assert getattr(Hello.from_json(payload(**{key: value})), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("wire", 1), ("wire", "2"), ("wire", None), ("wire", True), ("wire", 2**31 + 1)),
+        *(("frame_limit", 0), ("frame_limit", -1), ("frame_limit", []), ("frame_limit", 0.5)),
+        *(("mtu", 67), ("mtu", 65522), ("mtu", False), ("mtu", "1500"), ("mtu", {})),
+        *(("timeout", 0), ("timeout", 0.999), ("timeout", 86401), ("timeout", True)),
+        *(("program", 1), ("program", None), ("endpoint", ["tap0"]), ("endpoint", None)),
+        *(("wire", 10**400), ("timeout", -(10**400))),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"'{key}'"):
+        Hello.from_json(payload(**{key: value}))
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "true", None, []])
+def test_an_mtu_is_fixed_only_by_true(value: object) -> None:
+    assert Hello.from_json(payload(mtu_fixed=value)).mtu_fixed is False
+
+
+def test_fractions_are_rounded_down_but_for_the_timeout() -> None:
+    hello = Hello.from_json(payload(frame_limit=99.9, mtu=1500.5, timeout=2.5))
+    assert (hello.frame_limit, hello.mtu, hello.timeout) == (99, 1500, 2.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"hello", b"\xff\xff", b"{'wire':2}", b"[" * HELLO_LIMIT]
+    + [OURS.to_json().replace(b"15.0", v) for v in (b"NaN", b"Infinity", b"-Infinity")],
+)
+def test_what_is_not_json_is_refused_and_shown(text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="HELLO is not JSON: ") as caught:
+        Hello.from_json(text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", [b"[]", b"null", b"2", b'"hello"', b"true"])
+def test_what_is_not_an_object_is_refused(text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="not a JSON object"):
+        Hello.from_json(text)
+
+
+def test_names_from_a_stranger_cannot_reach_the_terminal() -> None:
+    hello = Hello.from_json(payload(program="evil\x1b[2J\n", endpoint="\u202e" + "x" * 500))
+    assert hello.program == r"evil\x1b[2J\n"
+    assert hello.endpoint.startswith(r"\u202exxx")
+    assert hello.endpoint.isprintable()
+    assert len(hello.endpoint) < 220
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        (with_mtu(1500), with_mtu(9000), 1500),
+        (with_mtu(1500), with_mtu(1500), 1500),
+        (with_mtu(1500), with_mtu(9000, fixed=True), 9000),
+        (with_mtu(1500, fixed=True), with_mtu(1400), 1500),
+        (with_mtu(1400, fixed=True), with_mtu(9000, fixed=True), 1400),
+        (with_mtu(None), with_mtu(9000), 9000),
+        (with_mtu(None, fixed=True), with_mtu(9000), 9000),
+        (with_mtu(None), with_mtu(1400, fixed=True), 1400),
+        (with_mtu(None), with_mtu(None), None),
+    ],
+)
+def test_both_sides_come_to_the_same_mtu(ours: Hello, theirs: Hello, agreed: int | None) -> None:
+    assert agree_mtu(ours, theirs) == agreed
+    assert agree_mtu(theirs, ours) == agreed

@@ -1,0 +1,588 @@
+"""The link without ssh: streams and endpoints in memory, time on a virtual clock.
+
+Rules: no real time passes; a test waits for events, or for the virtual clock to jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+import trio
+import trio.testing
+
+from vknet import (
+    Carrier,
+    EndpointGone,
+    Idle,
+    Link,
+    LinkSettings,
+    MemoryEndpoint,
+    Monitor,
+    PeerGone,
+    RemoteProtocolError,
+    SetupError,
+    StreamCarrier,
+    Up,
+    VknetError,
+    Wire,
+    memory_endpoint_pair,
+)
+from vknet.framing import (
+    FRAME_LIMIT_V1,
+    FRAME_LIMIT_V2,
+    Block,
+    Bye,
+    Decoder,
+    Ping,
+    Pong,
+    encode_control,
+    encode_frames,
+)
+from vknet.hello import Hello
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.abc import Stream
+    from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
+
+    from vknet.carrier import StartSoon
+
+    MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
+    Streams: TypeAlias = tuple[MemoryStream, MemoryStream]
+
+FRAME = bytes(range(60))
+TIMEOUT = 15.0
+
+
+def hello(timeout: float = TIMEOUT, frame_limit: int = FRAME_LIMIT_V2) -> Hello:
+    return Hello("test", "an endpoint", frame_limit, None, mtu_fixed=False, timeout=timeout)
+
+
+def frames(*frames: bytes) -> bytes:
+    return encode_frames(frames, FRAME_LIMIT_V2).data
+
+
+@dataclass
+class Side:
+    """A link under test, what is plugged into its endpoint, and its outcome."""
+
+    link: Link
+    plug: MemoryEndpoint
+    outcome: BaseException | None = None
+
+    async def run(self) -> None:
+        try:
+            await self.link.run()
+        except VknetError as exc:
+            self.outcome = exc
+
+    async def up(self) -> Up:
+        return await self.link.monitor.wait_for(Up)
+
+
+def side(
+    carrier: Carrier | Stream,
+    wire: Wire = Wire.V2,
+    timeout: float = TIMEOUT,
+    *,
+    adopt_timeout: bool = False,
+    down_since: float | None = None,
+    monitor: Monitor | None = None,
+) -> Side:
+    plug, endpoint = memory_endpoint_pair()
+    if not isinstance(carrier, Carrier):
+        carrier = StreamCarrier(carrier, "the other side")
+    settings = LinkSettings(wire, timeout, adopt_timeout)
+    link = Link(endpoint, carrier, settings, down_since=down_since, monitor=monitor)
+    return Side(link, plug)
+
+
+class Peer:
+    """The other end of a link's stream, played by the test block by block."""
+
+    def __init__(self, stream: trio.StapledStream[Any, Any], wire: Wire = Wire.V2) -> None:
+        self.stream = stream
+        self._decoder = Decoder(wire)
+        self._blocks: list[Block] = []
+
+    async def send(self, *what: bytes | Hello | Ping | Pong | Bye) -> None:
+        for one in what:
+            await self.stream.send_all(one if isinstance(one, bytes) else encode_control(one))
+
+    async def next(self) -> bytes | Block:
+        """The next block; a frame as bytes."""
+        while not self._blocks:
+            data = await self.stream.receive_some()
+            if not data:
+                self._decoder.end()
+                raise EOFError
+            self._decoder.feed(bytes(data), self._blocks)
+        block = self._blocks.pop(0)
+        return bytes(block) if isinstance(block, memoryview) else block
+
+
+@pytest.fixture
+def streams() -> tuple[MemoryStream, MemoryStream]:
+    return trio.testing.memory_stream_pair()
+
+
+async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
+    one, two = side(streams[0]), side(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await one.plug.send([FRAME, FRAME[:14]])
+        assert await two.plug.receive() == [FRAME, FRAME[:14]]
+        await two.plug.send([b"x" * 9014])
+        assert await one.plug.receive() == [b"x" * 9014]
+
+        counters = one.link.monitor.counters
+        assert (counters.outbound.frames, counters.outbound.bytes) == (2, 74)
+        assert (counters.inbound.frames, counters.inbound.bytes) == (1, 9014)
+        up = await one.up()
+        assert (up.wire, up.peer, up.peer_endpoint) == (2, "the other side", "memory-b")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_gets_hello_first_speaks_v2(streams: Streams) -> None:
+    client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await peer.send(hello())
+        answer = await peer.next()
+        assert isinstance(answer, Hello)
+        assert (await client.up()).wire == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    client, peer = side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await peer.send(frames(FRAME))
+        assert await client.plug.receive() == [FRAME]
+        assert (await client.up()).wire == 1
+        # Nothing but frames comes to a v1 peer, however long it is quiet, and it is never dead.
+        await trio.sleep(10 * TIMEOUT)
+        await client.plug.send([bytes(FRAME_LIMIT_V1 + 1), FRAME, bytes(FRAME_LIMIT_V1)])
+        assert await peer.next() == FRAME
+        assert await peer.next() == bytes(FRAME_LIMIT_V1)
+        assert sum(client.link.monitor.counters.outbound.drops.values()) == 1
+        assert client.outcome is None
+        await peer.send(hello())
+    assert isinstance(client.outcome, RemoteProtocolError)
+
+
+async def test_a_silent_peer_is_sent_to_after_three_seconds_and_is_up_when_heard(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.plug.send([FRAME])
+        assert await peer.next() == FRAME
+        assert trio.current_time() == pytest.approx(3.0)
+        assert isinstance(client.link.monitor.state, Idle)
+        assert not client.link.was_up
+        await peer.send(hello())
+        assert isinstance(await peer.next(), Hello)
+        assert (await client.up()).wire == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_clock_of_a_silent_peer_starts_when_it_is_reached(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    class SlowLogin(StreamCarrier):
+        async def open(self, start_soon: StartSoon) -> Stream:
+            stream = await super().open(start_soon)
+            self.reached = trio.Event()
+            start_soon(self.log_in)
+            return stream
+
+        async def log_in(self) -> None:
+            await trio.sleep(60)
+            self.reached.set()
+
+    client, peer = side(SlowLogin(streams[0]), Wire.AUTO), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await trio.sleep(60)
+        await client.plug.send([FRAME])
+        assert await peer.next() == FRAME
+        assert trio.current_time() == pytest.approx(63.0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams) -> None:
+    remote, peer = side(streams[0], Wire.V1), Peer(streams[1], Wire.V1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remote.run)
+        await remote.plug.send([FRAME])
+        assert await peer.next() == FRAME
+        await peer.send(encode_control(Ping(1)))
+    assert isinstance(remote.outcome, RemoteProtocolError)
+
+
+async def test_frames_before_the_hello_of_a_slow_client_are_taken(streams: Streams) -> None:
+    remote, peer = side(streams[0], Wire.V2), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remote.run)
+        assert isinstance(await peer.next(), Hello)
+        await peer.send(frames(FRAME))
+        assert await remote.plug.receive() == [FRAME]
+        assert not remote.link.was_up
+        await peer.send(hello())
+        assert (await remote.up()).wire == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_peers_frame_limit_is_kept(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello(frame_limit=100))
+        await one.up()
+        assert isinstance(await peer.next(), Hello)
+        await one.plug.send([bytes(101), bytes(100)])
+        assert await peer.next() == bytes(100)
+        nursery.cancel_scope.cancel()
+
+
+# --- one fails, all end ---------------------------------------------------------------------------
+
+
+class FailingCarrier(StreamCarrier):
+    """A carrier with a task of its own, as ssh has, that fails when told."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream, "the other side")
+        self.fail = trio.Event()
+
+    async def open(self, start_soon: StartSoon) -> Stream:
+        stream = await super().open(start_soon)
+        start_soon(self._task)
+        return stream
+
+    async def _task(self) -> None:
+        await self.fail.wait()
+        raise PeerGone("the subprocess died")
+
+
+async def _fail_carrier(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    carrier.fail.set()
+
+
+async def _fail_pump_out(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await one.plug.aclose()
+
+
+async def _fail_pump_in(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await peer.send(b"garbage!garbage!")
+
+
+async def _end_of_stream(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await peer.stream.send_eof()
+
+
+async def _end_inside_a_block(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await peer.send(frames(FRAME)[:-1])
+    await peer.stream.send_eof()
+
+
+async def _silence(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await trio.sleep(TIMEOUT)
+
+
+async def _bye(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+    await peer.send(Bye("gone\x1b[31m fishing"))
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind", "message", "farewell"),
+    [
+        (_fail_carrier, PeerGone, "the subprocess died", None),
+        (
+            _fail_pump_out,
+            EndpointGone,
+            "the other end of memory-b was closed",
+            "memory-b was closed",
+        ),
+        (_fail_pump_in, RemoteProtocolError, '"garbage!garbage!"', "is not a block"),
+        (_end_of_stream, PeerGone, "the other side closed the stream", None),
+        (
+            _end_inside_a_block,
+            RemoteProtocolError,
+            "ended inside a block, 67 bytes",
+            "inside a block",
+        ),
+        (_silence, PeerGone, "nothing heard for 15.0 s", None),
+        (_bye, PeerGone, r"ended the link: gone\x1b[31m fishing", None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
+    streams: Streams,
+    autojump_clock: MockClock,
+    fail: Callable[[Side, FailingCarrier, Peer], Awaitable[None]],
+    kind: type[VknetError],
+    message: str,
+    farewell: str | None,
+) -> None:
+    carrier = FailingCarrier(streams[0])
+    one, peer = side(carrier), Peer(streams[1])
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello())
+        await one.up()
+        assert trio.lowlevel.current_statistics().tasks_living == before + 5, "and its run()"
+        await fail(one, carrier, peer)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    assert type(one.outcome) is kind
+    assert message in str(one.outcome)
+
+    said = []
+    with contextlib.suppress(EOFError):
+        while True:
+            said.append(await peer.next())
+    byes = [block.reason for block in said if isinstance(block, Bye)]
+    assert len(byes) == (0 if farewell is None else 1)
+    assert farewell is None or farewell in byes[0]
+
+
+async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
+    class NoStream(Carrier):
+        async def open(self, start_soon: StartSoon) -> Stream:
+            raise SetupError("no ssh")
+
+    one = side(NoStream("nowhere"))
+    await one.run()
+    assert isinstance(one.outcome, SetupError)
+
+
+async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None:
+    class Buggy(StreamCarrier):
+        async def open(self, start_soon: StartSoon) -> Stream:
+            start_soon(self._bug)
+            return await super().open(start_soon)
+
+        async def _bug(self) -> None:
+            raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        await side(Buggy(streams[0])).run()
+
+
+async def test_a_link_that_is_cancelled_says_bye_and_closes_the_stream(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello())
+        await one.up()
+        nursery.cancel_scope.cancel()
+    assert one.outcome is None
+    assert isinstance(await peer.next(), Hello)
+    assert await peer.next() == Bye("it was stopped")
+    with pytest.raises(EOFError):
+        await peer.next()
+    with pytest.raises(trio.ClosedResourceError):
+        await streams[0].send_all(b"x")
+
+
+async def test_nothing_follows_a_block_that_was_cut_off(autojump_clock: MockClock) -> None:
+    # A stream that takes a few bytes and then no more, like a full pipe.
+    one_way, taken = trio.testing.lockstep_stream_pair()
+    one = side(one_way, Wire.V1)
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await one.plug.send([bytes(1000)])
+        got += await taken.receive_some(500)
+        nursery.cancel_scope.cancel()
+    with trio.move_on_after(1):
+        while data := await taken.receive_some():
+            got += data
+    assert got == frames(bytes(1000))[: len(got)], "no BYE in the middle of a frame"
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+async def test_two_quiet_sides_keep_each_other_alive(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, two = side(streams[0]), side(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await trio.sleep(100 * TIMEOUT)
+        assert one.outcome is None
+        assert two.outcome is None
+        assert one.link.monitor.round_trip is not None
+        assert one.link.monitor.round_trip < 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_ping_is_answered_with_its_token(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello(), Ping(2**64 - 1))
+        assert isinstance(await peer.next(), Hello)
+        assert await peer.next() == Pong(2**64 - 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one = side(streams[0])
+    await one.run()
+    assert isinstance(one.outcome, PeerGone)
+    assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)
+
+
+async def test_a_peer_busy_sending_is_alive_without_a_pong(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello())
+        for _ in range(40):
+            await trio.sleep(TIMEOUT - 1)
+            await peer.send(frames(FRAME))
+        assert one.outcome is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_remote_half_takes_over_the_timeout_of_its_client(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    remote, peer = side(streams[0], adopt_timeout=True), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remote.run)
+        await peer.send(hello(timeout=3))
+    assert isinstance(remote.outcome, PeerGone)
+    assert trio.current_time() == pytest.approx(3, abs=0.5)
+
+
+# --- it may not stall, and it may not pile up -----------------------------------------------------
+
+
+async def test_two_sides_with_full_pipes_both_go_on_reading(autojump_clock: MockClock) -> None:
+    # Streams that take a block only when it is read: the smallest pipes there are.
+    streams = trio.testing.lockstep_stream_pair()
+    one, two = side(streams[0]), side(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await one.up()
+        await two.up()
+        for _ in range(20):
+            await one.plug.send([bytes(1400)] * 50)
+            await two.plug.send([bytes(1400)] * 50)
+            got = [0, 0]
+            while got != [50, 50]:
+                for n, plug in enumerate((one.plug, two.plug)):
+                    if got[n] < 50:
+                        got[n] += len(await plug.receive())
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_pings_makes_one_pong_wait_and_no_more() -> None:
+    one_way, peer_end = trio.testing.lockstep_stream_pair()
+    one = side(one_way)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        # Nothing is read here, so the writer is stuck with its HELLO from the first moment on.
+        await peer_end.send_all(encode_control(hello()))
+        for token in range(1000):
+            await peer_end.send_all(encode_control(Ping(token)))
+        await trio.testing.wait_all_tasks_blocked()
+        peer = Peer(peer_end)
+        assert isinstance(await peer.next(), Hello)
+        assert await peer.next() == Pong(999)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_waited_through_an_outage_is_dropped(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    await trio.sleep(100)
+    monitor = Monitor()
+    one, peer = (
+        side(streams[0], down_since=trio.current_time() - 60, monitor=monitor),
+        Peer(streams[1]),
+    )
+    await one.plug.send([b"old" * 20] * 30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello())
+        await one.up()
+        await one.plug.send([FRAME])
+        assert isinstance(await peer.next(), Hello)
+        assert await peer.next() == FRAME
+        assert monitor.counters.outbound.drops == {"waited through an outage": 30}
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_waited_for_a_moment_is_sent(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    await one.plug.send([FRAME])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await trio.sleep(1)
+        await peer.send(hello())
+        assert isinstance(await peer.next(), Hello)
+        assert await peer.next() == FRAME
+        nursery.cancel_scope.cancel()
+
+
+async def test_frames_before_a_bye_are_delivered(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(encode_control(hello()) + frames(FRAME) + encode_control(Bye("done")))
+    assert one.plug.receive_nowait() == [FRAME]
+    assert isinstance(one.outcome, PeerGone)
+
+
+async def test_frames_before_garbage_are_delivered(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(encode_control(hello()) + frames(FRAME) + b"garbage!")
+    assert one.plug.receive_nowait() == [FRAME]
+    assert isinstance(one.outcome, RemoteProtocolError)
+
+
+async def test_cancelling_at_any_moment_leaves_no_task_and_no_open_stream(
+    autojump_clock: MockClock,
+) -> None:
+    for moment in range(40):
+        streams = trio.testing.memory_stream_pair()
+        one, two = side(streams[0]), side(streams[1])
+        before = trio.lowlevel.current_statistics().tasks_living
+        with trio.move_on_after(math.inf) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.run)
+                nursery.start_soon(two.run)
+                await one.plug.send([FRAME] * 10)
+                for _ in range(moment):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+        assert trio.lowlevel.current_statistics().tasks_living == before
+        for stream in streams:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()

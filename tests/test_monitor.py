@@ -1,0 +1,153 @@
+"""What a link is doing, as it is seen by who watches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from vknet.endpoints import memory_endpoint_pair
+from vknet.errors import PeerGone
+from vknet.monitor import Connecting, Counters, Idle, Lost, Monitor, State, Up
+
+UP = Up("home", wire=2, endpoint="tap0", peer_endpoint="tap1", took=0.5)
+LOST = Lost(PeerGone("gone"), retry_in=5.0)
+
+
+def changes_of(monitor: Monitor) -> AsyncGenerator[State, Any]:
+    """The changes as what can be closed, which who leaves early has to do."""
+    changes = monitor.changes()
+    assert isinstance(changes, AsyncGenerator)
+    return changes
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    return Monitor()
+
+
+async def test_a_new_monitor_is_idle_and_has_counted_nothing(monitor: Monitor) -> None:
+    assert monitor.state == Idle()
+    assert monitor.counters == Counters()
+    assert monitor.round_trip is None
+
+
+async def test_the_state_is_the_last_one_that_was_set(monitor: Monitor) -> None:
+    for state in (Connecting(1), UP, LOST):
+        monitor.set_state(state)
+        assert monitor.state is state
+
+
+async def test_a_state_that_is_already_there_is_not_waited_for(monitor: Monitor) -> None:
+    monitor.set_state(UP)
+    with trio.fail_after(0):
+        assert await monitor.wait_for(Up) is UP
+
+
+async def test_who_waits_for_a_state_sleeps_through_the_others(monitor: Monitor) -> None:
+    found: list[State] = []
+
+    async def wait() -> None:
+        found.append(await monitor.wait_for(Lost))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+        for state in (Connecting(1), UP):
+            monitor.set_state(state)
+            await wait_all_tasks_blocked()
+            assert found == []
+        monitor.set_state(LOST)
+    assert found == [LOST, LOST]
+
+
+async def test_changes_begin_with_the_state_now_and_bring_each_new_one(monitor: Monitor) -> None:
+    seen: list[State] = []
+
+    async def watch() -> None:
+        async with aclosing(changes_of(monitor)) as changes:
+            async for state in changes:
+                seen.append(state)
+                if isinstance(state, Lost):
+                    return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for state in (Connecting(1), UP, LOST):
+            await wait_all_tasks_blocked()
+            monitor.set_state(state)
+    assert seen == [Idle(), Connecting(1), UP, LOST]
+
+
+async def test_a_slow_watcher_misses_what_was_in_between_but_not_the_last(
+    monitor: Monitor,
+) -> None:
+    async with aclosing(changes_of(monitor)) as changes:
+        assert await anext(changes) == Idle()
+        for state in (Connecting(1), UP, LOST, Connecting(2)):
+            monitor.set_state(state)
+        assert await anext(changes) == Connecting(2)
+        with trio.move_on_after(0) as patience:
+            await anext(changes)
+        assert patience.cancelled_caught
+
+
+async def test_counters_are_a_snapshot(monitor: Monitor) -> None:
+    monitor.link_counters.outbound.frames = 1
+    monitor.link_counters.inbound.drops["x"] = 2
+    before = monitor.counters
+    monitor.link_counters.outbound.frames = 5
+    monitor.link_counters.inbound.drops["x"] = 7
+    assert (before.outbound.frames, before.inbound.drops["x"]) == (1, 2)
+    before.inbound.drops["x"] = 100
+    assert monitor.counters.inbound.drops["x"] == 7
+
+
+async def test_what_the_endpoint_drops_counts_on_the_side_it_was_dropped(
+    monitor: Monitor,
+) -> None:
+    endpoint, _ = memory_endpoint_pair()
+    monitor.attach(endpoint)
+    monitor.link_counters.outbound.drops["too long"] = 1
+    endpoint.receive_drops["too long"] += 2
+    endpoint.receive_drops["runt"] += 3
+    endpoint.send_drops["full"] += 4
+    assert monitor.counters.outbound.drops == {"too long": 3, "runt": 3}
+    assert monitor.counters.inbound.drops == {"full": 4}
+    assert monitor.link_counters.inbound.drops == {}
+
+
+async def test_attaching_the_same_endpoint_for_each_link_counts_its_drops_once(
+    monitor: Monitor,
+) -> None:
+    endpoint, _ = memory_endpoint_pair()
+    endpoint.send_drops["full"] += 1
+    for _ in range(3):
+        monitor.attach(endpoint)
+    assert monitor.counters.inbound.drops == {"full": 1}
+
+
+async def test_what_an_endpoint_dropped_is_kept_when_another_takes_its_place(
+    monitor: Monitor,
+) -> None:
+    first, _ = memory_endpoint_pair()
+    second, _ = memory_endpoint_pair()
+    monitor.attach(first)
+    monitor.link_counters.outbound.frames += 10
+    first.send_drops["full"] += 1
+    monitor.attach(second)
+    second.send_drops["full"] += 2
+    monitor.link_counters.outbound.frames += 5
+    assert monitor.counters.inbound.drops == {"full": 3}
+    assert monitor.counters.outbound.frames == 15
+
+
+async def test_a_memory_endpoint_that_is_full_shows_up_in_the_counters(monitor: Monitor) -> None:
+    endpoint, _ = memory_endpoint_pair(capacity=2)
+    monitor.attach(endpoint)
+    await endpoint.send([b"1", b"2", b"3", b""])
+    assert monitor.counters.inbound.drops == {"endpoint full": 1, "empty": 1}

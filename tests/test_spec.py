@@ -1,0 +1,189 @@
+"""The user's grammar: specs, targets, bridges, retries."""
+
+from __future__ import annotations
+
+import pytest
+
+from vknet.errors import UsageError
+from vknet.spec import (
+    DEFAULT_SOCKET,
+    RetryPolicy,
+    SocketSpec,
+    Spec,
+    TapSpec,
+    Target,
+    parse_bridge,
+    parse_retry,
+    parse_spec,
+    parse_target,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("auto", TapSpec(None)),
+        ("tap0", TapSpec("tap0")),
+        ("tap17", TapSpec("tap17")),
+        ("/dev/tap3", TapSpec("tap3")),
+        ("tap:office", TapSpec("office")),
+        ("tap:auto", TapSpec("auto")),
+        ("tap:vpn.10+a@b", TapSpec("vpn.10+a@b")),
+        ("/var/run/vknet", SocketSpec("/var/run/vknet")),
+        ("./auto", SocketSpec("./auto")),
+        ("/dev/tap", SocketSpec("/dev/tap")),
+        ("/tmp/a b;c", SocketSpec("/tmp/a b;c")),
+        ("../-x", SocketSpec("../-x")),
+    ],
+)
+def test_a_spec_is_understood(text: str, spec: Spec) -> None:
+    assert parse_spec(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "neither auto, tapN"),
+        ("switch", "write ./switch"),
+        ("tap", "write ./tap"),
+        ("tap0x", "write ./tap0x"),
+        ("tap\u0661", "write ./tap"),
+        ("-r/x", "write ./-r/x"),
+        ("tap:", "1 to 15 characters"),
+        ("tap:..", "1 to 15 characters"),
+        ("tap:sixteen-letters1", "1 to 15 characters"),
+        ("tap1234567890123", "1 to 15 characters"),
+        ("tap:-x", "does not begin with"),
+        ("tap:a/b", "letters, digits"),
+        ("tap:a b", "letters, digits"),
+        ("tap:a;b", "letters, digits"),
+        ("/tmp/a\nb", r"/tmp/a\nb"),
+        ("/tmp/a\0b", "control characters"),
+        ("/tmp/\x1b[2J", "control characters"),
+    ],
+)
+def test_a_spec_that_means_nothing_is_a_usage_error(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_spec(text)
+    assert says in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["\x9b2Jm", "a\u2028b", "\udc80", "-\u2028"])
+def test_what_is_no_control_character_but_unprintable_is_shown_escaped(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_spec(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["auto", "tap:x", "/var/run/vknet"])
+def test_a_spec_reads_as_it_was_written(text: str) -> None:
+    assert str(parse_spec(text)) == text
+    assert parse_spec(str(parse_spec(text))) == parse_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("host", Target(None, "host", DEFAULT_SOCKET)),
+        ("host.example.org:auto", Target(None, "host.example.org", "auto")),
+        ("192.0.2.1:tap0", Target(None, "192.0.2.1", "tap0")),
+        ("user@host", Target("user", "host")),
+        ("user@host:/tmp/a:b@c", Target("user", "host", "/tmp/a:b@c")),
+        ("user@corp@host:tap:x", Target("user@corp", "host", "tap:x")),
+        ("machine$@host", Target("machine$", "host")),
+        ("[fd00::1]", Target(None, "fd00::1")),
+        ("root@[fe80::1%eth0]:auto", Target("root", "fe80::1%eth0", "auto")),
+        ("[::ffff:192.0.2.1]:/s", Target(None, "::ffff:192.0.2.1", "/s")),
+    ],
+)
+def test_a_target_is_understood(text: str, target: Target) -> None:
+    assert parse_target(text) == target
+
+
+def test_the_remote_spec_is_the_socket_of_vknetd_unless_given() -> None:
+    assert parse_target("host").spec == "/var/run/vknet"
+
+
+def test_a_login_is_what_ssh_takes() -> None:
+    assert parse_target("user@[fd00::1]:auto").login == "user@fd00::1"
+    assert parse_target("host").login == "host"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "@host", "user@", ":auto", "user@:auto", "[]", "[host]", "[::1", "::1]", "[::1]x"),
+        *("-oProxyCommand=id", "-l@host", "user@-host", "user@[-::1]", "user@host@"),
+        *("ho st", "host;id", "host$(id)", "host`id`", "host\n", "\nhost", "us er@host", "u;@host"),
+        *("user/../x@host", "$user@host", "host%eth0", "h\u00f6st", "[::1%a b]", "[::1;]"),
+        *("host:", "host:switch", "host:-S", "host:tap:-x", "host:/a\nb", "host:/a\0"),
+    ],
+)
+def test_a_target_that_means_nothing_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_target(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("-x", 'host "-x"'),
+        ("-x@host", 'user "-x"'),
+        ("a b@host", 'user "a b"'),
+        ("[host]", "an IPv6 address"),
+        ("fd00::1", 'spec ":1"'),
+        ("[::1]x", "IPv6 goes in brackets"),
+        ("host:nowhere", 'spec "nowhere"'),
+    ],
+)
+def test_the_error_names_the_part_that_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_target(text)
+    assert says in str(caught.value)
+
+
+def test_a_tap_may_be_in_a_bridge() -> None:
+    assert parse_bridge("br-lan", TapSpec(None), "local") == "br-lan"
+    assert parse_bridge("bridge0", TapSpec("tap0"), "remote") == "bridge0"
+
+
+def test_a_socket_cannot_be_in_a_bridge() -> None:
+    with pytest.raises(UsageError, match="the remote spec /s is a socket"):
+        parse_bridge("bridge0", SocketSpec("/s"), "remote")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-b", "a" * 16, "a b", "a/b", "$(id)", "b\n", "ä"])
+def test_a_bridge_has_the_name_of_an_interface(name: str) -> None:
+    with pytest.raises(UsageError, match="bridge") as caught:
+        parse_bridge(name, TapSpec(None), "local")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("5", RetryPolicy(5.0, None)),
+        ("0", RetryPolicy(0.0, None)),
+        ("0.5", RetryPolicy(0.5, None)),
+        (".25:3", RetryPolicy(0.25, 3)),
+        ("1.:0", RetryPolicy(1.0, 0)),
+        ("31536000", RetryPolicy(31536000.0, None)),
+    ],
+)
+def test_a_retry_is_understood(text: str, policy: RetryPolicy) -> None:
+    assert parse_retry(text) == policy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ".", ":", ":3", "5:", "-1", "+1", "1e3", "nan", "inf", "0x10", "1_0", "5 ", "5\n"),
+        *("5:-1", "5:1.5", "5:x", "5:1:2", "5:1234567890", "\u0665", "31536001", "9" * 400),
+    ],
+)
+def test_a_retry_that_means_nothing_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^-r ") as caught:
+        parse_retry(text)
+    assert str(caught.value).isprintable()

@@ -1,0 +1,222 @@
+"""ssh's command line, and what its end means."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vknet.errors import PeerGone, SetupError, VknetError
+from vknet.spec import Target
+from vknet.ssh import SshSettings, diagnose, remote_command, ssh_argv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TARGET = Target("me", "home", "auto")
+SETTINGS = SshSettings(TARGET)
+
+ISOLATING = {
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "Tunnel": "no",
+    "RemoteCommand": "none",
+    "PermitLocalCommand": "no",
+}
+
+
+def given_options(argv: list[str]) -> dict[str, str]:
+    """The -oKey=value arguments before the host."""
+    found = [a[2:].partition("=") for a in argv[: argv.index("--")] if a.startswith("-o")]
+    keys = [key for key, _, _ in found]
+    assert len(keys) == len(set(keys))
+    return {key: value for key, _, value in found}
+
+
+def test_the_host_and_one_command_follow_the_end_of_the_options() -> None:
+    argv = ssh_argv(SETTINGS)
+    assert argv[0] == "ssh"
+    assert argv[argv.index("--") :] == ["--", "me@home", "exec vknet -S -B wire=2 auto"]
+
+
+def test_the_connection_is_vknets_own() -> None:
+    argv = ssh_argv(SETTINGS)
+    assert ISOLATING.items() <= given_options(argv).items()
+    options = argv[: argv.index("--")]
+    assert "-x" in options
+    assert "-T" in options
+    assert options[options.index("-e") + 1] == "none"
+
+
+def test_the_users_own_options_come_first_and_in_order() -> None:
+    own = ("-F", "/etc/x", "-p", "2222", "-o", "ControlPath=/tmp/x", "-4")
+    argv = ssh_argv(replace(SETTINGS, options=own, compress=True))
+    assert tuple(argv[1 : 1 + len(own)]) == own
+    assert argv.index("-C") > len(own)
+
+
+def test_ssh_compresses_only_when_asked_to() -> None:
+    assert "-C" not in ssh_argv(SETTINGS)
+    argv = ssh_argv(replace(SETTINGS, compress=True))
+    assert "-C" in argv[: argv.index("--")]
+
+
+def test_another_ssh_keeps_its_own_options_in_front() -> None:
+    argv = ssh_argv(replace(SETTINGS, command=("sshpass", "-e", "ssh"), options=("-6",)))
+    assert argv[:4] == ["sshpass", "-e", "ssh", "-6"]
+
+
+@pytest.mark.parametrize("timeout", [1.0, 2.5, 3.0, 4.0, 10.0, 15.0, 60.0, 86400.0])
+def test_ssh_notices_a_dead_connection_about_when_vknet_would(timeout: float) -> None:
+    options = given_options(ssh_argv(replace(SETTINGS, timeout=timeout)))
+    interval = int(options["ServerAliveInterval"])
+    # It ends when one more interval has passed than there may be unanswered probes.
+    notices = interval * (int(options["ServerAliveCountMax"]) + 1)
+    assert interval >= 1
+    assert int(options["ServerAliveCountMax"]) >= 1
+    assert timeout <= notices <= timeout + interval
+    assert timeout <= int(options["ConnectTimeout"]) < timeout + 1
+
+
+def test_ssh_says_when_it_has_logged_in_and_more_when_asked() -> None:
+    assert given_options(ssh_argv(SETTINGS))["LogLevel"] == "VERBOSE"
+    assert given_options(ssh_argv(replace(SETTINGS, verbose=True)))["LogLevel"] == "DEBUG"
+
+
+def test_an_ipv6_host_stands_without_brackets() -> None:
+    argv = ssh_argv(SshSettings(Target("me", "fd00::1", "auto")))
+    assert argv[-2] == "me@fd00::1"
+
+
+def test_ssh_itself_reads_it_so_whatever_the_users_configuration_says(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host *\n"
+        "  ControlMaster auto\n"
+        "  ControlPath /tmp/never-%h\n"
+        "  ControlPersist yes\n"
+        "  RequestTTY force\n"
+        "  RemoteCommand never\n"
+        "  PermitLocalCommand yes\n"
+        "  LocalForward 8080 localhost:80\n"
+        "  ForwardX11 yes\n"
+        "  ForwardAgent yes\n"
+        "  Tunnel ethernet\n"
+        "  EscapeChar ~\n"
+        "  LogLevel QUIET\n"
+    )
+    ssh, *arguments = ssh_argv(replace(SETTINGS, options=("-F", str(config))))
+    done = subprocess.run(
+        [ssh, "-G", *arguments], capture_output=True, check=True, text=True, timeout=30
+    )
+    seen = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    expected = {
+        "controlmaster": "false",
+        "clearallforwardings": "yes",
+        "forwardx11": "no",
+        "forwardagent": "no",
+        "tunnel": "false",
+        "requesttty": "false",
+        "permitlocalcommand": "no",
+        "escapechar": "none",
+        "loglevel": "VERBOSE",
+        "user": "me",
+    }
+    assert {key: seen[key] for key in expected} == expected
+    for unset in ("remotecommand", "controlpath", "localforward"):
+        assert seen.get(unset, "none") == "none"
+
+
+# --- the remote command ---------------------------------------------------------------------------
+
+
+def test_the_remote_command_carries_the_mark_and_the_bridge() -> None:
+    assert remote_command(SETTINGS) == "exec vknet -S -B wire=2 auto"
+    assert (
+        remote_command(replace(SETTINGS, remote_bridge="br0"))
+        == "exec vknet -S -B wire=2 -b br0 auto"
+    )
+
+
+def test_the_users_remote_command_is_taken_as_shell_words() -> None:
+    command = remote_command(replace(SETTINGS, remote_vknet="sudo -n vknet"))
+    assert command == "exec sudo -n vknet -S -B wire=2 auto"
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a;b", "/$(id)", "/`id`", "/it's", '/"', "/a\\", "/*"])
+def test_a_remote_spec_is_one_word_to_the_shell(path: str) -> None:
+    command = remote_command(SshSettings(Target(None, "home", path)))
+    assert shlex.split(command) == ["exec", "vknet", "-S", "-B", "wire=2", path]
+
+
+# --- what the end means ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "says"),
+    [
+        (None, [], PeerGone, "home closed the stream"),
+        (0, ["Bye."], PeerGone, "home ended the link"),
+        (-9, [], PeerGone, "ssh was killed by SIGKILL"),
+        (-15, ["x"], PeerGone, "ssh was killed by SIGTERM"),
+        (127, ["sh: 1: vknet: not found"], SetupError, '"vknet" was not found on home; install'),
+        (126, ["sh: vknet: Permission denied"], SetupError, "may not be executed: sh: vknet: Per"),
+        (126, [], SetupError, '"vknet" on home may not be executed'),
+        (1, ["no right to TAP"], SetupError, "vknet on home ended with status 1: no right to TAP"),
+        (2, [], SetupError, "vknet on home ended with status 2"),
+        (255, [], PeerGone, "the connection to home broke"),
+        (255, ["one", "two"], PeerGone, "the connection to home broke: two"),
+        (255, ["Host key verification failed."], PeerGone, "check it by hand: ssh me@home true"),
+        (
+            255,
+            ["me@home: Permission denied (publickey)."],
+            PeerGone,
+            "login refused (me@home: Permission denied (publickey).); check user and key",
+        ),
+        (255, ["Too many authentication failures"], PeerGone, "name the key with -i"),
+        (
+            255,
+            ["ssh: Could not resolve hostname home: Name or service not known"],
+            PeerGone,
+            "host home is unknown (ssh: Could not resolve",
+        ),
+        (255, ["connect to host home: Connection refused"], PeerGone, "no sshd answers on home"),
+        (255, ["Timeout, server home not responding."], PeerGone, "home has fallen silent"),
+        (255, ["connect: Connection timed out"], PeerGone, "home cannot be reached (connect"),
+        (255, ["connect: No route to host"], PeerGone, "home cannot be reached (connect"),
+        (255, ["connect: Network is unreachable"], PeerGone, "home cannot be reached (connect"),
+    ],
+)
+def test_the_end_of_ssh_is_explained(
+    status: int | None, said: list[str], kind: type[VknetError], says: str
+) -> None:
+    error = diagnose(SETTINGS, status, said)
+    assert type(error) is kind
+    assert says in str(error)
+    assert str(error).isprintable()
+
+
+def test_the_line_that_tells_is_found_among_the_last_ones() -> None:
+    said = ["Permission denied, please try again.", "Permission denied (publickey).", "debris"]
+    error = diagnose(SETTINGS, 255, said)
+    assert "login refused (Permission denied (publickey).)" in str(error)
+
+
+def test_a_changed_host_key_wins_over_what_follows_from_it() -> None:
+    said = ["Permission denied (publickey).", "Host key verification failed."]
+    assert "host key" in str(diagnose(SETTINGS, 255, said))
+
+
+def test_a_line_with_braces_is_shown_as_it_is() -> None:
+    assert "{host} {0}" in str(diagnose(SETTINGS, 255, ["Connection refused {host} {0}"]))
+
+
+def test_the_command_that_was_not_found_is_the_one_that_was_asked_for() -> None:
+    error = diagnose(replace(SETTINGS, remote_vknet="sudo -n vknet"), 127, [])
+    assert str(error).startswith('"sudo -n vknet" was not found on home')
+    assert "--remote-command" in str(error)
