@@ -121,13 +121,13 @@ async def test_what_the_endpoint_drops_counts_on_the_side_it_was_dropped(
     assert monitor.link_counters.inbound.drops == {}
 
 
-async def test_attaching_the_same_endpoint_for_each_link_counts_its_drops_once(
-    monitor: Monitor,
-) -> None:
-    endpoint, _ = memory_endpoint_pair()
+async def test_attaching_an_endpoint_again_counts_its_drops_once(monitor: Monitor) -> None:
+    endpoint, other = memory_endpoint_pair()
+    endpoint.send_drops["full"] += 5
+    monitor.attach(endpoint)
     endpoint.send_drops["full"] += 1
-    for _ in range(3):
-        monitor.attach(endpoint)
+    for attached in (endpoint, endpoint, other, endpoint):
+        monitor.attach(attached)
     assert monitor.counters.inbound.drops == {"full": 1}
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
@@ -118,7 +119,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with errors of one line and our own help."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        raise UsageError(printable(message))
 
     def format_help(self) -> str:
         return HELP
@@ -169,17 +170,17 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
     if args.target is not None:
         raise UsageError(f'-S takes one local-spec; "{printable(args.target)}" is one too many')
     misplaced = {
-        "-C": args.compress,
+        "-C": args.compress or None,
         "-r": args.retry,
         "-e": args.ssh_command,
         "--remote-command": args.remote_command,
         "an option for ssh": args.ssh_options,
     }
     for option, given in misplaced.items():
-        if given:
+        if given is not None:
             raise UsageError(f"-S does not run ssh or retry; {option} belongs to the other side")
     # -B means nothing here, as in 2008; that is why the mark can stand in it.
-    marked = args.remote_bridge == MARK or f"-B {MARK}" in original_command
+    marked = args.remote_bridge == MARK or _has_mark(original_command)
     spec = parse_spec(args.spec)
     return Settings(
         spec=spec,
@@ -194,6 +195,15 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
         ssh=None,
         verbosity=args.verbose - args.quiet,
     )
+
+
+def _has_mark(original_command: str) -> bool:
+    """Whether the client of a forced command asked for ``-B wire=2``."""
+    try:
+        words = shlex.split(original_command)
+    except ValueError:
+        return False
+    return ("-B", MARK) in pairwise(words)
 
 
 def _parser() -> argparse.ArgumentParser:

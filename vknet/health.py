@@ -50,8 +50,7 @@ class Health:
 
     def ping_due(self, now: float) -> bool:
         """Whether a PING should be sent now; asking for one counts as sending it."""
-        quiet_since = max(min(self._heard, self._sent), self._pinged)
-        if now - quiet_since < self._interval:
+        if now < self._quiet_since() + self._interval:
             return False
         self._pinged = now
         return True
@@ -60,7 +59,7 @@ class Health:
         """Whether the peer has been silent for too long.  To be called at `next_check` or so."""
         overslept = now - self._due > self._interval
         self._due = now
-        if now - self._heard < self._timeout:
+        if now < self._heard + self._timeout:
             return False
         if overslept:
             self._heard = now - self._timeout + self._interval
@@ -69,6 +68,11 @@ class Health:
 
     def next_check(self, now: float) -> float:
         """When to ask `is_dead` and `ping_due` again."""
-        quiet_since = max(min(self._heard, self._sent), self._pinged)
-        self._due = max(now, min(quiet_since + self._interval, self._heard + self._timeout))
+        # The very sums that are compared with later: rounded otherwise, a check that comes when it
+        # was asked for could find nothing to do, and ask for the same moment again.
+        ping = self._quiet_since() + self._interval
+        self._due = max(now, min(ping, self._heard + self._timeout))
         return self._due
+
+    def _quiet_since(self) -> float:
+        return max(min(self._heard, self._sent), self._pinged)

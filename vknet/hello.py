@@ -76,7 +76,7 @@ class Hello:
             RemoteProtocolError: not a JSON object, or a key is missing or makes no sense.
         """
         try:
-            values = json.loads(payload, parse_constant=_not_a_number)
+            values = json.loads(payload.decode(), parse_constant=_not_a_number)
         except (ValueError, RecursionError) as exc:
             raise RemoteProtocolError(
                 f"the peer's HELLO is not JSON: {printable(payload, 60)}"
@@ -121,6 +121,6 @@ def _number(values: dict[str, Any], key: str, low: float, high: float) -> float:
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise RemoteProtocolError(
-            f"the peer's HELLO has no number from {low:g} to {high:g} for {key!r}"
+            f"the peer's HELLO has no number from {low} to {high} for {key!r}"
         )
     return value

@@ -376,8 +376,8 @@ class Link:
 
     def _come_up(self, hello: Hello | None) -> None:
         """The peer was heard, or need not be: the link is up."""
-        self._begin_to_send()
         self._up.set()
+        self._begin_to_send()
         up = Up(
             peer=self._carrier.peer,
             wire=self._version,

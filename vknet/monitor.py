@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from vknet.endpoints.base import Endpoint
     from vknet.errors import VknetError
@@ -121,6 +121,7 @@ class Monitor:
         self._changed = trio.Event()
         self._counted = Counters()
         self._endpoint: Endpoint | None = None
+        self._dropped_before: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self.round_trip: float | None = None
         """Seconds the last PING took to come back, in the peer's queues as well; None before."""
 
@@ -141,7 +142,7 @@ class Monitor:
             await self._changed.wait()
         return self._state
 
-    async def changes(self) -> AsyncIterator[State]:
+    async def changes(self) -> AsyncGenerator[State, None]:
         """The state now, and then each new one; a slow reader misses those in between."""
         while True:
             seen = self._state
@@ -155,8 +156,9 @@ class Monitor:
         """What has been carried and dropped so far: a snapshot, endpoint's drops included."""
         total = Counters(self._counted.outbound.copy(), self._counted.inbound.copy())
         if self._endpoint is not None:
-            total.outbound.drops += self._endpoint.receive_drops
-            total.inbound.drops += self._endpoint.send_drops
+            received, sent = self._dropped_before
+            total.outbound.drops += self._endpoint.receive_drops - received
+            total.inbound.drops += self._endpoint.send_drops - sent
         return total
 
     @property
@@ -169,3 +171,4 @@ class Monitor:
         if endpoint is not self._endpoint:
             self._counted = self.counters
             self._endpoint = endpoint
+            self._dropped_before = Counter(endpoint.receive_drops), Counter(endpoint.send_drops)

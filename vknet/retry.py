@@ -57,9 +57,10 @@ async def keep_linked(
     endpoint: Endpoint | None = None
     down_since = trio.current_time()
     failures = 0
+    attempt = 1
     try:
         while True:
-            monitor.set_state(Connecting(failures + 1))
+            monitor.set_state(Connecting(attempt))
             link: Link | None = None
             try:
                 if endpoint is None:
@@ -77,9 +78,10 @@ async def keep_linked(
                 endpoint = None
             was_up = link is not None and link.was_up
             if was_up:
-                failures = 0
+                failures = attempt = 0
                 down_since = trio.current_time()
             failures += 1
+            attempt += 1
             what = "link lost" if was_up else "no link"
             if policy is None or (policy.retries is not None and failures > policy.retries):
                 monitor.set_state(Lost(cause, None))

@@ -99,8 +99,9 @@ def parse_spec(text: str) -> Spec:
     Raises:
         UsageError: it is neither a TAP nor a path.
     """
+    shown = printable(text)
     if _CONTROL.search(text):
-        raise UsageError(f'spec "{printable(text)}": control characters are not allowed')
+        raise UsageError(f'spec "{shown}": control characters are not allowed')
     if text == "auto":
         return TapSpec(None)
     if match := _TAP.fullmatch(text):
@@ -108,12 +109,12 @@ def parse_spec(text: str) -> Spec:
     if text.startswith("tap:"):
         return TapSpec(_interface(text.removeprefix("tap:"), "TAP"))
     if text.startswith("-"):
-        raise UsageError(f'spec "{text}": for a path that begins with "-", write ./{text}')
+        raise UsageError(f'spec "{shown}": for a path that begins with "-", write ./{shown}')
     if "/" in text:
         return SocketSpec(text)
     raise UsageError(
-        f'spec "{text}" is neither auto, tapN, tap:NAME nor a path;'
-        f" for a socket in this directory write ./{text}"
+        f'spec "{shown}" is neither auto, tapN, tap:NAME nor a path;'
+        f" for a socket in this directory write ./{shown}"
     )
 
 
@@ -125,8 +126,8 @@ def parse_bridge(text: str, spec: Spec, side: str) -> str:
     """
     if isinstance(spec, SocketSpec):
         raise UsageError(
-            f"bridge {printable(text)}: the {side} spec {spec.path} is a socket, and only a TAP can"
-            " be in a bridge; vknetd has its own TAP for that"
+            f"bridge {printable(text)}: the {side} spec {printable(spec.path)} is a socket, and only"
+            " a TAP can be in a bridge; vknetd has its own TAP for that"
         )
     return _interface(text, "bridge")
 

@@ -27,7 +27,7 @@ from vknet.carrier import Carrier
 from vknet.errors import PeerGone, SetupError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from trio.abc import ReceiveStream, Stream
 
@@ -46,6 +46,13 @@ ALIVE_PROBES: Final = 3
 
 # A third faster than chacha20 where the processor has AES, and it rekeys less often.
 FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+# Of OpenSSH 8.7 and later; an older one ends when it is given them.
+NEW_OPTIONS: Final = (
+    ("StdinNull", "no"),
+    ("ForkAfterAuthentication", "no"),
+    ("SessionType", "default"),
+)
 
 # A human may be typing a password; sshd's LoginGraceTime gives them as long.
 LOGIN_PATIENCE: Final = 120.0
@@ -99,13 +106,15 @@ def remote_command(settings: SshSettings) -> str:
     return f"exec {settings.remote_vknet} {shlex.join(arguments)}"
 
 
-def ssh_argv(settings: SshSettings, ciphers: Sequence[str] = ()) -> list[str]:
+def ssh_argv(settings: SshSettings, configured: Mapping[str, str] | None = None) -> list[str]:
     """The whole command line of ssh.
 
     Args:
         settings: what to reach, and how.
-        ciphers: the ciphers to offer, best first; as the user's configuration has them if empty.
+        configured: what `ssh -G` says this ssh is configured to do for this host; nothing that it
+            does not name is asked of it.  None where it will not say.
     """
+    configured = configured or {}
     interval = max(1, round(settings.timeout / ALIVE_PROBES))
     options = {
         # A connection of its own.
@@ -122,8 +131,10 @@ def ssh_argv(settings: SshSettings, ciphers: Sequence[str] = ()) -> list[str]:
         "ConnectTimeout": str(math.ceil(settings.timeout)),
         "LogLevel": "DEBUG" if settings.verbose else "VERBOSE",
     }
-    if ciphers:
-        options["Ciphers"] = ",".join(ciphers)
+    options |= {option: value for option, value in NEW_OPTIONS if option.lower() in configured}
+    if ciphers := configured.get("ciphers"):
+        ordered = sorted(ciphers.split(","), key=lambda cipher: cipher not in FAST_CIPHERS)
+        options["Ciphers"] = ",".join(ordered)
     return [
         *settings.command,
         *settings.options,
@@ -136,8 +147,8 @@ def ssh_argv(settings: SshSettings, ciphers: Sequence[str] = ()) -> list[str]:
     ]
 
 
-async def preferred_ciphers(settings: SshSettings) -> list[str]:
-    """The ciphers that the user's configuration allows for this host, AES-GCM in front.
+async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
+    """What ssh is configured to do for this host: its keywords, in lower case, and their values.
 
     Empty where this ssh will not say: `ssh -G` is OpenSSH's.
     """
@@ -147,12 +158,9 @@ async def preferred_ciphers(settings: SshSettings) -> list[str]:
             argv, capture_stdout=True, stderr=subprocess.DEVNULL, check=False
         )
     except OSError:
-        return []
-    for line in done.stdout.decode(errors="replace").splitlines():
-        key, _, value = line.partition(" ")
-        if key == "ciphers":
-            return sorted(value.split(","), key=lambda cipher: cipher not in FAST_CIPHERS)
-    return []
+        return {}
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
 
 class SshCarrier(Carrier):
@@ -173,7 +181,7 @@ class SshCarrier(Carrier):
             self.reached.set()
 
     async def open(self, start_soon: StartSoon) -> Stream:
-        argv = ssh_argv(self._settings, await preferred_ciphers(self._settings))
+        argv = ssh_argv(self._settings, await ssh_configuration(self._settings))
         log.debug("running: %s", shlex.join(argv))
         try:
             process = await trio.lowlevel.open_process(
@@ -252,7 +260,8 @@ def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> Vkne
     if status is None:
         return PeerGone(f"{host} closed the stream")
     if status < 0:
-        return PeerGone(f"ssh was killed by {signal.Signals(-status).name}")
+        names = {number.value: number.name for number in signal.Signals}
+        return PeerGone(f"ssh was killed by {names.get(-status, f'signal {-status}')}")
     if status == 0:
         return PeerGone(f"{host} ended the link")
     last = f": {said[-1]}" if said else ""

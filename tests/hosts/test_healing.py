@@ -276,6 +276,7 @@ def test_a_users_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
         f" ControlPath {control}\n"
         " ControlPersist 60\n RequestTTY force\n RemoteCommand uptime\n"
         " LocalForward 7777 localhost:7777\n Tunnel ethernet\n ForwardX11 yes\n"
+        " StdinNull yes\n ForkAfterAuthentication yes\n SessionType none\n"
         " PermitLocalCommand yes\n LocalCommand echo local noise\n EscapeChar ~\n"
     )
     vknet = up(lan)
