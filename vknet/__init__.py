@@ -6,6 +6,7 @@ the two until either side fails, and `keep_linked` starts the next one.  A `Moni
 Two programs, each with an endpoint of its own, over any trio stream::
 
     import trio
+    import trio.testing
     import vknet
 
     async def main() -> None:

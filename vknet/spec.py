@@ -126,8 +126,8 @@ def parse_bridge(text: str, spec: Spec, side: str) -> str:
     """
     if isinstance(spec, SocketSpec):
         raise UsageError(
-            f"bridge {printable(text)}: the {side} spec {printable(spec.path)} is a socket, and only"
-            " a TAP can be in a bridge; vknetd has its own TAP for that"
+            f"bridge {printable(text)}: the {side} spec {printable(spec.path)} is a socket, and"
+            " only a TAP can be in a bridge; vknetd has its own TAP for that"
         )
     return _interface(text, "bridge")
 
