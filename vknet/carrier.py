@@ -7,6 +7,7 @@ brings a subprocess with it, `StreamCarrier` a stream that somebody already has.
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
@@ -83,13 +84,11 @@ class StdioCarrier(Carrier):
 
     def __init__(self, peer: str) -> None:
         super().__init__(peer)
-        for fd in (STDIN, STDOUT):
-            try:
-                os.fstat(fd)
-            except OSError as exc:
-                raise UsageError("-S needs stdin and stdout: they are the link") from exc
-            if os.isatty(fd):
-                raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
+        # Python has None for what was closed when it started.
+        if sys.stdin is None or sys.stdout is None:
+            raise UsageError("-S needs stdin and stdout: they are the link")
+        if os.isatty(STDIN) or os.isatty(STDOUT):
+            raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
 
     async def open(self, start_soon: StartSoon) -> Stream:
         # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.

@@ -46,6 +46,8 @@ __all__ = ["main"]
 
 log = logging.getLogger("vknet")
 
+STDERR: Final = 2
+
 EXIT_STOPPED: Final = 0
 EXIT_LOST: Final = 1
 EXIT_USAGE: Final = 2
@@ -359,8 +361,16 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
         return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
 
 
+def _take_standard_descriptors() -> None:
+    """Keep 0, 1 and 2 from becoming something else's, when we were started with one closed."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(fd)
+
+
 def main() -> NoReturn:
     """The entry point of the ``vknet`` command."""
+    _take_standard_descriptors()
     logging.basicConfig(format="vknet: %(message)s", level=logging.INFO)
     try:
         settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
