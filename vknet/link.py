@@ -1,15 +1,13 @@
 """The link: one nursery that holds a byte stream, two pumps and a health watcher.
 
-    endpoint -> _pump_out -> stream          one writer a stream: PING, PONG and HELLO go this way
-    stream   -> _pump_in  -> endpoint        one reader; never waits for the writer
-    _watch_health                            declares the peer dead, or the wire v1; asks with PING
+    endpoint -> _pump_out -> stream          the only writer of the stream, control blocks included
+    stream   -> _pump_in  -> endpoint        the only reader; never waits for the writer
+    _watch_health                            declares the peer dead, has PINGs sent
     carrier's own tasks                      the ssh subprocess and its stderr
 
 When any of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
-ordinary exception.  Nothing here knows of retrying.
-
-Why it cannot stall: the reader only ever puts control blocks in `_outbox`, which holds one block of
-each type at the most, and wakes the writer.  So two sides with full pipes both go on reading.
+ordinary exception.  Nothing here knows of retrying.  What the two sides say to each other beside
+the frames is the `Conversation`'s; here it is only carried, and acted on.
 
 Why a cancelled writer ends the stream: a cancelled `send_all` may have sent a part of a block.  A
 BYE may still follow only when the writer was not in the middle of one.
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
+from vknet.conversation import Conversation
 from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
@@ -33,20 +32,7 @@ from vknet.errors import (
     SetupError,
     VknetError,
 )
-from vknet.framing import (
-    FRAME_LIMIT_V1,
-    FRAME_LIMIT_V2,
-    Block,
-    Bye,
-    Control,
-    Decoder,
-    Ping,
-    Pong,
-    Wire,
-    encode_control,
-    encode_frames,
-)
-from vknet.health import Health
+from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Wire, encode_frames
 from vknet.hello import Hello, agree_mtu
 from vknet.monitor import Monitor, Up
 
@@ -56,8 +42,8 @@ if TYPE_CHECKING:
     from trio.abc import Stream
 
     from vknet.carrier import Carrier
+    from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
-    from vknet.framing import Frame
 
 __all__ = ["DEFAULT_TIMEOUT", "Link", "LinkSettings"]
 
@@ -82,9 +68,6 @@ BYE_PATIENCE: Final = 0.25
 UPKEEP_INTERVAL: Final = 1.0
 
 ETHERNET_OVERHEAD: Final = 14 + 4
-
-NANOSECONDS: Final = 10**9
-TOKEN_MASK: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +111,23 @@ class Link:
         self._endpoint = endpoint
         self._carrier = carrier
         self._settings = settings or LinkSettings()
-        self._down_since = down_since
-        self._started = 0.0
-        self._timeout = self._settings.timeout
-        self._health: Health | None = None
-        self._decoder = Decoder(self._settings.wire, FRAME_LIMIT_V2)
-        self._limit = FRAME_LIMIT_V1
+        self._started = trio.current_time()
+        self._down_since = self._started if down_since is None else down_since
+        self._talk = Conversation(
+            Hello(
+                program=f"vknet {__version__}",
+                endpoint=endpoint.name,
+                frame_limit=FRAME_LIMIT_V2,
+                mtu=endpoint.mtu,
+                mtu_fixed=endpoint.mtu_fixed,
+                timeout=self._settings.timeout,
+            ),
+            self._settings.wire,
+            adopt_timeout=self._settings.adopt_timeout,
+            now=self._started,
+        )
         self._up = trio.Event()
         self._sending = False
-        self._version = 1
-        self._outbox: dict[type[Control], Control] = {}
         self._idle = trio.CancelScope()
         self._mid_block = False
         self._cause: VknetError | None = None
@@ -156,9 +146,6 @@ class Link:
             EndpointGone: the endpoint no longer exists.
             SetupError: the byte stream could not be opened.
         """
-        self._started = trio.current_time()
-        if self._down_since is None:
-            self._down_since = self._started
         self.monitor.attach(self._endpoint)
         stream: Stream | None = None
         try:
@@ -198,9 +185,7 @@ class Link:
             await self._farewell(stream)
 
     async def _carry_out(self, stream: Stream) -> None:
-        if self._settings.wire is Wire.V2:
-            self._post(self._hello())
-        elif self._settings.wire is Wire.V1:
+        if self._settings.wire is Wire.V1:
             self._come_up(None)
         while True:
             data = self._next_turn()
@@ -211,15 +196,14 @@ class Link:
 
     def _next_turn(self) -> bytes:
         """What to write now: control blocks first, then a batch of frames; empty if nothing."""
-        data = b"".join(map(encode_control, self._outbox.values()))
-        self._outbox.clear()
+        data = self._talk.to_say()
         if not self._sending:
             return data
         try:
             frames = self._endpoint.receive_nowait()
         except trio.WouldBlock:
             return data
-        encoded = encode_frames(frames, self._limit)
+        encoded = encode_frames(frames, self._talk.frame_limit)
         out = self.monitor.link_counters.outbound
         out.frames += encoded.frames
         out.bytes += encoded.size
@@ -234,44 +218,37 @@ class Link:
         except trio.BrokenResourceError as exc:
             raise await self._carrier.why_ended() from exc
         self._mid_block = False
-        if self._health is not None:
-            self._health.sent(trio.current_time())
+        self._talk.said(trio.current_time())
 
     async def _wait_for_work(self) -> None:
+        """Wait for the endpoint, or until `_wake_writer`."""
         with trio.CancelScope() as self._idle:
             if self._sending:
                 await self._endpoint.wait_receivable()
             else:
                 await trio.sleep_forever()
 
+    def _wake_writer(self) -> None:
+        """There is something to say, or to do: have the writer look."""
+        self._idle.cancel()
+
     async def _farewell(self, stream: Stream) -> None:
         """Tell the peer why, if it can still be told, and that nothing more will come."""
-        reason = self._reason()
+        match self._cause:
+            case None:
+                last = self._talk.farewell("it was stopped")
+            case EndpointGone() | RemoteProtocolError():
+                last = self._talk.farewell(str(self._cause))
+            case _:
+                last = b""
         with trio.move_on_after(BYE_PATIENCE, shield=True):
             try:
-                if reason and not self._mid_block:
-                    await stream.send_all(encode_control(Bye(reason)))
+                if last and not self._mid_block:
+                    await stream.send_all(last)
                 if isinstance(stream, trio.abc.HalfCloseableStream):
                     await stream.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
-
-    def _reason(self) -> str | None:
-        """What to say in a BYE; None where the peer knows, or would not understand."""
-        if self._settings.wire is not Wire.V2 and self._version < 2:
-            return None
-        match self._cause:
-            case None:
-                return "it was stopped"
-            case EndpointGone() | RemoteProtocolError():
-                return str(self._cause)
-            case _:
-                return None
-
-    def _post(self, control: Control) -> None:
-        """Have the writer send a control block; a newer one of its type replaces it."""
-        self._outbox[type(control)] = control
-        self._idle.cancel()
 
     # --- inwards: stream -> endpoint --------------------------------------------------------------
 
@@ -282,97 +259,40 @@ class Link:
             except trio.BrokenResourceError as exc:
                 raise await self._carrier.why_ended() from exc
             if not data:
-                why = await self._carrier.why_ended()
-                try:
-                    self._decoder.end()
-                except RemoteProtocolError as exc:
-                    raise RemoteProtocolError(f"{exc} ({why})") from why
-                raise why
+                raise await self._why_ended()
             self._carrier.reached.set()
-            if self._health is not None:
-                self._health.heard(trio.current_time())
-            blocks: list[Block] = []
-            try:
-                self._decoder.feed(bytes(data), blocks)
-            finally:
-                await self._take(blocks)
+            await self._act_on(self._talk.feed(bytes(data), trio.current_time()))
 
-    async def _take(self, blocks: list[Block]) -> None:
-        """Act on what the peer sent: control blocks, then the frames of the batch together."""
-        frames: list[Frame] = []
-        bye: Bye | None = None
-        for block in blocks:
-            if type(block) is memoryview:
-                frames.append(block)
-            elif isinstance(block, Bye):
-                bye = block
-            else:
-                await self._control(block)
-        if frames:
+    async def _why_ended(self) -> VknetError:
+        why = await self._carrier.why_ended()
+        try:
+            self._talk.end()
+        except RemoteProtocolError as exc:
+            return RemoteProtocolError(f"{exc} ({why})")
+        return why
+
+    async def _act_on(self, heard: Heard) -> None:
+        """Act on what the peer sent: its HELLO first, the frames as one batch, then its end."""
+        if self._talk.has_to_say:
+            self._wake_writer()
+        if heard.round_trip is not None:
+            self.monitor.round_trip = heard.round_trip
+        if heard.hello is not None:
+            self._come_up(heard.hello)
+            await self._agree_mtu(heard.hello)
+        if heard.frames:
             if not self.was_up and self._settings.wire is Wire.AUTO:
                 self._come_up(None)
             inbound = self.monitor.link_counters.inbound
-            inbound.frames += len(frames)
-            inbound.bytes += sum(map(len, frames))
-            await self._endpoint.send(frames)
-        if bye is not None:
-            raise PeerGone(f"{self._carrier.peer} ended the link: {bye.reason}")
-
-    async def _control(self, control: Hello | Ping | Pong) -> None:
-        match control:
-            case Hello():
-                await self._greeted(control)
-            case Ping(token):
-                self._post(Pong(token))
-            case Pong(token):
-                now = int(trio.current_time() * NANOSECONDS)
-                self.monitor.round_trip = ((now - token) & TOKEN_MASK) / NANOSECONDS
+            inbound.frames += len(heard.frames)
+            inbound.bytes += sum(map(len, heard.frames))
+            await self._endpoint.send(heard.frames)
+        if heard.bye is not None:
+            raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
+        if heard.error is not None:
+            raise heard.error
 
     # --- coming up --------------------------------------------------------------------------------
-
-    def _hello(self) -> Hello:
-        return Hello(
-            program=f"vknet {__version__}",
-            endpoint=self._endpoint.name,
-            frame_limit=FRAME_LIMIT_V2,
-            mtu=self._endpoint.mtu,
-            mtu_fixed=self._endpoint.mtu_fixed,
-            timeout=self._timeout,
-        )
-
-    async def _greeted(self, theirs: Hello) -> None:
-        """The peer said HELLO: from here on this is v2."""
-        if self._settings.adopt_timeout:
-            self._timeout = theirs.timeout
-        ours = self._hello()
-        if self._settings.wire is Wire.AUTO:
-            self._post(ours)
-        self._version = 2
-        self._limit = min(theirs.frame_limit, FRAME_LIMIT_V2)
-        self._health = Health(trio.current_time(), self._timeout, theirs.timeout)
-        self._come_up(theirs)
-        await self._agree_mtu(ours, theirs)
-
-    async def _agree_mtu(self, ours: Hello, theirs: Hello) -> None:
-        mtu = agree_mtu(ours, theirs)
-        if ours.mtu is None or mtu is None:
-            return
-        try:
-            done = await self._endpoint.set_mtu(mtu)
-            if done and mtu != ours.mtu:
-                log.info("%s now has an MTU of %d, as the other side", ours.endpoint, mtu)
-        except SetupError as exc:
-            log.warning("%s", exc)
-            done = False
-        if not done:
-            log.warning(
-                "%s has an MTU of %d and %s on %s one of %s; give both the same",
-                self._endpoint.name,
-                ours.mtu,
-                theirs.endpoint,
-                self._carrier.peer,
-                theirs.mtu,
-            )
 
     def _come_up(self, hello: Hello | None) -> None:
         """The peer was heard, or need not be: the link is up."""
@@ -380,7 +300,7 @@ class Link:
         self._begin_to_send()
         up = Up(
             peer=self._carrier.peer,
-            wire=self._version,
+            wire=self._talk.version,
             endpoint=self._endpoint.name,
             peer_endpoint=None if hello is None else hello.endpoint,
             took=trio.current_time() - self._started,
@@ -395,7 +315,7 @@ class Link:
             up.took,
         )
         mtu = self._endpoint.mtu
-        if self._version == 1 and mtu is not None and mtu + ETHERNET_OVERHEAD > FRAME_LIMIT_V1:
+        if up.wire == 1 and mtu is not None and mtu + ETHERNET_OVERHEAD > FRAME_LIMIT_V1:
             log.warning(
                 "%s speaks wire v1: frames over %d bytes are dropped; an MTU of %d would fit",
                 up.peer,
@@ -406,22 +326,49 @@ class Link:
     def _begin_to_send(self) -> None:
         if self._sending:
             return
-        now = trio.current_time()
-        if now - (self._down_since or now) > STALE_AFTER:
+        if trio.current_time() - self._down_since > STALE_AFTER:
             self._endpoint.discard(Drop.STALE)
         self._sending = True
-        self._idle.cancel()
+        self._wake_writer()
+
+    async def _agree_mtu(self, theirs: Hello) -> None:
+        ours = self._talk.ours
+        mtu = agree_mtu(ours, theirs)
+        if ours.mtu is None or mtu is None:
+            return
+        try:
+            done = await self._endpoint.set_mtu(mtu)
+        except SetupError as exc:
+            log.warning("%s", exc)
+            done = False
+        if not done:
+            log.warning(
+                "%s has an MTU of %d and %s on %s one of %s; give both the same",
+                ours.endpoint,
+                ours.mtu,
+                theirs.endpoint,
+                self._carrier.peer,
+                theirs.mtu,
+            )
+        elif mtu != ours.mtu:
+            log.info("%s now has an MTU of %d, as the other side", ours.endpoint, mtu)
 
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch_health(self) -> None:
         if self._settings.wire is Wire.AUTO:
             await self._watch_beginning()
-        elif self._settings.wire is Wire.V2:
-            self._health = Health(trio.current_time(), self._timeout)
         while True:
             await self._endpoint.upkeep()
-            await self._sleep_and_check(trio.current_time() + UPKEEP_INTERVAL)
+            now = trio.current_time()
+            await trio.sleep_until(min(now + UPKEEP_INTERVAL, self._talk.next_check(now)))
+            silence = self._talk.check_health(trio.current_time())
+            if silence is not None:
+                raise PeerGone(
+                    f"{self._carrier.peer} has fallen silent: nothing heard for {silence:.1f} s"
+                )
+            if self._talk.has_to_say:
+                self._wake_writer()
 
     async def _watch_beginning(self) -> None:
         """A peer that was reached and says nothing may be one of 2008 on a quiet network.
@@ -434,22 +381,6 @@ class Link:
         if not self.was_up:
             log.info("%s has said nothing yet; sending to it in wire v1", self._carrier.peer)
             self._begin_to_send()
-
-    async def _sleep_and_check(self, until: float) -> None:
-        """Sleep, but no longer than the peer's health allows, and look at it."""
-        health = self._health
-        now = trio.current_time()
-        await trio.sleep_until(until if health is None else min(until, health.next_check(now)))
-        if health is None or health is not self._health:
-            return
-        now = trio.current_time()
-        if health.is_dead(now):
-            raise PeerGone(
-                f"{self._carrier.peer} has fallen silent: nothing heard for"
-                f" {health.silence(now):.1f} s"
-            )
-        if health.ping_due(now):
-            self._post(Ping(int(now * NANOSECONDS) & TOKEN_MASK))
 
 
 def _first(group: BaseExceptionGroup[VknetError]) -> VknetError:

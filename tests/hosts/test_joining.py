@@ -121,6 +121,7 @@ def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_a
     for host in (bed.here, bed.there):
         host.ip("link", "add", "bridge0", "type", "bridge")
         host.ip("link", "add", "port0", "type", "veth", "peer", "name", "port1")
+        host.ip("link", "set", "port0", "address", "02:00:00:00:00:07")
         host.ip("link", "set", "port0", "master", "bridge0")
         addresses.append(host.link("bridge0")["address"])
     lonely = Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto")
