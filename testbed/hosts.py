@@ -358,11 +358,17 @@ class Bed:
     def start_sshd(self, *options: str) -> None:
         """Start sshd on ``there`` and wait until it listens."""
         config = self.there.directory / "sshd_config"
+        wanted = ("PATH", "PYTHON", "COVERAGE")
+        environment = " ".join(
+            f'"{key}={value}"'
+            for key, value in self.there.environment().items()
+            if key.startswith(wanted)
+        )
         config.write_text(
             f"HostKey {self.there.directory}/ssh_host_ed25519_key\n"
             "PidFile none\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
             "StrictModes no\nPrintMotd no\nUseDNS no\nMaxStartups 100\n"
-            f"SetEnv PATH={self.there.environment()['PATH']} PYTHONDONTWRITEBYTECODE=1\n"
+            f"SetEnv {environment}\n"
             + "".join(f"{option}\n" for option in options)
         )
         argv = self.there.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(config))
