@@ -368,8 +368,7 @@ class Bed:
             f"HostKey {self.there.directory}/ssh_host_ed25519_key\n"
             "PidFile none\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
             "StrictModes no\nPrintMotd no\nUseDNS no\nMaxStartups 100\n"
-            f"SetEnv {environment}\n"
-            + "".join(f"{option}\n" for option in options)
+            f"SetEnv {environment}\n" + "".join(f"{option}\n" for option in options)
         )
         argv = self.there.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(config))
         argv.insert(argv.index("--net"), "--pid")

@@ -98,19 +98,46 @@ async def test_a_message_over_the_limit_is_dropped_and_not_cut(wire: SeqpacketRi
     assert wire.endpoint.receive_drops[Drop.TRUNCATED] == 1
 
 
-async def test_a_client_that_never_reads_costs_a_moment_once_and_then_only_its_frames(
+async def test_a_client_that_never_reads_costs_a_moment_and_then_only_its_frames(
     wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
 ) -> None:
     before = trio.current_time()
+    # The first batch fills the socket and then waits, the second takes nothing and waits in vain.
     for _ in range(20):
         await wire.endpoint.send([bytes(1000)] * 200)
-    assert trio.current_time() - before == pytest.approx(0.25, abs=0.01)
+    assert trio.current_time() - before == pytest.approx(0.5, abs=0.01)
     dropped = wire.endpoint.send_drops[Drop.FULL]
     assert dropped > 1000
 
     await wire.taken(4000 - dropped)
     await wire.endpoint.send([frame(7)])
     assert await wire.taken(1) == [frame(7)]
+
+
+async def test_a_client_that_reads_slowly_never_holds_a_batch_for_longer_than_a_moment(
+    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def read_slowly() -> None:
+        while True:
+            await trio.sleep(0.1)
+            await wire.other.recv(2000)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_slowly)
+        for _ in range(5):
+            before = trio.current_time()
+            await wire.endpoint.send([bytes(1000)] * 1000)
+            assert trio.current_time() - before < 0.3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_bad_messages_does_not_hold_the_program(wire: SeqpacketRig) -> None:
+    bad = [b""] * 300
+    await wire.inject([*bad[:290], frame(1)])
+    with pytest.raises(trio.WouldBlock):
+        wire.endpoint.receive_nowait()
+    assert wire.endpoint.receive_drops[Drop.EMPTY] == 256
+    assert wire.endpoint.receive_nowait() == [frame(1)]
 
 
 async def test_a_full_memory_endpoint_drops_the_newest() -> None:

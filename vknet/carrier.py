@@ -6,6 +6,8 @@ brings a subprocess with it, `StreamCarrier` a stream that somebody already has.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.errors import PeerGone, UsageError
+from vknet.framing import Bye, encode_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     StartSoon: TypeAlias = Callable[..., None]
     """Starts a task, as `trio.Nursery.start_soon` does."""
 
-__all__ = ["STDOUT", "Carrier", "StdioCarrier", "StreamCarrier"]
+__all__ = ["Carrier", "StdioCarrier", "StreamCarrier"]
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -89,6 +92,14 @@ class StdioCarrier(Carrier):
             raise UsageError("-S needs stdin and stdout: they are the link")
         if os.isatty(STDIN) or os.isatty(STDOUT):
             raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
+        for fd, useless in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY)):
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == useless:
+                raise UsageError("-S needs a stdin to read from and a stdout to write to")
+
+    def refuse(self, reason: str) -> None:
+        """Tell a client that speaks v2 why there will be no link, instead of opening one."""
+        with contextlib.suppress(OSError):
+            os.write(STDOUT, encode_control(Bye(reason)))
 
     async def open(self, start_soon: StartSoon) -> Stream:
         # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.

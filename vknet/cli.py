@@ -7,7 +7,6 @@ or SIGHUP; 1 when the link was lost or never came about; 2 for wrong arguments.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import shlex
@@ -21,14 +20,16 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
-from vknet.carrier import STDOUT, StdioCarrier
+from vknet.carrier import StdioCarrier
 from vknet.endpoints import open_endpoint
 from vknet.errors import PeerGone, UsageError, VknetError, printable
-from vknet.framing import Bye, Wire, encode_control
+from vknet.framing import Wire
+from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN
-from vknet.link import DEFAULT_TIMEOUT, Link, LinkSettings
+from vknet.link import Link, LinkSettings
 from vknet.monitor import Counters, Monitor
 from vknet.retry import keep_linked
+from vknet.speaking import background_log, keep_standard_descriptors
 from vknet.spec import (
     RetryPolicy,
     Spec,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 log = logging.getLogger("vknet")
-
-STDERR: Final = 2
 
 EXIT_STOPPED: Final = 0
 EXIT_LOST: Final = 1
@@ -278,24 +277,22 @@ async def run(settings: Settings) -> int:
     """Do what the settings ask for until it ends or a signal comes; the exit status."""
     monitor = Monitor()
     status = EXIT_STOPPED
-
-    async def run_to_the_end() -> None:
-        nonlocal status
-        if settings.ssh is None:
-            status = await _remote_half(settings, monitor)
-        else:
-            status = await _client(settings, settings.ssh, monitor)
-        nursery.cancel_scope.cancel()
-
     async with trio.open_nursery() as nursery:
-        await nursery.start(_obey_signals, nursery.cancel_scope, monitor)
-        nursery.start_soon(run_to_the_end)
+        # Signals cancel the work alone: they are still received while it is brought to its end.
+        work = trio.CancelScope()
+        await nursery.start(_obey_signals, work, monitor)
+        with work:
+            if settings.ssh is None:
+                status = await _remote_half(settings, monitor)
+            else:
+                status = await _client(settings, settings.ssh, monitor)
+        nursery.cancel_scope.cancel()
     log.info("%s", _summary(monitor.counters))
     return status
 
 
 async def _obey_signals(
-    scope: trio.CancelScope,
+    work: trio.CancelScope,
     monitor: Monitor,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -304,14 +301,17 @@ async def _obey_signals(
     wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     # What was ignored when we were started stays ignored: nohup(1).
     signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
+    if not signals:
+        task_status.started()
+        return
     with trio.open_signal_receiver(*signals) as received:
         task_status.started()
         async for number in received:
             if number == signal.SIGUSR1:
                 log.warning("%s", _summary(monitor.counters))
-            else:
+            elif not work.cancel_called:
                 log.info("stopped by %s", signal.Signals(number).name)
-                scope.cancel()
+                work.cancel()
 
 
 def _summary(counters: Counters) -> str:
@@ -332,6 +332,9 @@ async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int
             settings.link,
             monitor=monitor,
         )
+    except UsageError as exc:
+        log.error("%s", exc)
+        return EXIT_USAGE
     except VknetError:
         # Said already, as every loss is.
         return EXIT_LOST
@@ -348,8 +351,7 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
             if settings.link.wire is not Wire.V2:
                 raise
             # The client says it to its user; said here as well, it would come twice.
-            with contextlib.suppress(OSError):
-                os.write(STDOUT, encode_control(Bye(str(exc))))
+            carrier.refuse(str(exc))
             return EXIT_LOST
         async with endpoint:
             await Link(endpoint, carrier, settings.link, monitor=monitor).run()
@@ -361,26 +363,19 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
         return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
 
 
-def _take_standard_descriptors() -> None:
-    """Keep 0, 1 and 2 from becoming something else's, when we were started with one closed."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
-    os.close(fd)
-
-
 def main() -> NoReturn:
     """The entry point of the ``vknet`` command."""
-    _take_standard_descriptors()
-    logging.basicConfig(format="vknet: %(message)s", level=logging.INFO)
-    try:
-        settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
-        # The remote half speaks up only when something is wrong: its user sits on the other side.
-        level = logging.INFO if settings.ssh else logging.WARNING
-        log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
-        status = trio.run(run, settings)
-    except UsageError as exc:
-        print(f"vknet: {exc}", file=sys.stderr)
-        status = EXIT_USAGE
-    except KeyboardInterrupt:
-        status = EXIT_STOPPED
+    keep_standard_descriptors()
+    with background_log(log):
+        try:
+            settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+            # The remote half speaks up only when something is wrong: its user is on the other side.
+            level = logging.INFO if settings.ssh else logging.WARNING
+            log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
+            status = trio.run(run, settings)
+        except UsageError as exc:
+            log.error("%s", exc)
+            status = EXIT_USAGE
+        except KeyboardInterrupt:
+            status = EXIT_STOPPED
     sys.exit(status)

@@ -63,7 +63,8 @@ class Conversation:
         ours: this side's HELLO; its timeout is this side's, in seconds.
         wire: what to speak.
         adopt_timeout: take over the peer's timeout when its HELLO comes.
-        now: the time, in seconds of any monotonic clock.
+
+    Times are in seconds of any monotonic clock.
 
     Attributes:
         ours: this side's HELLO as it stands, with the timeout adopted.
@@ -71,7 +72,7 @@ class Conversation:
         frame_limit: the longest frame the peer takes, in bytes.
     """
 
-    def __init__(self, ours: Hello, wire: Wire, *, adopt_timeout: bool, now: float) -> None:
+    def __init__(self, ours: Hello, wire: Wire, *, adopt_timeout: bool) -> None:
         self.ours = ours
         self.version = 1
         self.frame_limit = FRAME_LIMIT_V1
@@ -82,7 +83,11 @@ class Conversation:
         self._box: dict[type[Control], Control] = {}
         if wire is Wire.V2:
             self._say(ours)
-            self._health = Health(now, ours.timeout)
+
+    def begin(self, now: float) -> None:
+        """The peer has been reached: from now on its silence counts, where it has to say HELLO."""
+        if self._wire is Wire.V2 and self._health is None:
+            self._health = Health(now, self.ours.timeout)
 
     # --- giving out -------------------------------------------------------------------------------
 

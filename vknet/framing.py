@@ -317,7 +317,7 @@ class Decoder:
             token = int.from_bytes(payload, "little")
             blocks.append(Ping(token) if kind == PING else Pong(token))
         elif kind == BYE:
-            blocks.append(Bye(printable(payload)))
+            blocks.append(Bye(printable(payload, BYE_LIMIT)))
 
     def _not_a_block(self, shown: bytes) -> RemoteProtocolError:
         what = printable(shown[:SHOWN])

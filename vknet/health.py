@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Health"]
+__all__ = ["DEFAULT_TIMEOUT", "Health"]
+
+DEFAULT_TIMEOUT: Final = 15.0
+"""Seconds: long enough for a path that fails over, short enough for a person who waits."""
 
 PINGS_PER_TIMEOUT: Final = 3
 

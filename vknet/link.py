@@ -32,7 +32,8 @@ from vknet.errors import (
     SetupError,
     VknetError,
 )
-from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Wire, encode_frames
+from vknet.framing import FRAME_LIMIT_V2, Wire, encode_frames
+from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import Hello, agree_mtu
 from vknet.monitor import Monitor, Up
 
@@ -45,11 +46,9 @@ if TYPE_CHECKING:
     from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
 
-__all__ = ["DEFAULT_TIMEOUT", "Link", "LinkSettings"]
+__all__ = ["Link", "LinkSettings"]
 
 log = logging.getLogger("vknet")
-
-DEFAULT_TIMEOUT: Final = 15.0
 
 # Twice what a pipe can be made to hold unprivileged brings nothing more; a quarter costs turns.
 RECEIVE_SIZE: Final = 256 * 1024
@@ -68,6 +67,9 @@ BYE_PATIENCE: Final = 0.25
 UPKEEP_INTERVAL: Final = 1.0
 
 ETHERNET_OVERHEAD: Final = 14 + 4
+
+# RFC 8200, section 5.
+IPV6_MIN_MTU: Final = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ class Link:
         self._endpoint = endpoint
         self._carrier = carrier
         self._settings = settings or LinkSettings()
-        self._started = trio.current_time()
-        self._down_since = self._started if down_since is None else down_since
+        self._started = 0.0
+        self._down_since = down_since
         self._talk = Conversation(
             Hello(
                 program=f"vknet {__version__}",
@@ -124,7 +126,6 @@ class Link:
             ),
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
-            now=self._started,
         )
         self._up = trio.Event()
         self._sending = False
@@ -146,6 +147,9 @@ class Link:
             EndpointGone: the endpoint no longer exists.
             SetupError: the byte stream could not be opened.
         """
+        self._started = trio.current_time()
+        if self._down_since is None:
+            self._down_since = self._started
         self.monitor.attach(self._endpoint)
         stream: Stream | None = None
         try:
@@ -162,8 +166,10 @@ class Link:
             self._cause = self._cause or _first(group)
         finally:
             # Only now: a farewell may have gone through the stream until the last task ended.
+            # Shielded, so that a cancellation does not take the place of what is being raised.
             if stream is not None:
-                await trio.aclose_forcefully(stream)
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
         if self._cause is None:
             raise AssertionError("a link ends by an error or by being cancelled")
         raise self._cause
@@ -314,19 +320,21 @@ class Link:
             up.wire,
             up.took,
         )
-        mtu = self._endpoint.mtu
-        if up.wire == 1 and mtu is not None and mtu + ETHERNET_OVERHEAD > FRAME_LIMIT_V1:
+        limit, mtu = self._talk.frame_limit, self._endpoint.mtu
+        if mtu is not None and mtu + ETHERNET_OVERHEAD > limit:
             log.warning(
-                "%s speaks wire v1: frames over %d bytes are dropped; an MTU of %d would fit",
+                "%s speaks wire v%d: frames over %d bytes are dropped; an MTU of %d would fit",
                 up.peer,
-                FRAME_LIMIT_V1,
-                FRAME_LIMIT_V1 - ETHERNET_OVERHEAD,
+                up.wire,
+                limit,
+                max(0, limit - ETHERNET_OVERHEAD),
             )
 
     def _begin_to_send(self) -> None:
         if self._sending:
             return
-        if trio.current_time() - self._down_since > STALE_AFTER:
+        now = trio.current_time()
+        if self._down_since is not None and now - self._down_since > STALE_AFTER:
             self._endpoint.discard(Drop.STALE)
         self._sending = True
         self._wake_writer()
@@ -337,7 +345,10 @@ class Link:
         if ours.mtu is None or mtu is None:
             return
         try:
-            done = await self._endpoint.set_mtu(mtu)
+            # Below it Linux takes the IPv6 addresses off an interface, and off its bridge: that may
+            # be done by a person here, but not by a peer.
+            follow = mtu == ours.mtu or mtu >= IPV6_MIN_MTU
+            done = follow and await self._endpoint.set_mtu(mtu)
         except SetupError as exc:
             log.warning("%s", exc)
             done = False
@@ -356,6 +367,8 @@ class Link:
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch_health(self) -> None:
+        await self._carrier.reached.wait()
+        self._talk.begin(trio.current_time())
         if self._settings.wire is Wire.AUTO:
             await self._watch_beginning()
         while True:
@@ -375,7 +388,6 @@ class Link:
 
         Such a one waits for nothing, so it is sent to; the link counts as up when it is heard.
         """
-        await self._carrier.reached.wait()
         with trio.move_on_after(V1_GRACE):
             await self._up.wait()
         if not self.was_up:

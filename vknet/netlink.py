@@ -48,7 +48,7 @@ class Interface:
 
 
 def set_up_tap(
-    name: str, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
+    index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
 ) -> Interface:
     """Give a TAP this MTU and MAC address, put it in this bridge, and bring it up.
 
@@ -62,32 +62,27 @@ def set_up_tap(
         SetupError: something is missing or not permitted; the message has the command that helps.
     """
     with _netlink() as ipr:
-        tap = _find(ipr, name)
-        if tap is None:
-            raise SetupError(f"{name}: the interface has gone")
+        tap = _get(ipr, index)
         if mtu is not None and tap.mtu != mtu:
-            _change(ipr, f"ip link set {name} mtu {mtu}", index=tap.index, mtu=mtu)
+            _change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
         if address is not None:
-            command = f"ip link set {name} address {address}"
-            _change(ipr, command, index=tap.index, address=address)
+            _change(ipr, tap, f"ip link set {tap.name} address {address}", address=address)
         if bridge is not None:
             _join(ipr, tap, bridge)
         if not tap.is_up:
-            _change(ipr, f"ip link set {name} up", index=tap.index, state="up")
-        return _find(ipr, name) or tap
+            _change(ipr, tap, f"ip link set {tap.name} up", state="up")
+        return _get(ipr, index)
 
 
-def set_mtu(name: str, mtu: int) -> None:
+def set_mtu(index: int, mtu: int) -> None:
     """Give an interface this MTU, in bytes.
 
     Raises:
         SetupError: it is gone, or that is not permitted, or out of its range.
     """
     with _netlink() as ipr:
-        interface = _find(ipr, name)
-        if interface is None:
-            raise SetupError(f"{name}: the interface has gone")
-        _change(ipr, f"ip link set {name} mtu {mtu}", index=interface.index, mtu=mtu)
+        interface = _get(ipr, index)
+        _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
 def bridge_up(name: str) -> bool:
@@ -134,8 +129,7 @@ def _join(ipr: Any, tap: Interface, bridge: str) -> None:
         )
     if master is None:
         master = _create_bridge(ipr, bridge)
-    command = f"ip link set {tap.name} master {bridge}"
-    _change(ipr, command, index=tap.index, master=master.index)
+    _change(ipr, tap, f"ip link set {tap.name} master {bridge}", master=master.index)
 
 
 def _create_bridge(ipr: Any, name: str) -> Interface:
@@ -150,39 +144,49 @@ def _create_bridge(ipr: Any, name: str) -> Interface:
     bridge = _find(ipr, name)
     if bridge is None:
         raise SetupError(f"{name}: the bridge has gone as soon as it was made")
-    _change(ipr, command, index=bridge.index, state="up")
+    _change(ipr, bridge, command, state="up")
     return bridge
 
 
 def _find(ipr: Any, name: str) -> Interface | None:
-    for link in ipr.get_links(ifname=name):
-        return Interface(
-            index=link["index"],
-            name=name,
-            kind=link.get(("linkinfo", "kind")),
-            mtu=link.get_attr("IFLA_MTU"),
-            is_up=bool(link["flags"] & IFF_UP),
-            master=link.get_attr("IFLA_MASTER"),
-        )
-    return None
+    """The interface of this name."""
+    return next(map(_interface, ipr.get_links(ifname=name)), None)
 
 
-def _change(ipr: Any, command: str, **what: Any) -> None:
+def _get(ipr: Any, index: int) -> Interface:
+    """The interface of this number: it stays the same one when it is renamed."""
+    with _explained(f"ip link show | grep '^{index}:'"):
+        return next(map(_interface, ipr.get_links(index)))
+
+
+def _interface(link: Any) -> Interface:
+    return Interface(
+        index=link["index"],
+        name=link.get_attr("IFLA_IFNAME"),
+        kind=link.get(("linkinfo", "kind")),
+        mtu=link.get_attr("IFLA_MTU"),
+        is_up=bool(link["flags"] & IFF_UP),
+        master=link.get_attr("IFLA_MASTER"),
+    )
+
+
+def _change(ipr: Any, interface: Interface, command: str, **what: Any) -> None:
     """Change an interface; `command` does the same by hand and stands in the error."""
     with _explained(command):
-        ipr.link("set", **what)
+        ipr.link("set", index=interface.index, **what)
 
 
 @contextmanager
 def _netlink() -> Iterator[Any]:
     """A netlink socket for one call, or an error that says why there is none."""
     from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
 
     try:
         with IPRoute() as ipr:
             yield ipr
-    except OSError as exc:
-        raise SetupError(f"no netlink here: {exc.strerror or exc}") from exc
+    except (OSError, NetlinkError) as exc:
+        raise SetupError(f"asking the kernel for its interfaces failed: {exc}") from exc
 
 
 @contextmanager
@@ -193,7 +197,9 @@ def _explained(command: str) -> Iterator[None]:
     try:
         yield
     except NetlinkError as exc:
-        if exc.code in (errno.EPERM, errno.EACCES):
+        if exc.code == errno.ENODEV:
+            message = f"the interface has gone ({command})"
+        elif exc.code in (errno.EPERM, errno.EACCES):
             message = f"no right to change interfaces; an administrator can do it: {command}"
         elif exc.code == errno.EOPNOTSUPP:
             message = f"this kernel cannot do it ({command}); is a module missing?"

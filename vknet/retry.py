@@ -94,7 +94,8 @@ async def keep_linked(
             await trio.sleep(delay)
     finally:
         if endpoint is not None:
-            await trio.aclose_forcefully(endpoint)
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(endpoint)
 
 
 def _count(failures: int, retries: int | None) -> str:

@@ -19,12 +19,15 @@ import signal
 import subprocess
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from vknet.carrier import Carrier
 from vknet.errors import PeerGone, SetupError, printable
+from vknet.health import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,11 +61,17 @@ NEW_OPTIONS: Final = (
 LOGIN_PATIENCE: Final = 120.0
 LOGIN_MARGIN: Final = 2.0
 
+# `ssh -G` answers in 10 ms, unless the user's configuration runs commands that take long.
+CONFIGURATION_PATIENCE: Final = 5.0
+
 # The ways out of ssh, each after the one before: the end of its input, SIGTERM, SIGKILL.
 END_GRACE: Final = 0.5
 TERM_GRACE: Final = 0.5
 
+# What is passed on of stderr: characters of a line, lines a second; and bytes read at once.
 STDERR_LINE: Final = 2000
+STDERR_RATE: Final = 100
+STDERR_PIECE: Final = 4096
 TAIL_LINES: Final = 8
 
 # What ssh says only because of LogLevel=VERBOSE.
@@ -95,7 +104,7 @@ class SshSettings:
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ("ssh",)
     remote_vknet: str = "vknet"
-    timeout: float = 15.0
+    timeout: float = DEFAULT_TIMEOUT
     verbose: bool = False
 
 
@@ -152,15 +161,28 @@ async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
 
     Empty where this ssh will not say: `ssh -G` is OpenSSH's.
     """
-    argv = [*settings.command, "-G", *settings.options, "--", settings.target.login]
-    try:
-        done = await trio.run_process(
-            argv, capture_stdout=True, stderr=subprocess.DEVNULL, check=False
-        )
-    except OSError:
+    if Path(settings.command[0]).name != "ssh":
         return {}
-    lines = done.stdout.decode(errors="replace").splitlines()
+    argv = [*settings.command, "-G", *settings.options, "--", settings.target.login]
+    stdout = b""
+    with trio.move_on_after(CONFIGURATION_PATIENCE):
+        try:
+            done = await trio.run_process(
+                argv,
+                capture_stdout=True,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                deliver_cancel=_kill,
+            )
+        except OSError:
+            return {}
+        stdout = done.stdout
+    lines = stdout.decode(errors="replace").splitlines()
     return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()
 
 
 class SshCarrier(Carrier):
@@ -174,6 +196,8 @@ class SshCarrier(Carrier):
         self._exited = trio.Event()
         self._all_said = trio.Event()
         self._login = trio.CancelScope()
+        self._second = -math.inf
+        self._lines = 0
         if _tells_of_login(settings):
             self._patience = _login_patience(settings.timeout)
         else:
@@ -190,8 +214,10 @@ class SshCarrier(Carrier):
         except OSError as exc:
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
         start_soon(self._hold, process)
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise SetupError("ssh was started without pipes")
+        # They were asked for as pipes.
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         start_soon(self._pass_on_stderr, process.stderr)
         return trio.StapledStream(process.stdin, process.stdout)
 
@@ -222,18 +248,29 @@ class SshCarrier(Carrier):
     async def _pass_on_stderr(self, stderr: ReceiveStream) -> None:
         """Log what ssh and the remote side say, line by line, and remember the last of it."""
         rest = b""
-        async for data in stderr:
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) > STDERR_LINE:
-                lines.append(rest)
-                rest = b""
-            for line in lines:
-                self._said(printable(line.rstrip(b"\r"), STDERR_LINE))
-        if rest:
-            self._said(printable(rest, STDERR_LINE))
+        # Read in pieces that make few lines; a side that never ends talking is read, and cut short.
+        async with stderr:
+            while data := await stderr.receive_some(STDERR_PIECE):
+                *lines, rest = (rest + data).split(b"\n")
+                if len(rest) > STDERR_LINE:
+                    lines.append(rest)
+                    rest = b""
+                for line in lines:
+                    self._said(line)
+            if rest:
+                self._said(rest)
         self._all_said.set()
 
-    def _said(self, line: str) -> None:
+    def _said(self, raw: bytes) -> None:
+        now = trio.current_time()
+        if now - self._second >= 1:
+            if self._lines > STDERR_RATE:
+                log.warning("%s: (%d more lines)", self.peer, self._lines - STDERR_RATE)
+            self._second, self._lines = now, 0
+        self._lines += 1
+        if self._lines > STDERR_RATE:
+            return
+        line = printable(raw.rstrip(b"\r"), STDERR_LINE)
         if AUTHENTICATED in line:
             self._login.deadline = math.inf
             self.reached.set()
@@ -301,7 +338,8 @@ SSH_TROUBLES: Final = (
 
 def _tells_of_login(settings: SshSettings) -> bool:
     """Whether this ssh will say that it has logged in: not if the user chose how much it says."""
-    chosen = any("loglevel" in option.lower() for option in settings.options)
+    given = [value.lower() for option, value in pairwise(settings.options) if option == "-o"]
+    chosen = any(value.startswith("loglevel") for value in given)
     return settings.command == ("ssh",) and not chosen
 
 
@@ -327,7 +365,10 @@ async def _end(process: trio.Process) -> None:
         with trio.move_on_after(grace):
             await process.wait()
         if process.returncode is None:
-            then()
+            try:
+                then()
+            except PermissionError:
+                # With -e "sudo ssh", say.
+                log.error("no right to end ssh; as root: kill %d", process.pid)
+                return
     await process.wait()
-    if process.stderr is not None:
-        await process.stderr.aclose()

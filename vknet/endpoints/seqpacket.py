@@ -1,16 +1,19 @@
-"""A vknetd switch, or anything else that speaks one Ethernet frame a message on a SOCK_SEQPACKET
-socket: unix(7).
+"""A vknetd switch, or anything else that speaks one Ethernet frame a message: unix(7).
 
-Two edges of that socket type are handled here.  A message of no bytes reads like the end of the
-stream: only the peer having hung up tells them apart.  A message longer than the buffer is cut off
-in silence: the buffer is one byte longer than the longest frame, so that a cut shows.
+Two edges of SOCK_SEQPACKET are handled here.  A message of no bytes reads like the end of the
+stream: only the peer having hung up, with nothing left to read, tells them apart.  A message longer
+than the buffer is cut off in silence: the buffer is one byte longer than the longest frame, so that
+a cut shows.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
+import struct
+import termios
 from errno import EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOENT, ENOMEM, EPROTOTYPE
 from typing import TYPE_CHECKING, Final
 
@@ -36,9 +39,6 @@ SOCKET_BUFFER: Final = 1024 * 1024
 # a busy machine keeps a healthy switch from its turn, far shorter than any dead-peer timeout.
 SEND_PATIENCE: Final = 0.25
 
-# More messages of no bytes than a socket buffer can hold: past these it is the end.
-EMPTY_RUN: Final = 4096
-
 
 class SeqpacketEndpoint(Endpoint):
     """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes."""
@@ -54,10 +54,9 @@ class SeqpacketEndpoint(Endpoint):
     def receive_nowait(self) -> list[Frame]:
         frames: list[Frame] = []
         size = 0
-        empty = 0
-        hung_up = False
         receive = self._sock.recv
-        while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
+        # Every message counts, good or not: a flood of bad ones must not hold the program.
+        for _ in range(BATCH_FRAMES):
             try:
                 frame = receive(READ_SIZE + 1)
             except BlockingIOError:
@@ -71,19 +70,19 @@ class SeqpacketEndpoint(Endpoint):
             if 0 < length <= READ_SIZE:
                 frames.append(frame)
                 size += length
+                if size >= BATCH_BYTES:
+                    break
             elif length:
                 self.receive_drops[Drop.TRUNCATED] += 1
-            elif not (hung_up := hung_up or self._hung_up()):
+            elif not self._at_end():
                 self.receive_drops[Drop.EMPTY] += 1
+            elif frames:
+                break
             else:
-                empty += 1
-                if empty > EMPTY_RUN:
-                    break
-        if frames:
-            return frames
-        if empty:
-            raise self._gone()
-        raise trio.WouldBlock
+                raise self._gone()
+        if not frames:
+            raise trio.WouldBlock
+        return frames
 
     async def wait_receivable(self) -> None:
         self._raise_if_closed()
@@ -92,6 +91,8 @@ class SeqpacketEndpoint(Endpoint):
     async def send(self, frames: Sequence[Frame]) -> None:
         self._raise_if_closed()
         send = self._sock.send
+        patience = self._patience
+        taken = False
         for frame in frames:
             if not frame:
                 self.send_drops[Drop.EMPTY] += 1
@@ -99,24 +100,32 @@ class SeqpacketEndpoint(Endpoint):
             try:
                 send(frame)
             except BlockingIOError:
-                await self._send_after_waiting(frame)
+                if patience > 0:
+                    patience = await self._wait_for_room(patience)
+                    taken |= self._try_to_send(frame)
+                else:
+                    self.send_drops[Drop.FULL] += 1
             except OSError as exc:
                 self._send_failed(exc)
             else:
-                self._patience = SEND_PATIENCE
+                taken = True
+        # One patience a batch; and none at all for a client that took nothing of the last one.
+        self._patience = SEND_PATIENCE if taken else patience
 
-    async def _send_after_waiting(self, frame: Frame) -> None:
-        """Wait for room, out of a patience that lasts until the other side reads again."""
+    async def _wait_for_room(self, patience: float) -> float:
+        """Wait until the client reads, for so many seconds at most; how many are left."""
         before = trio.current_time()
-        with trio.move_on_after(self._patience):
+        with trio.move_on_after(patience):
             await trio.lowlevel.wait_writable(self._sock)
-        self._patience = max(0.0, self._patience - (trio.current_time() - before))
+        return patience - (trio.current_time() - before)
+
+    def _try_to_send(self, frame: Frame) -> bool:
         try:
             self._sock.send(frame)
         except OSError as exc:
             self._send_failed(exc)
-        else:
-            self._patience = SEND_PATIENCE
+            return False
+        return True
 
     def _send_failed(self, exc: OSError) -> None:
         self._raise_if_closed()
@@ -127,10 +136,15 @@ class SeqpacketEndpoint(Endpoint):
         else:
             raise self._gone() from exc
 
-    def _hung_up(self) -> bool:
+    def _at_end(self) -> bool:
+        """Whether nothing can come any more, now that a message of no bytes was read."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        if not poll.poll(0):
+            return False
+        # What was sent before the hanging up is still to be read.
+        (waiting,) = struct.unpack("i", fcntl.ioctl(self._sock, termios.FIONREAD, bytes(4)))
+        return bool(waiting == 0)
 
     def _gone(self) -> EndpointGone:
         return EndpointGone(f"{self.name}: the switch behind the socket closed the connection")

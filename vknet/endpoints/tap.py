@@ -145,7 +145,7 @@ class TapEndpoint(Endpoint):
         if not self.made:
             await trio.lowlevel.checkpoint()
             return False
-        await trio.to_thread.run_sync(netlink.set_mtu, self.name, mtu)
+        await trio.to_thread.run_sync(netlink.set_mtu, self.index, mtu)
         self.mtu = mtu
         return True
 
@@ -168,7 +168,7 @@ class TapEndpoint(Endpoint):
         self._bridge_missing = False
         try:
             interface = await trio.to_thread.run_sync(
-                partial(netlink.set_up_tap, self.name, bridge=self.bridge)
+                partial(netlink.set_up_tap, self.index, bridge=self.bridge)
             )
         except SetupError as exc:
             self._bridge_index = index
@@ -209,9 +209,13 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
         # A persistent TAP remembers what its last user switched on.
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
         address = _lasting_address(actual) if made else None
-        interface = netlink.set_up_tap(actual, bridge=bridge, mtu=mtu, address=address)
+        index = socket.if_nametoindex(actual)
+        interface = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
         if bridge is not None and not netlink.bridge_up(bridge):
             log.warning("the bridge %s is down; it carries nothing until it is set up", bridge)
+    except OSError as exc:
+        os.close(fd)
+        raise SetupError(f"cannot set up the TAP {actual}: {exc.strerror}") from exc
     except BaseException:
         os.close(fd)
         raise

@@ -1,0 +1,70 @@
+"""What a command says on stderr, and how: without ever waiting for whoever reads it.
+
+A terminal that was stopped with Ctrl-S, or a full pipe, would otherwise hold up the frames, and the
+signals too.  A thread does the writing, out of a bounded queue; when that is full, the newest lines
+are lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from contextlib import contextmanager, suppress
+from logging.handlers import QueueHandler, QueueListener
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["background_log", "keep_standard_descriptors"]
+
+STDERR: Final = 2
+
+QUEUED_LINES: Final = 1000
+
+# How long the last lines may take at the end.
+LAST_WORDS: Final = 1.0
+
+
+def keep_standard_descriptors() -> None:
+    """Keep 0, 1 and 2 from becoming something else's, when we were started with one closed."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(fd)
+
+
+@contextmanager
+def background_log(log: logging.Logger) -> Iterator[None]:
+    """Have a logger write to stderr, one line a record, from a thread of its own."""
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED_LINES)
+    writer = _Stderr()
+    writer.setFormatter(logging.Formatter("vknet: %(message)s"))
+    handler = _DroppingHandler(lines)
+    listener = QueueListener(lines, writer)
+    log.addHandler(handler)
+    log.propagate = False
+    listener.start()
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        # Not by us: the listener's thread may be stuck in a write for ever.
+        stopper = threading.Thread(target=listener.stop, daemon=True)
+        stopper.start()
+        stopper.join(LAST_WORDS)
+
+
+class _DroppingHandler(QueueHandler):
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+class _Stderr(logging.Handler):
+    """Writes without a buffer, whose lock a thread that is stuck would keep at exit."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
