@@ -135,7 +135,8 @@ class Host:
             "PATH": path,
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
-            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
+            # The coverage of what root runs is kept; another user could not write it down.
+            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE") and user is None},
             **more,
         }
 
@@ -358,17 +359,16 @@ class Bed:
     def start_sshd(self, *options: str) -> None:
         """Start sshd on ``there`` and wait until it listens."""
         config = self.there.directory / "sshd_config"
-        wanted = ("PATH", "PYTHON", "COVERAGE")
-        environment = " ".join(
-            f'"{key}={value}"'
-            for key, value in self.there.environment().items()
-            if key.startswith(wanted)
+        users = "".join(
+            f"Match User {name}\nSetEnv {self._for_sshd(user)}\n"
+            for name, user in (("root", None), (USER, USER))
         )
         config.write_text(
             f"HostKey {self.there.directory}/ssh_host_ed25519_key\n"
             "PidFile none\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
             "StrictModes no\nPrintMotd no\nUseDNS no\nMaxStartups 100\n"
-            f"SetEnv {environment}\n" + "".join(f"{option}\n" for option in options)
+            + "".join(f"{option}\n" for option in options)
+            + users
         )
         argv = self.there.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(config))
         argv.insert(argv.index("--net"), "--pid")
@@ -376,6 +376,11 @@ class Bed:
             self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
         self.there.keep(self.sshd)
         eventually(self._listening, "sshd listening")
+
+    def _for_sshd(self, user: str | None) -> str:
+        wanted = ("PATH", "PYTHON", "COVERAGE")
+        environment = self.there.environment(user)
+        return " ".join(f'"{k}={v}"' for k, v in environment.items() if k.startswith(wanted))
 
     def _listening(self) -> bool:
         return bool(self.there.output("ss", "-Hltn", "sport = :22").strip())
