@@ -259,6 +259,20 @@ async def test_the_peers_frame_limit_is_kept(streams: Streams) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
+    streams: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    plug, endpoint = memory_endpoint_pair(mtu=1500)
+    link = Link(endpoint, StreamCarrier(streams[0], "the other side"))
+    one, peer = Side(link, plug), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(hello(frame_limit=1000))
+        await one.up()
+        nursery.cancel_scope.cancel()
+    assert "frames over 1000 bytes are dropped; an MTU of 982 would fit" in caplog.text
+
+
 # --- one fails, all end ---------------------------------------------------------------------------
 
 
@@ -384,6 +398,27 @@ async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None
         await side(Buggy(streams[0])).run()
 
 
+async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
+    streams: Streams,
+) -> None:
+    class Buggy(StreamCarrier):
+        async def open(self, start_soon: StartSoon) -> Stream:
+            start_soon(self._bug)
+            return await super().open(start_soon)
+
+        async def _bug(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(side(Buggy(streams[0])).run)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_link_that_is_cancelled_says_bye_and_closes_the_stream(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     async with trio.open_nursery() as nursery:
@@ -451,6 +486,16 @@ async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
     await one.run()
     assert isinstance(one.outcome, PeerGone)
     assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)
+
+
+async def test_the_silence_of_a_peer_counts_from_when_it_was_reached(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one = side(streams[0])
+    await trio.sleep(10 * TIMEOUT)
+    before = trio.current_time()
+    await one.run()
+    assert trio.current_time() - before == pytest.approx(TIMEOUT, abs=0.5)
 
 
 async def test_a_peer_busy_sending_is_alive_without_a_pong(

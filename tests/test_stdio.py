@@ -139,6 +139,30 @@ def test_a_terminal_is_not_a_link() -> None:
     assert len(half.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("useless", ["0>/dev/null", "1</dev/null"])
+def test_a_stdin_that_cannot_be_read_or_a_stdout_not_written_is_said(useless: str) -> None:
+    command = f'"$0" -m vknet -S /nobody {useless}'
+    half = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        check=False,
+    )
+    assert half.returncode == 2
+    assert b"a stdin to read from and a stdout to write to" in half.stderr
+    assert len(half.stderr.splitlines()) == 1
+
+
+def test_a_usage_error_without_a_stderr_does_not_go_to_the_link() -> None:
+    half = subprocess.run(
+        ["sh", "-c", '"$0" -m vknet -S "bad spec" 2>&-', sys.executable],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert (half.returncode, half.stdout) == (2, b"")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
 def test_a_remote_half_without_stdin_or_stdout_says_so(closed: str) -> None:
     command = f'"$0" -m vknet -S /nobody {closed}'

@@ -63,7 +63,10 @@ class _DroppingHandler(QueueHandler):
 
 
 class _Stderr(logging.Handler):
-    """Writes without a buffer, whose lock a thread that is stuck would keep at exit."""
+    """Writes with neither a buffer nor a lock: a thread that is stuck would keep them at exit."""
+
+    def createLock(self) -> None:  # noqa: N802 - the name is logging's
+        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):

@@ -1,0 +1,131 @@
+"""Peers, ssh commands, terminals and administrators that do what nobody expects of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.hosts import Bed, eventually
+from testbed.program import Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.hosts.conftest import Lan
+
+
+def script(path: Path, body: str) -> str:
+    """An executable shell script."""
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXOTH)
+    return str(path)
+
+
+def test_a_peers_small_mtu_does_not_cost_the_bridge_its_ipv6_addresses(lan: Lan) -> None:
+    vknet = lan.vknet("--remote-command", "vknet --mtu 576")
+    vknet.says("tap0 has an MTU of 1500 and tap0 on myhomesystem one of 576; give both the same")
+    assert lan.bed.here.link("tap0")["mtu"] == 1500
+    assert "fd00:1::1/64" in lan.bed.here.ip("addr", "show", "dev", "bridge0")
+
+
+def test_a_tap_that_was_renamed_is_still_the_one_that_is_changed(lan: Lan) -> None:
+    vknet = lan.vknet("-r", "0.2")
+    vknet.says("link up")
+    here = lan.bed.here
+    here.ip("link", "set", "tap0", "down")
+    here.ip("link", "set", "tap0", "name", "lan7")
+    here.ip("link", "set", "lan7", "up")
+    here.ip("link", "add", "tap0", "type", "veth", "peer", "name", "tap0p")
+    here.ip("link", "del", "bridge0")
+    vknet.says("back in the bridge")
+    assert here.link("lan7")["master"] == "bridge0"
+    assert "master" not in here.link("tap0"), "a stranger that took over the name"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_second_signal_while_it_ends_leaves_no_ssh_behind(
+    bed: Bed, number: signal.Signals
+) -> None:
+    deaf = script(bed.directory / "deaf", 'trap "" TERM HUP INT; sleep 60 <&- & wait; sleep 60')
+    vknet = Program(bed.here, "vknet", "-v", "-e", deaf, "auto", "there:auto")
+    eventually(lambda: bed.here.processes(f"bash {deaf}"), "the ssh that never ends")
+    vknet.signal(number)
+    vknet.says("stopped by")
+    vknet.signal(number)
+    vknet.signal(number)
+    assert vknet.status() == 0
+    assert not bed.here.processes(f"bash {deaf}")
+    assert bed.here.interfaces() == ["lo", "wan0"]
+
+
+def test_an_ssh_that_ends_while_its_child_holds_its_pipes(bed: Bed) -> None:
+    leaver = script(bed.directory / "leaver", "sleep 20 & exit 3")
+    vknet = Program(bed.here, "vknet", "-r", "0.1:1", "-e", leaver, "auto", "there:auto")
+    assert vknet.status() == 1
+    assert vknet.log.count("vknet on there ended with status 3") == 2
+    assert "Traceback" not in vknet.log
+
+
+def test_a_wrapper_around_ssh_is_called_once_and_with_the_whole_command(bed: Bed) -> None:
+    calls = bed.directory / "calls"
+    wrapper = script(bed.directory / "wrapper", f'echo "$*" >>{calls}; exec ssh "$@"')
+    Program(bed.here, "vknet", "-e", wrapper, "auto", "there:auto").says("link up")
+    (call,) = calls.read_text().splitlines()
+    assert call.endswith("-- there exec vknet -S -B wire=2 auto")
+
+
+def test_an_ssh_configuration_that_takes_for_ever_is_given_up(bed: Bed) -> None:
+    (bed.here.home / ".ssh/config").write_text('Match exec "sleep 100"\n')
+    vknet = Program(bed.here, "vknet", "-v", "--timeout", "1", "auto", "there:auto")
+    assert vknet.status() == 1
+    assert "no login to there within 3 s" in vknet.log
+    assert not bed.here.processes("ssh")
+
+
+def test_a_stderr_that_nobody_reads_stops_neither_frames_nor_signals(lan: Lan) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        while True:
+            os.write(write_end, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(write_end, True)
+    (lan.bed.there.home / ".bashrc").write_text("for i in {1..3000}; do echo chatter >&2; done\n")
+    vknet = lan.bed.here.start(
+        *("vknet", "-v", "-b", "bridge0", "-B", "bridge0", "auto", "there:auto"), stderr=write_end
+    )
+    lan.carries()
+    vknet.terminate()
+    assert vknet.wait(10) == 0
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_a_remote_side_that_never_stops_talking_is_cut_short(bed: Bed) -> None:
+    (bed.there.home / ".bashrc").write_text(
+        r"printf 'odd \e[31m line\n' >&2; for i in {1..3000}; do echo chatter >&2; done"
+    )
+    vknet = Program(bed.here, "vknet", "auto", "there:auto")
+    vknet.says("link up")
+    assert r"vknet: there: odd \x1b[31m line" in vknet.log
+    assert vknet.stop() == 0
+    assert vknet.log.count("there: chatter") <= 300
+
+
+def test_signals_that_were_ignored_before_stay_ignored(bed: Bed) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "os.execvp('vknet', ['vknet', '-r', '1', 'auto', 'there:auto'])"
+    )
+    vknet = Program(bed.here, sys.executable, "-c", ignoring)
+    vknet.says("link up")
+    vknet.signal(signal.SIGHUP)
+    vknet.signal(signal.SIGUSR1)
+    vknet.says("carried:")
+    assert "stopped" not in vknet.log
+    assert vknet.stop() == 0
