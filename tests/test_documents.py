@@ -26,7 +26,7 @@ def run_python(code: str) -> str:
 
 
 def test_the_example_of_the_readme_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     output = run_python(example)
     assert "Up(peer='the peer', wire=2" in output
     assert "[b'a whole Ethernet frame']" in output

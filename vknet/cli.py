@@ -42,6 +42,7 @@ from vknet.ssh import MARK, SshCarrier, SshSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 __all__ = ["main"]
 
@@ -50,6 +51,8 @@ log = logging.getLogger("vknet")
 EXIT_STOPPED: Final = 0
 EXIT_LOST: Final = 1
 EXIT_USAGE: Final = 2
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Options of ssh that take a value, and those that do not; spelled as scp spells them, but that -p
 # is the port, as in ssh.
@@ -137,11 +140,18 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
     Raises:
         UsageError: which argument is wrong, and why.
     """
-    args = _parser().parse_intermixed_args(argv)
+    args, unknown = _parser().parse_known_intermixed_args(argv)
+    if unknown:
+        raise UsageError(_what_is_unknown(unknown))
+    if args.spec is None:
+        raise UsageError("a local-spec is needed; see vknet --help")
     if args.remote_half:
         return _remote_settings(args, original_command)
     if args.target is None:
-        raise UsageError("local-spec and [user@]host[:remote-spec] are needed; see vknet --help")
+        raise UsageError(
+            f'after the local-spec "{printable(args.spec)}", [user@]host[:remote-spec] is needed;'
+            " has an option taken it for its value? See vknet --help"
+        )
     spec = parse_spec(args.spec)
     target = parse_target(args.target)
     timeout = DEFAULT_TIMEOUT if args.timeout is None else args.timeout
@@ -165,6 +175,14 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         ),
         verbosity=args.verbose - args.quiet,
     )
+
+
+def _what_is_unknown(words: Sequence[str]) -> str:
+    option = next((word for word in words if word.startswith("-") and word != "-"), None)
+    if option is None:
+        return f'"{printable(words[0])}" is one argument too many; see vknet --help'
+    login = "; a user is written user@host" if option.startswith("-l") else ""
+    return f"there is no option {printable(option)}{login}; see vknet --help"
 
 
 def _remote_settings(args: argparse.Namespace, original_command: str) -> Settings:
@@ -226,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-v", dest="verbose", action="count", default=0)
     add("-q", dest="quiet", action="count", default=0)
     add("--version", action="version", version=f"vknet {__version__}")
-    add("spec", metavar="local-spec")
+    add("spec", nargs="?", metavar="local-spec")
     add("target", nargs="?", metavar="[user@]host[:remote-spec]")
     return parser
 
@@ -242,6 +260,8 @@ class _SshOption(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         options = getattr(namespace, self.dest) or []
+        if option_string == "-p" and not (str(values).isdecimal() and 0 < int(str(values)) < 2**16):
+            parser.error(f'-p "{values}" is no port from 1 to 65535')
         setattr(namespace, self.dest, [*options, option_string, str(values)])
 
 
@@ -252,7 +272,8 @@ def _number(kind: type[int] | type[float], low: float, high: float, text: str) -
         value = kind(-1)
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(
-            f'"{printable(text)}" is no number from {low:g} to {high:g}'
+            f'"{printable(text)}" is no {"whole " if kind is int else ""}number'
+            f" from {low:g} to {high:g}"
         )
     return value
 
@@ -287,7 +308,9 @@ async def run(settings: Settings) -> int:
             else:
                 status = await _client(settings, settings.ssh, monitor)
         nursery.cancel_scope.cancel()
-    log.info("%s", _summary(monitor.counters))
+    counters = monitor.counters
+    if counters != Counters():
+        log.info("%s", _summary(counters))
     return status
 
 
@@ -298,8 +321,8 @@ async def _obey_signals(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGTERM, SIGINT and SIGHUP are a clean stop; SIGUSR1 asks for the counters."""
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     # What was ignored when we were started stays ignored: nohup(1).
+    wanted = (*STOP_SIGNALS, signal.SIGUSR1)
     signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
     if not signals:
         task_status.started()
@@ -363,8 +386,16 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
         return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
 
 
+def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
+    """A signal came when nothing had been started yet, or when all was brought to its end."""
+    os._exit(EXIT_STOPPED)
+
+
 def main() -> NoReturn:
     """The entry point of the ``vknet`` command."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop_at_once)
     keep_standard_descriptors()
     with background_log(log):
         try:
@@ -376,6 +407,4 @@ def main() -> NoReturn:
         except UsageError as exc:
             log.error("%s", exc)
             status = EXIT_USAGE
-        except KeyboardInterrupt:
-            status = EXIT_STOPPED
     sys.exit(status)

@@ -21,7 +21,7 @@ from vknet.errors import SetupError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Interface", "bridge_up", "owned_taps", "set_mtu", "set_up_tap"]
+__all__ = ["Interface", "OwnedTap", "bridge_up", "owned_taps", "set_mtu", "set_up_tap"]
 
 IFF_UP: Final = 1
 
@@ -45,6 +45,19 @@ class Interface:
     mtu: int
     is_up: bool
     master: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedTap:
+    """A TAP that was made for this user.
+
+    Attributes:
+        name: its name.
+        bridge: the name of the bridge it is a port of; None if it is in none.
+    """
+
+    name: str
+    bridge: str | None
 
 
 def set_up_tap(
@@ -92,28 +105,26 @@ def bridge_up(name: str) -> bool:
         return interface is not None and interface.is_up
 
 
-def owned_taps(bridge: str | None) -> list[str]:
+def owned_taps() -> list[OwnedTap]:
     """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
 
     One without an owner is not among them: any process may take it over, and some other one may
-    be meant to.  Nor is one in a bridge other than the one given.
+    be meant to.
     """
     user, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
-    found: list[tuple[int, str]] = []
     with _netlink() as ipr:
-        wanted = None if bridge is None else _find(ipr, bridge)
-        for link in ipr.get_links():
-            name = link.get_attr("IFLA_IFNAME")
-            if not name.startswith("tap") or not name[3:].isdecimal():
-                continue
-            data = ("linkinfo", "data")
-            owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
-            master = link.get_attr("IFLA_MASTER")
-            if bridge is not None and master not in (None, wanted and wanted.index):
-                continue
-            if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
-                found.append((int(name[3:]), name))
-    return [name for _, name in sorted(found)]
+        links = list(ipr.get_links())
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+    found: list[tuple[int, OwnedTap]] = []
+    for link in links:
+        name = link.get_attr("IFLA_IFNAME")
+        if not name.startswith("tap") or not name[3:].isdecimal():
+            continue
+        data = ("linkinfo", "data")
+        owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
+        if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
+            found.append((int(name[3:]), OwnedTap(name, names.get(link.get_attr("IFLA_MASTER")))))
+    return [tap for _, tap in sorted(found, key=lambda numbered: numbered[0])]
 
 
 def _join(ipr: Any, tap: Interface, bridge: str) -> None:
@@ -129,7 +140,8 @@ def _join(ipr: Any, tap: Interface, bridge: str) -> None:
         )
     if master is None:
         master = _create_bridge(ipr, bridge)
-    _change(ipr, tap, f"ip link set {tap.name} master {bridge}", master=master.index)
+    up = "" if tap.is_up else " up"
+    _change(ipr, tap, f"ip link set {tap.name}{up} master {bridge}", master=master.index)
 
 
 def _create_bridge(ipr: Any, name: str) -> Interface:

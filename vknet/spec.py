@@ -10,6 +10,7 @@ is checked here, against a list of what is known to be harmless, and nowhere els
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -18,6 +19,7 @@ from vknet.errors import UsageError, printable
 
 __all__ = [
     "DEFAULT_SOCKET",
+    "SOCKET_PATH_LIMIT",
     "RetryPolicy",
     "SocketSpec",
     "Spec",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 DEFAULT_SOCKET: Final = "/var/run/vknet"
+
+# sizeof(sun_path) of unix(7), less the final NUL.
+SOCKET_PATH_LIMIT: Final = 107
 
 # IFNAMSIZ less the final NUL.
 INTERFACE_LIMIT: Final = 15
@@ -92,16 +97,22 @@ class RetryPolicy:
     delay: float
     retries: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.delay >= 0 or (self.retries is not None and self.retries < 0):
+            raise UsageError(f"a delay and a number of retries are not below 0: {self}")
 
-def parse_spec(text: str) -> Spec:
-    """Read a local-spec or remote-spec.
+
+def parse_spec(text: str, what: str = "local-spec") -> Spec:
+    """Read a local-spec or remote-spec; `what` says which, in errors.
 
     Raises:
         UsageError: it is neither a TAP nor a path.
     """
     shown = printable(text)
+    if not text:
+        raise UsageError(f"the {what} is empty; it is neither auto, tapN, tap:NAME nor a path")
     if _CONTROL.search(text):
-        raise UsageError(f'spec "{shown}": control characters are not allowed')
+        raise UsageError(f'{what} "{shown}": control characters are not allowed')
     if text == "auto":
         return TapSpec(None)
     if match := _TAP.fullmatch(text):
@@ -109,12 +120,18 @@ def parse_spec(text: str) -> Spec:
     if text.startswith("tap:"):
         return TapSpec(_interface(text.removeprefix("tap:"), "TAP"))
     if text.startswith("-"):
-        raise UsageError(f'spec "{shown}": for a path that begins with "-", write ./{shown}')
+        raise UsageError(f'{what} "{shown}": for a path that begins with "-", write ./{shown}')
+    if text.startswith("//"):
+        raise UsageError(f'{what} "{shown}": a host is written without ssh:// before it')
     if "/" in text:
+        if len(os.fsencode(text)) > SOCKET_PATH_LIMIT:
+            raise UsageError(
+                f"{what} {shown}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes"
+            )
         return SocketSpec(text)
     raise UsageError(
-        f'spec "{shown}" is neither auto, tapN, tap:NAME nor a path;'
-        f" for a socket in this directory write ./{shown}"
+        f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path'
+        f" (for a socket in this directory write ./{shown}; a bridge is joined by -b BRIDGE auto)"
     )
 
 
@@ -145,14 +162,18 @@ def parse_target(text: str) -> Target:
         )
     user, address, name, spec = match.groups()
     host = name if address is None else address
+    if spec is not None and address is None and re.fullmatch("[0-9A-Fa-f]*", host) and ":" in spec:
+        raise UsageError(f'"{printable(text)}": IPv6 goes in brackets')
+    if not host:
+        raise UsageError(f'"{printable(text)}": the host is missing')
     if user is not None and not _USER.fullmatch(user):
         raise UsageError(f'user "{printable(user)}": letters, digits and . _ + - @ are allowed')
     if not (_HOST if address is None else _IPV6).fullmatch(host):
-        what = "letters, digits and . _ -" if address is None else "an IPv6 address"
-        raise UsageError(f'host "{printable(host)}": {what} is what may stand there')
+        what = "letters, digits and . _ - are" if address is None else "in brackets IPv6 alone is"
+        raise UsageError(f'host "{printable(host)}": {what} what may stand there')
     if spec is None:
         return Target(user, host)
-    parse_spec(spec)
+    parse_spec(spec, "remote-spec")
     return Target(user, host, spec)
 
 
@@ -174,8 +195,8 @@ def parse_retry(text: str) -> RetryPolicy:
 def _interface(name: str, what: str) -> str:
     if name in ("", ".", "..") or len(name) > INTERFACE_LIMIT or name.startswith("-"):
         raise UsageError(
-            f'{what} "{printable(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters'
-            ' and does not begin with "-"'
+            f'{what} "{printable(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters,'
+            ' does not begin with "-", and is neither . nor ..'
         )
     if not _INTERFACE.fullmatch(name):
         raise UsageError(f'{what} "{printable(name)}": letters, digits and . _ + - @ are allowed')

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.carrier import Carrier
-from vknet.errors import PeerGone, SetupError, printable
+from vknet.errors import PeerGone, SetupError, UsageError, printable
 from vknet.health import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ AUTHENTICATED: Final = "Authenticated to "
 CHATTER: Final = (AUTHENTICATED, "Transferred: sent ", "Bytes per second: sent ")
 
 SSH_FAILED: Final = 255
+KILLED: Final = "Killed by signal "
+
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 
@@ -211,6 +214,8 @@ class SshCarrier(Carrier):
             process = await trio.lowlevel.open_process(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
+        except PermissionError as exc:
+            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it executable?") from exc
         except OSError as exc:
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
         start_soon(self._hold, process)
@@ -274,10 +279,10 @@ class SshCarrier(Carrier):
         if AUTHENTICATED in line:
             self._login.deadline = math.inf
             self.reached.set()
-        if not self._settings.verbose and line.startswith(CHATTER):
-            return
         if line:
             self._tail.append(line)
+        # That a signal has ended it is said once the link has ended, if it was not we who asked.
+        if line and (self._settings.verbose or not line.startswith((*CHATTER, KILLED))):
             log.warning("%s: %s", self.peer, line)
 
     def _diagnosis(self) -> VknetError:
@@ -293,19 +298,21 @@ def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> Vkne
         status: its exit status; below 0 the signal that killed it; None if it still runs.
         said: the last lines of its stderr.
     """
-    host, login = settings.target.host, settings.target.login
+    host = settings.target.host
+    by_hand = shlex.join(["ssh", *settings.options, settings.target.login, "true"])
+    said = [line for line in said if not line.startswith(CHATTER)]
     if status is None:
         return PeerGone(f"{host} closed the stream")
     if status < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        return PeerGone(f"ssh was killed by {names.get(-status, f'signal {-status}')}")
+        return PeerGone(f"ssh was killed by {_signal_name(-status)}")
     if status == 0:
         return PeerGone(f"{host} ended the link")
     last = f": {said[-1]}" if said else ""
     if status == NOT_FOUND:
         return SetupError(
             f'"{settings.remote_vknet}" was not found on {host};'
-            " install vknet there, or say where it is with --remote-command"
+            " install it there, or say where it is with --remote-command"
+            " (or in the forced command, if there is one)"
         )
     if status == NOT_EXECUTABLE:
         return SetupError(f'"{settings.remote_vknet}" on {host} may not be executed{last}')
@@ -315,17 +322,39 @@ def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> Vkne
     for pattern, what in SSH_TROUBLES:
         if pattern in everything:
             line = next(line for line in reversed(said) if pattern in line)
-            return PeerGone(what.format(host=host, login=login, line=line))
+            return PeerGone(what.format(host=host, by_hand=by_hand, line=line))
+    if said and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", said[-1])):
+        return PeerGone(f"ssh was killed by {_signal_name(int(killed[1]))}")
+    for line in said:
+        if any(pattern in line for pattern in REFUSED_OPTIONS):
+            return UsageError(f"ssh refuses its options: {line}")
     return PeerGone(f"the connection to {host} broke{last}")
+
+
+def _signal_name(number: int) -> str:
+    names = {known.value: known.name for known in signal.Signals}
+    return names.get(number, f"signal {number}")
+
+
+# What ssh says of a command line or a configuration that it cannot use.
+REFUSED_OPTIONS: Final = (
+    "Bad configuration option",
+    "Bad port",
+    "Can't open user config file",
+    "command-line line",
+    "jumphost loop",
+    "terminating, 1 bad configuration options",
+    "usage: ssh",
+)
 
 
 SSH_TROUBLES: Final = (
     # What ssh says; what that means, and what to do.
     (
         "Host key verification failed",
-        "the host key of {host} is not known or has changed; check it by hand: ssh {login} true",
+        "the host key of {host} is not known or has changed; check it by hand: {by_hand}",
     ),
-    ("Permission denied", "login refused ({line}); check user and key by hand: ssh {login} true"),
+    ("Permission denied", "login refused ({line}); check user and key by hand: {by_hand}"),
     ("Too many authentication failures", "login refused ({line}); name the key with -i"),
     ("Could not resolve hostname", "host {host} is unknown ({line}); check the name"),
     ("Connection refused", "no sshd answers on {host} ({line}); is it running, is the port right?"),

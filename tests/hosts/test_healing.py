@@ -51,6 +51,14 @@ def test_the_tap_keeps_its_place_when_ssh_is_killed(lan: Lan) -> None:
     assert lan.bed.there.interfaces().count("tap0") == 1
 
 
+def test_an_ssh_that_is_ended_politely_is_named_as_such(lan: Lan) -> None:
+    vknet = up(lan, "-v")
+    os.kill(the_ssh_of(lan.bed.here), signal.SIGTERM)
+    assert vknet.status() == 1
+    assert "vknet: link lost: ssh was killed by SIGTERM" in vknet.log.splitlines()
+    assert "Killed by signal" not in vknet.log
+
+
 def test_without_r_the_first_loss_ends_it(lan: Lan) -> None:
     vknet = up(lan, "-v")
     os.kill(the_ssh_of(lan.bed.here), signal.SIGKILL)

@@ -43,16 +43,22 @@ def test_no_vknet_on_the_remote_side(bed: Bed) -> None:
 def test_a_remote_user_without_the_right_to_a_tap(bed: Bed) -> None:
     bed.there.run("chmod", "0666", "/dev/net/tun")
     line = refused(bed, "auto", "alice@there:tap5")
-    assert "no right to the TAP tap5" in line
+    assert "no right to make the TAP tap5" in line
     assert "ip tuntap add dev tap5 mode tap user alice" in line
 
 
 def test_a_local_user_without_the_right_to_a_tap(bed: Bed) -> None:
     bed.here.run("chmod", "0666", "/dev/net/tun")
     line = refused(bed, "-b", "br3", "auto", "there:auto", user="alice")
-    assert "ip tuntap add dev tap0 mode tap user alice" in line
-    assert "ip link set tap0 up master br3" in line
     assert not bed.there.processes("vknet -S"), "nothing was started"
+
+    (_, cure) = line.split("as root, once: ")
+    bed.here.run("bash", "-c", cure)
+    vknet = Program(bed.here, "vknet", "-b", "br3", "auto", "root@there:auto", user="alice")
+    vknet.says("link up: tap0 to there tap0")
+    line = refused(bed, "-b", "br3", "auto", "there:auto", user="alice")
+    assert "every TAP made for alice is in use or in another bridge (tap0)" in line
+    assert "ip tuntap add dev tap1 mode tap user alice && ip link set tap1 up master br3" in line
 
 
 def test_a_user_who_may_not_change_bridges(bed: Bed) -> None:
@@ -60,9 +66,41 @@ def test_a_user_who_may_not_change_bridges(bed: Bed) -> None:
     bed.here.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
     bed.here.ip("link", "add", "br3", "type", "bridge")
     line = refused(bed, "-b", "br3", "tap1", "there:auto", user="alice")
-    assert "ip link set tap1 master br3" in line
+    assert "ip link set tap1 up master br3" in line
     line = refused(bed, "tap1", "there:auto", user="alice")
     assert "ip link set tap1 up" in line
+
+
+def test_a_tap_that_was_made_for_another_user(bed: Bed) -> None:
+    bed.here.run("chmod", "0666", "/dev/net/tun")
+    bed.here.ip("tuntap", "add", "dev", "tap9", "mode", "tap", "user", "4242")
+    line = refused(bed, "tap9", "there:auto", user="alice")
+    assert "the TAP tap9 was made for another user" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "NoSuchOption=1"), "ssh refuses its options"),
+        (("-F", "/nonexistent"), "ssh refuses its options"),
+        (("-J", "there"), "ssh refuses its options"),
+        (("-p", "99999"), "is no port from 1 to 65535"),
+    ],
+)
+def test_options_that_ssh_cannot_use_are_wrong_arguments_and_not_retried(
+    bed: Bed, options: tuple[str, ...], message: str
+) -> None:
+    vknet = Program(bed.here, "vknet", "-r", "0.1", *options, "auto", "there:auto")
+    assert vknet.status() == 2
+    assert message in vknet.log
+    assert "next try" not in vknet.log
+    assert bed.here.interfaces() == ["lo", "wan0"]
+
+
+def test_the_command_to_try_by_hand_has_the_options_that_were_given(bed: Bed) -> None:
+    (bed.there.home / ".ssh/authorized_keys").unlink()
+    line = refused(bed, "-p", "22", "-4", "auto", "root@there:auto")
+    assert "ssh -p 22 -4 root@there true" in line
 
 
 def test_a_tap_in_use_by_another_program(bed: Bed) -> None:
@@ -106,7 +144,7 @@ def test_a_host_key_that_is_unknown(bed: Bed) -> None:
     (bed.here.home / ".ssh/known_hosts").unlink()
     line = refused(bed, "-o", "BatchMode=yes", "auto", "there:auto")
     assert "host key of there is not known" in line
-    assert "ssh there true" in line
+    assert "ssh -o BatchMode=yes there true" in line
 
 
 def test_no_sshd_on_the_port(bed: Bed) -> None:
@@ -132,8 +170,7 @@ def test_a_switch_that_is_not_there(bed: Bed) -> None:
     assert "is vknetd running?" in refused(bed, "/tmp/no-such-socket", "there:auto")
     line = refused(bed, "auto", "there")
     assert "/var/run/vknet: no such socket" in line, "the default remote-spec"
-    line = refused(bed, f"/tmp/{'x' * 103}", "there:auto")
-    assert "at most 107 bytes" in line
+    assert "is a directory" in refused(bed, "/tmp/", "there:auto")
 
 
 def test_a_chatty_start_up_file_of_the_remote_shell(bed: Bed) -> None:

@@ -15,22 +15,21 @@ import socket
 import struct
 import termios
 from errno import EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOENT, ENOMEM, EPROTOTYPE
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
 from vknet.errors import EndpointGone, SetupError
+from vknet.spec import SOCKET_PATH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vknet.framing import Frame
 
-__all__ = ["SOCKET_PATH_LIMIT", "SeqpacketEndpoint", "open_seqpacket"]
-
-# sizeof(sun_path) less the final NUL.
-SOCKET_PATH_LIMIT: Final = 107
+__all__ = ["SeqpacketEndpoint", "open_seqpacket"]
 
 # The default holds four frames of 64 KB; bounded by net.core.wmem_max for a user without rights.
 SOCKET_BUFFER: Final = 1024 * 1024
@@ -190,6 +189,8 @@ def _why_not(path: str, exc: OSError) -> str:
         return f"{path}: no right to connect; join the group that owns it (ls -l {path})"
     if exc.errno == ENOENT:
         return f"{path}: no such socket; is vknetd running?"
+    if Path(path).is_dir():
+        return f"{path}: is a directory, and not a socket"
     if exc.errno == ECONNREFUSED:
         return f"{path}: nobody listens there; is vknetd running?"
     if exc.errno == EPROTOTYPE:

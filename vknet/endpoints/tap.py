@@ -21,6 +21,7 @@ import socket
 import struct
 from errno import EACCES, EAGAIN, EBADFD, EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +52,9 @@ IFF_PERSIST: Final = 0x0800
 IFREQ: Final = struct.Struct("16sH22x")
 
 ETHERNET_HEADER: Final = 14
+
+# The kernel puts the first unused number in.
+ANY_UNUSED: Final = "tap%d"
 
 
 class TapEndpoint(Endpoint):
@@ -212,7 +216,9 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
         index = socket.if_nametoindex(actual)
         interface = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
         if bridge is not None and not netlink.bridge_up(bridge):
-            log.warning("the bridge %s is down; it carries nothing until it is set up", bridge)
+            log.warning(
+                "the bridge %s is down; it carries nothing until: ip link set %s up", bridge, bridge
+            )
     except OSError as exc:
         os.close(fd)
         raise SetupError(f"cannot set up the TAP {actual}: {exc.strerror}") from exc
@@ -238,13 +244,24 @@ def _lasting_address(name: str) -> str:
 
 def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
     """The first unused TAP that is meant for this user, or else a new one."""
-    if any(name.startswith("tap") for _, name in socket.if_nameindex()):
-        for name in netlink.owned_taps(bridge):
+    names = [name for _, name in socket.if_nameindex()]
+    owned = netlink.owned_taps() if any(name.startswith("tap") for name in names) else []
+    wanted = [None] if bridge is None or bridge not in names else [None, bridge]
+    for tap in owned:
+        if bridge is None or tap.bridge in wanted:
             try:
-                return _attach(name, bridge)
+                return _attach(tap.name, bridge)
             except SetupError:
                 continue
-    return _attach("tap%d", bridge)
+    try:
+        return _attach(ANY_UNUSED, bridge)
+    except SetupError as exc:
+        if not owned:
+            raise
+        others = ", ".join(tap.name for tap in owned)
+        raise SetupError(
+            f"every TAP made for {_user()} is in use or in another bridge ({others}), and {exc}"
+        ) from exc
 
 
 def _attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
@@ -271,18 +288,25 @@ def _why_no_device(exc: OSError) -> str:
 
 
 def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
-    if name == "tap%d":
-        name = "tap0"
+    names = {name for _, name in socket.if_nameindex()}
+    exists = name in names
     if exc.errno == EBUSY:
         return f"{name} is in use by another program; name another TAP, or auto"
-    if exc.errno == EINVAL:
-        return f"{name} is an interface, but not a TAP, or not a name Linux takes; choose another"
-    if exc.errno == EPERM:
-        up = f"ip link set {name} up" + (f" master {bridge}" if bridge else "")
+    if exc.errno == EINVAL and exists:
         return (
-            f"no right to the TAP {name}; as root, once:"
-            f" ip tuntap add dev {name} mode tap user {_user()} && {up}"
+            f"{name} is an interface, but not a TAP;"
+            f" a bridge is joined by -b {name} auto, any other interface by way of a bridge"
         )
+    if exc.errno == EPERM and exists:
+        return f"the TAP {name} was made for another user; name another one, or auto"
+    if exc.errno == EPERM:
+        if name == ANY_UNUSED:
+            name = next(tap for n in count() if (tap := f"tap{n}") not in names)
+        commands = [f"ip tuntap add dev {name} mode tap user {_user()}"]
+        if bridge is not None and bridge not in names:
+            commands += [f"ip link add {bridge} type bridge", f"ip link set {bridge} up"]
+        commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
+        return f"no right to make the TAP {name}; as root, once: {' && '.join(commands)}"
     return f"cannot open the TAP {name}: {exc.strerror}"
 
 
