@@ -8,13 +8,13 @@ from dataclasses import fields
 import pytest
 
 from vknet import __version__
-from vknet.cli import HELP, Settings, _parser, parse_arguments
+from vknet.arguments import HELP, Settings, _parser, parse_arguments
 from vknet.errors import UsageError
 from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
 from vknet.link import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
-from vknet.ssh import SshSettings, remote_command
+from vknet.ssh_command import SshSettings, remote_command
 
 
 def parse(line: str, original_command: str = "") -> Settings:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import vknet
-from vknet.cli import HELP
-from vknet.cli import _parser as command_line
+from vknet.arguments import HELP
+from vknet.arguments import _parser as command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

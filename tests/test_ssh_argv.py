@@ -11,7 +11,7 @@ import pytest
 
 from vknet.errors import PeerGone, SetupError, VknetError
 from vknet.spec import Target
-from vknet.ssh import SshSettings, diagnose, remote_command, ssh_argv
+from vknet.ssh_command import SshSettings, diagnose, remote_command, ssh_argv
 
 if TYPE_CHECKING:
     from pathlib import Path

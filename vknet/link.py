@@ -16,6 +16,7 @@ BYE may still follow only when the writer was not in the middle of one.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -38,7 +39,7 @@ from vknet.hello import Hello, agree_mtu
 from vknet.monitor import Monitor, Up
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from trio.abc import Stream
 
@@ -156,14 +157,16 @@ class Link:
             async with trio.open_nursery() as nursery:
 
                 def start_soon(run: Callable[..., Awaitable[None]], *args: object) -> None:
-                    nursery.start_soon(partial(self._note_failure, run, *args))
+                    nursery.start_soon(partial(self._run_task, run, *args))
 
-                stream = await self._carrier.open(start_soon)
+                with self._noting_failure():
+                    stream = await self._carrier.open(start_soon)
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
                 start_soon(self._watch_health)
-        except* VknetError as group:
-            self._cause = self._cause or _first(group)
+        except* VknetError:
+            # Noted already, whichever came first.
+            pass
         finally:
             # Only now: a farewell may have gone through the stream until the last task ended.
             # Shielded, so that a cancellation does not take the place of what is being raised.
@@ -174,10 +177,15 @@ class Link:
             raise AssertionError("a link ends by an error or by being cancelled")
         raise self._cause
 
-    async def _note_failure(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run one of the link's tasks, and remember which failure came first."""
-        try:
+    async def _run_task(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
+        with self._noting_failure():
             await run(*args)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """Remember which failure came first: the others are only its consequences."""
+        try:
+            yield
         except VknetError as exc:
             self._cause = self._cause or exc
             raise
@@ -186,7 +194,8 @@ class Link:
 
     async def _pump_out(self, stream: Stream) -> None:
         try:
-            await self._note_failure(self._carry_out, stream)
+            with self._noting_failure():
+                await self._carry_out(stream)
         finally:
             await self._farewell(stream)
 
@@ -312,14 +321,7 @@ class Link:
             took=trio.current_time() - self._started,
         )
         self.monitor.set_state(up)
-        log.info(
-            "link up: %s to %s%s, wire v%d, after %.2f s",
-            up.endpoint,
-            up.peer,
-            f" {up.peer_endpoint}" if up.peer_endpoint else "",
-            up.wire,
-            up.took,
-        )
+        log.info("link up: %s", up)
         limit, mtu = self._talk.frame_limit, self._endpoint.mtu
         if mtu is not None and mtu + ETHERNET_OVERHEAD > limit:
             log.warning(
@@ -393,12 +395,3 @@ class Link:
         if not self.was_up:
             log.info("%s has said nothing yet; sending to it in wire v1", self._carrier.peer)
             self._begin_to_send()
-
-
-def _first(group: BaseExceptionGroup[VknetError]) -> VknetError:
-    """The first leaf of a group."""
-    exc: BaseException = group
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    assert isinstance(exc, VknetError), "except* saw to it"
-    return exc

@@ -63,6 +63,10 @@ class Up:
     peer_endpoint: str | None
     took: float
 
+    def __str__(self) -> str:
+        there = self.peer if self.peer_endpoint is None else f"{self.peer} {self.peer_endpoint}"
+        return f"{self.endpoint} to {there}, wire v{self.wire}, after {self.took:.2f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
