@@ -321,7 +321,7 @@ class Link:
             took=trio.current_time() - self._started,
         )
         self.monitor.set_state(up)
-        log.info("link up: %s", up)
+        log.info("link up: %s", up.summary)
         limit, mtu = self._talk.frame_limit, self._endpoint.mtu
         if mtu is not None and mtu + ETHERNET_OVERHEAD > limit:
             log.warning(

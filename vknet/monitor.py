@@ -63,7 +63,9 @@ class Up:
     peer_endpoint: str | None
     took: float
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """All of it, in a line for people."""
         there = self.peer if self.peer_endpoint is None else f"{self.peer} {self.peer_endpoint}"
         return f"{self.endpoint} to {there}, wire v{self.wire}, after {self.took:.2f} s"
 
