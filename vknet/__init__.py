@@ -49,7 +49,7 @@ from vknet.link import Link, LinkSettings
 from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
 from vknet.retry import keep_linked
 from vknet.spec import RetryPolicy, Target, parse_target
-from vknet.ssh import SshCarrier
+from vknet.ssh import SshCarrier, SshDialer
 from vknet.ssh_command import SshSettings
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "SeqpacketEndpoint",
     "SetupError",
     "SshCarrier",
+    "SshDialer",
     "SshSettings",
     "State",
     "StreamCarrier",

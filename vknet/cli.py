@@ -24,7 +24,7 @@ from vknet.link import Link
 from vknet.monitor import Counters, Monitor
 from vknet.retry import keep_linked
 from vknet.speaking import background_log, keep_standard_descriptors
-from vknet.ssh import SshCarrier
+from vknet.ssh import SshDialer
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -98,7 +98,7 @@ async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int
     try:
         await keep_linked(
             partial(open_endpoint, settings.spec, bridge=settings.bridge, mtu=settings.mtu),
-            partial(SshCarrier, ssh),
+            SshDialer(ssh),
             settings.retry,
             settings.link,
             monitor=monitor,

@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from vknet.errors import VknetError
     from vknet.ssh_command import SshSettings
 
-__all__ = ["SshCarrier"]
+__all__ = ["SshCarrier", "SshDialer"]
 
 log = logging.getLogger("vknet")
 
 # A human may be typing a password; sshd's LoginGraceTime gives them as long.
 LOGIN_PATIENCE: Final = 120.0
 LOGIN_MARGIN: Final = 2.0
+
+# Long enough for TCP to ask three times: at once, after one second and after three.
+QUICK: Final = 4.0
 
 # `ssh -G` answers in 10 ms, unless the user's configuration runs commands that take long.
 CONFIGURATION_PATIENCE: Final = 5.0
@@ -87,10 +90,22 @@ async def _kill(process: trio.Process) -> None:
 
 
 class SshCarrier(Carrier):
-    """A link's byte stream through an ssh subprocess."""
+    """A link's byte stream through an ssh subprocess.
 
-    def __init__(self, settings: SshSettings) -> None:
+    Args:
+        settings: what to reach, and how.
+        connect_timeout: seconds for connecting and the key exchange; the settings' timeout if None.
+
+    Attributes:
+        login_took: seconds from the start of ssh to the login; None before, or where ssh is not
+            asked to tell.
+    """
+
+    def __init__(self, settings: SshSettings, connect_timeout: float | None = None) -> None:
         super().__init__(settings.target.host)
+        self.login_took: float | None = None
+        self._connect_timeout = connect_timeout
+        self._started = math.inf
         self._settings = settings
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: trio.Process | None = None
@@ -106,7 +121,11 @@ class SshCarrier(Carrier):
             self.reached.set()
 
     async def open(self, start_soon: StartSoon) -> Stream:
-        argv = ssh_argv(self._settings, await ssh_configuration(self._settings))
+        argv = ssh_argv(
+            self._settings,
+            await ssh_configuration(self._settings),
+            connect_timeout=self._connect_timeout,
+        )
         log.debug("running: %s", shlex.join(argv))
         try:
             process = await trio.lowlevel.open_process(
@@ -116,6 +135,7 @@ class SshCarrier(Carrier):
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it executable?") from exc
         except OSError as exc:
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
+        self._started = trio.current_time()
         start_soon(self._hold, process)
         # They were asked for as pipes.
         assert process.stdin is not None
@@ -176,6 +196,7 @@ class SshCarrier(Carrier):
         line = printable(raw.rstrip(b"\r"), STDERR_LINE)
         if AUTHENTICATED in line:
             self._login.deadline = math.inf
+            self.login_took = trio.current_time() - self._started
             self.reached.set()
         if line:
             self._tail.append(line)
@@ -186,6 +207,38 @@ class SshCarrier(Carrier):
     def _diagnosis(self) -> VknetError:
         status = None if self._process is None else self._process.returncode
         return diagnose(self._settings, status, list(self._tail))
+
+
+class SshDialer:
+    """Makes one `SshCarrier` after the other for `vknet.keep_linked`, and learns from each.
+
+    A path that is back is noticed by the next packet that is sent.  TCP asks again after 1, 3, 7
+    and 15 seconds, so whoever waits for 15 seconds may find the path after eight.  Once it is known
+    how long a login takes, an attempt is given up after four times as long, and after `QUICK`
+    seconds at the least, so that the next can begin.  Every third one in a row still gets all the
+    time the settings allow, for a path that has become slow.
+    """
+
+    def __init__(self, settings: SshSettings) -> None:
+        self._settings = settings
+        self._carrier: SshCarrier | None = None
+        self._login_took: float | None = None
+        self._failures = 0
+
+    def __call__(self) -> SshCarrier:
+        """The carrier of the next link."""
+        if self._carrier is not None and self._carrier.login_took is not None:
+            self._login_took = self._carrier.login_took
+            self._failures = 0
+        elif self._carrier is not None:
+            self._failures += 1
+        self._carrier = SshCarrier(self._settings, self._connect_timeout())
+        return self._carrier
+
+    def _connect_timeout(self) -> float:
+        if self._login_took is None or self._failures % 3 == 2:
+            return self._settings.timeout
+        return min(self._settings.timeout, max(QUICK, 4 * self._login_took))
 
 
 def _login_patience(timeout: float) -> float:

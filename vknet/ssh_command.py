@@ -97,13 +97,19 @@ def remote_command(settings: SshSettings) -> str:
     return f"exec {settings.remote_vknet} {shlex.join(arguments)}"
 
 
-def ssh_argv(settings: SshSettings, configured: Mapping[str, str] | None = None) -> list[str]:
+def ssh_argv(
+    settings: SshSettings,
+    configured: Mapping[str, str] | None = None,
+    *,
+    connect_timeout: float | None = None,
+) -> list[str]:
     """The whole command line of ssh.
 
     Args:
         settings: what to reach, and how.
         configured: what `ssh -G` says this ssh is configured to do for this host; nothing that it
             does not name is asked of it.  None where it will not say.
+        connect_timeout: seconds for connecting and the key exchange; the settings' timeout if None.
     """
     configured = configured or {}
     interval = max(1, round(settings.timeout / ALIVE_PROBES))
@@ -119,7 +125,7 @@ def ssh_argv(settings: SshSettings, configured: Mapping[str, str] | None = None)
         # ssh gives up when one more interval passes than there may be probes; 0 is for ever.
         "ServerAliveInterval": str(interval),
         "ServerAliveCountMax": str(max(1, math.ceil(settings.timeout / interval) - 1)),
-        "ConnectTimeout": str(math.ceil(settings.timeout)),
+        "ConnectTimeout": str(math.ceil(connect_timeout or settings.timeout)),
         "LogLevel": "DEBUG" if settings.verbose else "VERBOSE",
     }
     options |= {option: value for option, value in NEW_OPTIONS if option.lower() in configured}
