@@ -1,0 +1,1 @@
+"""vknetd: the Ethernet switch that local programs plug into."""

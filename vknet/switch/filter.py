@@ -1,0 +1,387 @@
+"""Secure mode: what may leave through the TAP of what a client sent.  Pure.
+
+A client can be any program of any user, so nobody outside should have to believe its frames.  What
+passes is what can be checked, and was; whatever else there is in the world is dropped.
+
+    Ethernet      the source is a station's, and not the TAP's own
+    802.1Q, ad    looked behind; what is inside is checked as if there were no tag
+    ARP           Ethernet and IPv4, a request or a reply; the sender is the frame's source and an
+                  address of the prefixes, or 0.0.0.0 where it asks for one of them (RFC 5227)
+    IPv4          the source is in the prefixes, or 0.0.0.0 where it broadcasts to a DHCP server
+    IPv6          the source is in the prefixes or link-local, or :: where it configures itself
+                  by groups: duplicate detection, router solicitation, MLD reports (RFC 3590)
+    discovery     (RFC 4861) each link-layer address is the frame's source; what is advertised or
+                  probed is in the prefixes or link-local; hop limit 255; no fragments (RFC 6980)
+
+The TAP's own addresses are no client's, though a client may probe for them and be told so.  Nor may
+a client configure others: router advertisements, redirects (both of ICMP's as well) and what comes
+from a DHCP server or goes to where its clients listen are dropped.
+
+All other types are dropped, known or not.  Behind an Ethernet type that is not understood there may
+be a source that is not allowed: RARP, PPPoE and MPLS carry addresses too, and 802.3 frames bring
+spanning tree, with which a client could take over the bridge outside.
+
+What is inside IP packets of the client's own address is its own affair: tunnels are not opened, nor
+are checksums verified, since who receives a packet with a wrong one drops it.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from vknet.ethernet import (
+    ETHERTYPE_ARP,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    HEADER,
+    HEADER_SIZE,
+    NO_MAC,
+    TAGS,
+    is_multicast,
+    payload_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vknet.framing import Frame
+
+__all__ = ["Refusal", "SourceFilter"]
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+# RFC 826: hardware and protocol, their addresses' lengths, operation; sender's two, target's two.
+ARP: Final = struct.Struct("!HHBBH6sI6sI")
+ARP_FOR_IPV4: Final = (1, ETHERTYPE_IPV4, 6, 4)
+ARP_REQUEST: Final = 1
+ARP_REPLY: Final = 2
+
+# RFC 791: version and header length, total length, fragment, protocol, source, destination.
+IPV4: Final = struct.Struct("!BxHxxHxBxxII")
+IPV4_MORE_FRAGMENTS: Final = 0x2000
+IPV4_OFFSET: Final = 0x1FFF
+BROADCAST: Final = 0xFFFFFFFF
+IPV4_GROUP: Final = 0xE
+
+# RFC 8200: version, payload length, next header, hop limit, source and destination in halves.
+IPV6: Final = struct.Struct("!B3xHBBQQQQ")
+IPV6_ADDRESS: Final = struct.Struct("!QQ")
+IPV6_GROUP: Final = 0xFF
+LINK_LOCAL: Final = IPv6Network("fe80::/10")
+
+# The next header, its length (for a fragment: reserved), and for a fragment its offset.
+EXTENSION: Final = struct.Struct("!BBHxxxx")
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
+MOBILITY, HIP, SHIM6 = 135, 139, 140
+EXTENSIONS: Final = frozenset(
+    (HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION, MOBILITY, HIP, SHIM6)
+)
+IPV6_FRAGMENTED: Final = 0xFFF9
+"""The offset, and whether more come; both zero in a fragment that is the whole packet."""
+IPV6_OFFSET: Final = 0xFFF8
+
+EXTENSIONS_MAX: Final = 8
+"""RFC 8200 has a use for seven in one packet; hosts drop longer chains as well."""
+
+ICMPV4, UDP, ICMPV6 = 1, 17, 58
+NOTHING: Final = 59
+PORTS: Final = struct.Struct("!HHxxxx")
+DHCPV4_SERVER, DHCPV4_CLIENT = 67, 68
+DHCPV6_CLIENT, DHCPV6_SERVER = 546, 547
+
+ICMPV4_REDIRECT: Final = 5
+ICMPV4_ROUTER: Final = 9
+
+ICMPV6_SIZE: Final = 4
+MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT, REDIRECT = 135, 136, 137
+DISCOVERY: Final = frozenset(range(ROUTER_SOLICITATION, REDIRECT + 1))
+FROM_NOBODY: Final = frozenset(
+    (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, MLD_REPORT, MLD_DONE, MLD2_REPORT)
+)
+"""What a host without an address may send: to learn its prefix, and to take an address in use."""
+
+DISCOVERY_HOP_LIMIT: Final = 255
+TARGET: Final = 8
+NEIGHBOUR_SIZE: Final = 24
+"""Solicitation and advertisement alike; the target stands at `TARGET`, the options behind."""
+SOLICITATION_SIZE: Final = 8
+LINK_LAYER_OPTIONS: Final = frozenset((1, 2))
+OPTION_UNIT: Final = 8
+
+OPTIONS_MAX: Final = 16
+"""Hosts send one or two, and SEND (RFC 3971) six; it bounds what a frame of 64 KB can cost."""
+
+
+class Refusal:
+    """The reasons to drop a frame; keys of the drop counters."""
+
+    TRUNCATED: Final = "cut short"
+    MALFORMED: Final = "malformed"
+    ETHERTYPE: Final = "an Ethernet type that is not let through"
+    SOURCE: Final = "a source that is no station's"
+    TAP_MAC: Final = "the TAP's MAC address as its source"
+    IPV4_SOURCE: Final = "an IPv4 source outside the prefixes"
+    IPV6_SOURCE: Final = "an IPv6 source outside the prefixes"
+    ARP_SENDER: Final = "an ARP sender outside the prefixes"
+    ARP_MAC: Final = "an ARP sender with another's MAC address"
+    ND_TARGET: Final = "a neighbour discovery target outside the prefixes"
+    ND_MAC: Final = "neighbour discovery with another's MAC address"
+    FRAGMENT: Final = "a fragment that could hide what it carries"
+    ROUTER: Final = "a router advertisement or a redirect"
+    DHCP_SERVER: Final = "what only a DHCP server sends"
+
+
+class SourceFilter:
+    """The filter before the TAP.
+
+    Args:
+        prefixes: what clients may have addresses of.
+        tap_mac: the TAP's own address.
+        tap_addresses: the TAP's own, in the prefixes or not (its link-local one, say).  An IPv4
+            prefix's broadcast address is nobody's in any case.
+    """
+
+    def __init__(
+        self, prefixes: Iterable[Network], tap_mac: bytes, tap_addresses: Iterable[Address] = ()
+    ) -> None:
+        networks = list(prefixes)
+        self._tap_mac = tap_mac
+        self._prefixes4 = [_pair(net) for net in networks if isinstance(net, IPv4Network)]
+        self._prefixes6 = [_pair(net) for net in networks if isinstance(net, IPv6Network)]
+        self._prefixes6.append(_pair(LINK_LOCAL))
+        own = list(tap_addresses)
+        self._taken4 = {int(ip) for ip in own if isinstance(ip, IPv4Address)}
+        self._taken6 = {int(ip) for ip in own if isinstance(ip, IPv6Address)}
+        # RFC 3021: with two addresses or one, both are hosts'.
+        self._taken4 |= {BROADCAST} | {
+            int(net.broadcast_address)
+            for net in networks
+            if isinstance(net, IPv4Network) and net.prefixlen < 31
+        }
+
+    def check(self, frame: Frame) -> str | None:
+        """Look at a frame that is about to leave; why it may not (`Refusal`), or None if it may."""
+        if len(frame) < HEADER_SIZE:
+            return Refusal.TRUNCATED
+        source: bytes
+        ethertype: int
+        _, source, ethertype = HEADER.unpack_from(frame)
+        if source == self._tap_mac:
+            return Refusal.TAP_MAC
+        if is_multicast(source) or source == NO_MAC:
+            return Refusal.SOURCE
+        start = HEADER_SIZE
+        if ethertype in TAGS:
+            ethertype, start = payload_of(frame, ethertype)
+        if ethertype == ETHERTYPE_IPV4:
+            return self._ipv4(frame, start)
+        if ethertype == ETHERTYPE_IPV6:
+            return self._ipv6(frame, start, source)
+        if ethertype == ETHERTYPE_ARP:
+            return self._arp(frame, start, source)
+        return Refusal.ETHERTYPE
+
+    # --- IPv4 -------------------------------------------------------------------------------------
+
+    def _arp(self, frame: Frame, start: int, source: bytes) -> str | None:
+        if len(frame) - start < ARP.size:
+            return Refusal.TRUNCATED
+        *kind, operation, sender_mac, sender, _, target = ARP.unpack_from(frame, start)
+        if tuple(kind) != ARP_FOR_IPV4 or operation not in (ARP_REQUEST, ARP_REPLY):
+            return Refusal.MALFORMED
+        if sender_mac != source:
+            return Refusal.ARP_MAC
+        if sender == 0 and operation == ARP_REQUEST:
+            # Who sees a probe for the address it is probing for gives the address up.
+            allowed = _within(target, self._prefixes4)
+        else:
+            allowed = self._may_be_ipv4(sender)
+        return None if allowed else Refusal.ARP_SENDER
+
+    def _ipv4(self, frame: Frame, start: int) -> str | None:
+        available = len(frame) - start
+        if available < IPV4.size:
+            return Refusal.TRUNCATED
+        first, total, fragment, protocol, source, destination = IPV4.unpack_from(frame, start)
+        header = (first & 0x0F) * 4
+        if first >> 4 != 4 or header < IPV4.size or total < header:
+            return Refusal.MALFORMED
+        if total > available:
+            return Refusal.TRUNCATED
+        if not source:
+            whole = not fragment & (IPV4_OFFSET | IPV4_MORE_FRAGMENTS)
+            if protocol != UDP or destination != BROADCAST or not whole:
+                return Refusal.IPV4_SOURCE
+        elif not self._may_be_ipv4(source):
+            return Refusal.IPV4_SOURCE
+        # Later fragments are their packet's payload: the first has all that is looked at here.
+        if protocol == UDP and not fragment & IPV4_OFFSET:
+            if total - header < PORTS.size:
+                return Refusal.TRUNCATED
+            ports = PORTS.unpack_from(frame, start + header)
+            if not source:
+                expected = ports == (DHCPV4_CLIENT, DHCPV4_SERVER)
+                return None if expected else Refusal.IPV4_SOURCE
+            return _dhcp(ports, DHCPV4_SERVER, DHCPV4_CLIENT)
+        if protocol == ICMPV4 and not fragment & IPV4_OFFSET:
+            if total == header:
+                return Refusal.TRUNCATED
+            if frame[start + header] in (ICMPV4_REDIRECT, ICMPV4_ROUTER):
+                return Refusal.ROUTER
+        return None
+
+    def _may_be_ipv4(self, address: int) -> bool:
+        """Whether a client may have this address."""
+        return (
+            address != 0
+            and address >> 28 != IPV4_GROUP
+            and _within(address, self._prefixes4)
+            and address not in self._taken4
+        )
+
+    # --- IPv6 -------------------------------------------------------------------------------------
+
+    def _ipv6(self, frame: Frame, start: int, mac: bytes) -> str | None:
+        available = len(frame) - start - IPV6.size
+        if available < 0:
+            return Refusal.TRUNCATED
+        first, length, kind, hop_limit, *halves = IPV6.unpack_from(frame, start)
+        if first >> 4 != 6:
+            return Refusal.MALFORMED
+        if length > available:
+            return Refusal.TRUNCATED
+        source = halves[0] << 64 | halves[1]
+        if source and not self._may_be_ipv6(source):
+            return Refusal.IPV6_SOURCE
+        start += IPV6.size
+        stop = start + length
+        in_fragment = False
+        if kind in EXTENSIONS:
+            chain = _walk(frame, start, stop, kind)
+            if isinstance(chain, str):
+                return chain
+            kind, start, in_fragment = chain
+        if kind == UDP and source:
+            if stop - start < PORTS.size:
+                return Refusal.TRUNCATED
+            return _dhcp(PORTS.unpack_from(frame, start), DHCPV6_SERVER, DHCPV6_CLIENT)
+        if kind != ICMPV6:
+            return None if source else Refusal.IPV6_SOURCE
+        if stop - start < ICMPV6_SIZE:
+            return Refusal.TRUNCATED
+        message = frame[start]
+        if message in (ROUTER_ADVERTISEMENT, REDIRECT):
+            return Refusal.ROUTER
+        if not source and (message not in FROM_NOBODY or halves[2] >> 56 != IPV6_GROUP):
+            return Refusal.IPV6_SOURCE
+        if in_fragment and (message in DISCOVERY or not source):
+            return Refusal.FRAGMENT
+        if message not in DISCOVERY:
+            return None
+        if hop_limit != DISCOVERY_HOP_LIMIT:
+            return Refusal.MALFORMED
+        return self._discovery(frame[start:stop], mac, anonymous=not source)
+
+    def _discovery(self, message: Frame, mac: bytes, *, anonymous: bool) -> str | None:
+        """Look at a solicitation, or at a neighbour's advertisement."""
+        kind = message[0]
+        size = SOLICITATION_SIZE if kind == ROUTER_SOLICITATION else NEIGHBOUR_SIZE
+        if len(message) < size:
+            return Refusal.TRUNCATED
+        if message[1]:
+            return Refusal.MALFORMED
+        if kind != ROUTER_SOLICITATION:
+            high, low = IPV6_ADDRESS.unpack_from(message, TARGET)
+            target = high << 64 | low
+            if kind == NEIGHBOUR_ADVERTISEMENT:
+                allowed = self._may_be_ipv6(target)
+            else:
+                # Who sees a probe for the address it is probing for gives the address up.
+                allowed = not anonymous or _within(target, self._prefixes6)
+            if not allowed:
+                return Refusal.ND_TARGET
+        return _options(message, size, mac, anonymous=anonymous)
+
+    def _may_be_ipv6(self, address: int) -> bool:
+        """Whether a client may have this address."""
+        return (
+            address != 0
+            and address >> 120 != IPV6_GROUP
+            and _within(address, self._prefixes6)
+            and address not in self._taken6
+        )
+
+
+def _pair(network: Network) -> tuple[int, int]:
+    return int(network.netmask), int(network.network_address)
+
+
+def _within(address: int, prefixes: list[tuple[int, int]]) -> bool:
+    for mask, prefix in prefixes:  # noqa: SIM110 (any() of a generator takes three times as long)
+        if address & mask == prefix:
+            return True
+    return False
+
+
+def _dhcp(ports: tuple[int, ...], server: int, client: int) -> str | None:
+    """Refuse what a DHCP client could take for an answer; a relay's place is outside as well."""
+    source, destination = ports
+    return Refusal.DHCP_SERVER if source == server or destination == client else None
+
+
+def _walk(frame: Frame, start: int, stop: int, kind: int) -> str | tuple[int, int, bool]:
+    """Go along the extension headers of an IPv6 packet.
+
+    Returns:
+        What is behind them, where that starts, and whether it is in a fragment; or a refusal.
+        Of a fragment that is not its packet's first it is 59, that is nothing.
+    """
+    in_fragment = False
+    for _ in range(EXTENSIONS_MAX):
+        if stop - start < EXTENSION.size:
+            return Refusal.TRUNCATED
+        following, size, word = EXTENSION.unpack_from(frame, start)
+        if kind == FRAGMENT:
+            in_fragment = True
+            # The header of what is fragmented has to be in the first fragment (RFC 7112), and at
+            # its very start: farther on, a second fragment that overlaps could put another there.
+            if word & IPV6_FRAGMENTED and following in EXTENSIONS:
+                return Refusal.FRAGMENT
+            if word & IPV6_OFFSET:
+                return NOTHING, start, True
+            start += EXTENSION.size
+        elif kind == AUTHENTICATION:
+            start += (size + 2) * 4
+        else:
+            start += (size + 1) * 8
+        kind = following
+        if start > stop:
+            return Refusal.TRUNCATED
+        if kind not in EXTENSIONS:
+            return kind, start, in_fragment
+    return Refusal.MALFORMED
+
+
+def _options(message: Frame, at: int, mac: bytes, *, anonymous: bool) -> str | None:
+    """Look at the options of neighbour discovery (RFC 4861, 4.6), which start at `at`."""
+    for _ in range(OPTIONS_MAX):
+        rest = len(message) - at
+        if not rest:
+            return None
+        if rest < OPTION_UNIT:
+            return Refusal.TRUNCATED
+        size = message[at + 1] * OPTION_UNIT
+        if not 0 < size <= rest:
+            return Refusal.MALFORMED
+        if message[at] in LINK_LAYER_OPTIONS:
+            if anonymous:
+                return Refusal.MALFORMED
+            if message[at + 2 : at + size] != mac:
+                return Refusal.ND_MAC
+        at += size
+    return None if at == len(message) else Refusal.MALFORMED
