@@ -51,6 +51,7 @@ from vknet.retry import keep_linked
 from vknet.spec import RetryPolicy, Target, parse_target
 from vknet.ssh import SshCarrier, SshDialer
 from vknet.ssh_command import SshSettings
+from vknet.switch import Switch
 
 __all__ = [
     "Carrier",
@@ -77,6 +78,7 @@ __all__ = [
     "SshSettings",
     "State",
     "StreamCarrier",
+    "Switch",
     "TapEndpoint",
     "Target",
     "Up",

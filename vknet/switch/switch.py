@@ -1,0 +1,209 @@
+"""The switch itself: endpoints for ports, a MAC table between them.
+
+    endpoint of port A -> _read -> _sort -> a batch for each port it concerns -> their queues
+    queue of port B    -> _write -> endpoint of port B
+
+A port has two tasks.  The reader drains its endpoint and sorts a whole batch without waiting for
+anybody; each port concerned gets its share of the batch in one hand-over.  The writer takes all
+that is queued and sends it.
+
+Who drops what: a port's queue is bounded, and its oldest frames are dropped when it is full, since
+they are the least worth by then.  So a client that reads slowly, or not at all, loses its own
+frames and no one else's, and nothing it does or leaves undone holds up a reader.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+
+import trio
+
+from vknet.errors import EndpointGone
+from vknet.ethernet import addresses, is_multicast
+from vknet.monitor import Counters
+from vknet.switch.table import AGE, LIMIT, MacTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vknet.endpoints.base import Endpoint
+    from vknet.framing import Frame
+
+__all__ = ["Port", "PortDrop", "Switch"]
+
+# What a port may have waiting: a little more than a TAP does, and a burst of the largest frames.
+QUEUE_FRAMES: Final = 1024
+QUEUE_BYTES: Final = 1024 * 1024
+
+
+class PortDrop:
+    """The reasons a switch gives for dropping a frame; keys of the drop counters."""
+
+    RUNT: Final = "shorter than an Ethernet header"
+    SOURCE: Final = "a source that this port may not have"
+    FULL: Final = "port full"
+
+
+class FrameFilter(Protocol):
+    """What may leave through a port."""
+
+    def check(self, frame: Frame) -> str | None:
+        """Why this frame may not; None if it may."""
+
+
+@dataclass(slots=True, eq=False)
+class Port:
+    """A port, as `Switch.serve` makes it.
+
+    Attributes:
+        name: of its endpoint.
+        endpoint: borrowed.
+        egress: looks at what is to leave through it; None lets everything.
+        counters: inbound is what the port brought into the switch, outbound what left through it;
+            each with its drops by reason, the endpoint's own apart (`snapshot` has them).
+        waiting: what is to leave through it.
+        waiting_bytes: how much that is.
+        arrived: set when there is something again.
+    """
+
+    name: str
+    endpoint: Endpoint
+    egress: FrameFilter | None
+    counters: Counters = field(default_factory=Counters)
+    waiting: deque[Frame] = field(default_factory=deque)
+    waiting_bytes: int = 0
+    arrived: trio.Event = field(default_factory=trio.Event)
+
+    def queue(self, frames: Iterable[Frame]) -> None:
+        """Add to what waits to leave through this port; the oldest go when it is too much."""
+        if self.egress is not None:
+            frames = self._passing(self.egress, frames)
+        waiting = self.waiting
+        for frame in frames:
+            waiting.append(frame)
+            self.waiting_bytes += len(frame)
+        while len(waiting) > QUEUE_FRAMES or self.waiting_bytes > QUEUE_BYTES:
+            self.waiting_bytes -= len(waiting.popleft())
+            self.counters.outbound.drops[PortDrop.FULL] += 1
+        self.arrived.set()
+
+    def _passing(self, egress: FrameFilter, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            refusal = egress.check(frame)
+            if refusal is None:
+                yield frame
+            else:
+                self.counters.outbound.drops[refusal] += 1
+
+    def take(self) -> list[Frame]:
+        """All that waits, which is nobody else's then."""
+        frames = list(self.waiting)
+        self.waiting.clear()
+        self.waiting_bytes = 0
+        return frames
+
+    def snapshot(self) -> Counters:
+        """The counters as they stand, the endpoint's own drops included."""
+        total = Counters(self.counters.outbound.copy(), self.counters.inbound.copy())
+        total.inbound.drops += self.endpoint.receive_drops
+        total.outbound.drops += self.endpoint.send_drops
+        return total
+
+
+class Switch:
+    """A learning, VLAN-aware Ethernet switch between any endpoints.
+
+    Args:
+        age: seconds after which an address that was not seen again is forgotten.
+        limit: the most addresses it knows.
+
+    Attributes:
+        table: who is behind which port.
+    """
+
+    def __init__(self, *, age: float = AGE, limit: int = LIMIT) -> None:
+        self.table: MacTable[Port] = MacTable(age, limit)
+        self._ports: dict[Port, None] = {}
+
+    @property
+    def ports(self) -> list[Port]:
+        """The ports in use, in the order they came."""
+        return list(self._ports)
+
+    async def serve(
+        self,
+        endpoint: Endpoint,
+        *,
+        egress: FrameFilter | None = None,
+        pinned: Iterable[bytes] = (),
+    ) -> NoReturn:
+        """Make an endpoint a port until it has gone, or until this is cancelled.
+
+        The endpoint is borrowed: it is not closed here.  When it ends, what the table knew of the
+        port is forgotten.
+
+        Args:
+            endpoint: what is behind the port.
+            egress: looks at every frame that is to leave through this port.
+            pinned: MAC addresses that are this port's, and that no other may use.
+
+        Raises:
+            EndpointGone: what the endpoint stands for no longer exists.
+        """
+        port = Port(endpoint.name, endpoint, egress)
+        for mac in pinned:
+            self.table.pin(mac, port)
+        self._ports[port] = None
+        gone: list[BaseException] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, port)
+                nursery.start_soon(self._write, port)
+        except* EndpointGone as group:
+            gone.extend(group.exceptions)
+        finally:
+            del self._ports[port]
+            self.table.forget(port)
+        raise gone[0]
+
+    async def _read(self, port: Port) -> None:
+        while True:
+            self._sort(port, await port.endpoint.receive())
+
+    async def _write(self, port: Port) -> None:
+        while True:
+            while not port.waiting:
+                port.arrived = trio.Event()
+                await port.arrived.wait()
+            frames = port.take()
+            out = port.counters.outbound
+            out.frames += len(frames)
+            out.bytes += sum(map(len, frames))
+            await port.endpoint.send(frames)
+
+    def _sort(self, port: Port, frames: list[Frame]) -> None:
+        """Hand a batch that came from a port to those it concerns."""
+        now = trio.current_time()
+        learn, lookup = self.table.learn, self.table.lookup
+        inbound = port.counters.inbound
+        inbound.frames += len(frames)
+        batches: dict[Port, list[Frame]] = {}
+        drops: Counter[str] = inbound.drops
+        for frame in frames:
+            inbound.bytes += len(frame)
+            parts = addresses(frame)
+            if parts is None:
+                drops[PortDrop.RUNT] += 1
+                continue
+            vlan, destination, source = parts
+            if not learn(vlan, source, port, now):
+                drops[PortDrop.SOURCE] += 1
+                continue
+            known = None if is_multicast(destination) else lookup(vlan, destination, now)
+            for other in self._ports if known is None else (known,):
+                if other is not port:
+                    batches.setdefault(other, []).append(frame)
+        for other, batch in batches.items():
+            other.queue(batch)
