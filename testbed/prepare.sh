@@ -3,7 +3,8 @@
 #
 #   testbed/prepare.sh PURPOSE PACKAGE...
 #
-# The venv is .venv; what it holds is the "dev" dependency group's and vknet itself, editable.
+# PURPOSE is the target of make.  The venv is .venv; it holds vknet itself, editable, and for every
+# purpose but the demo nox, which makes venvs of its own.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=$1
@@ -36,10 +37,15 @@ if [ -n "$missing" ]; then
         exit 1
     }
     echo "installing Debian's packages:$missing"
+    # An sshd is started inside the namespaces only; none of the machine's own must start now.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     apt-get update -qq
-    # sshd is started inside the namespaces only; the machine's own must not start because of us.
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-        apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
 fi
 
 stamp=.venv/.prepared-$purpose
