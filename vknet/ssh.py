@@ -186,6 +186,10 @@ class SshCarrier(Carrier):
 
     def _said(self, raw: bytes) -> None:
         now = trio.current_time()
+        if AUTHENTICATED.encode() in raw:
+            self._login.deadline = math.inf
+            self.login_took = now - self._started
+            self.reached.set()
         if now - self._second >= 1:
             if self._lines > STDERR_RATE:
                 log.warning("%s: (%d more lines)", self.peer, self._lines - STDERR_RATE)
@@ -194,10 +198,6 @@ class SshCarrier(Carrier):
         if self._lines > STDERR_RATE:
             return
         line = printable(raw.rstrip(b"\r"), STDERR_LINE)
-        if AUTHENTICATED in line:
-            self._login.deadline = math.inf
-            self.login_took = trio.current_time() - self._started
-            self.reached.set()
         if line:
             self._tail.append(line)
         # That a signal has ended it is said once the link has ended, if it was not we who asked.
