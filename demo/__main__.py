@@ -31,12 +31,6 @@ def shell(host: Host, command: str) -> str:
     return host.output(*shlex.split(command))
 
 
-def answers(host: Host) -> bool:
-    """Whether one ping gets across."""
-    ping = ("ping", "-n", "-c1", "-W0.2", LAN_THERE)
-    return host.run(*ping, check=False).returncode == 0
-
-
 def repeat(program: Program) -> threading.Event:
     """Show what a program says, as it says it, until the event is set."""
     stop = threading.Event()
@@ -71,7 +65,7 @@ def run(bed: Bed) -> None:
         shell(host, "ip link add bridge0 type bridge")
         shell(host, "ip link set bridge0 up")
         shell(host, f"ip addr add {address}/24 dev bridge0")
-    if answers(here):
+    if here.reaches(LAN_THERE):
         raise AssertionError("there is a wire already")
     say(f"  a ping from here to {LAN_THERE}: no answer")
 
@@ -79,7 +73,7 @@ def run(bed: Bed) -> None:
     began = time.monotonic()
     vknet = Program(here, *shlex.split(COMMAND))
     stop = repeat(vknet)
-    eventually(lambda: answers(here), "a ping across", every=0)
+    eventually(lambda: here.reaches(LAN_THERE), "a ping across", every=0)
     first = time.monotonic() - began
     say(f"  command to first ping: {first:.2f} s")
     say(f"  {ping(here, 20)}")
@@ -90,8 +84,8 @@ def run(bed: Bed) -> None:
     killed = time.monotonic()
     os.kill(ssh, signal.SIGKILL)
     say(f"  here# kill -KILL {ssh}")
-    eventually(lambda: not answers(here), "the loss", every=0)
-    eventually(lambda: answers(here), "a ping across again", every=0)
+    eventually(lambda: not here.reaches(LAN_THERE), "the loss", every=0)
+    eventually(lambda: here.reaches(LAN_THERE), "a ping across again", every=0)
     healed = time.monotonic() - killed
     say(f"  ssh killed to first ping: {healed:.2f} s, of which 1 s is the delay asked for by -r 1")
     if here.link("tap0")["ifindex"] != index:

@@ -10,6 +10,7 @@ Addresses are of 198.18.0.0/15 (RFC 2544) and fd00::/8, and exist inside the nam
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -223,11 +224,23 @@ class Host:
                 found.append(int(entry.name))
         return sorted(found)
 
+    def script(self, name: str, body: str) -> str:
+        """Put an executable shell script on this host; its path."""
+        path = self.directory / name
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
     # --- its network ------------------------------------------------------------------------------
 
     def ip(self, *arguments: str) -> str:
         """What the ip command prints."""
         return self.output("ip", *arguments)
+
+    def reaches(self, address: str, wait: float = 0.2) -> bool:
+        """Whether one ping to this address is answered within so many seconds."""
+        ping = ("ping", "-n", "-c1", f"-W{wait:g}", address)
+        return self.run(*ping, check=False).returncode == 0
 
     def interfaces(self) -> list[str]:
         """The names of its interfaces."""
@@ -236,8 +249,6 @@ class Host:
 
     def link(self, name: str) -> dict[str, Any]:
         """What ``ip -j -d link show`` says of an interface; empty if there is none."""
-        import json
-
         done = self.run("ip", "-j", "-d", "link", "show", name, check=False)
         result: dict[str, Any] = json.loads(done.stdout)[0] if done.returncode == 0 else {}
         return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,7 @@ from testbed.hosts import Bed, eventually
 from testbed.program import Program
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.hosts.conftest import Lan
-
-
-def script(path: Path, body: str) -> str:
-    """An executable shell script."""
-    path.write_text(f"#!/bin/bash\n{body}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXOTH)
-    return str(path)
 
 
 def test_a_peers_small_mtu_does_not_cost_the_bridge_its_ipv6_addresses(lan: Lan) -> None:
@@ -51,7 +41,7 @@ def test_a_tap_that_was_renamed_is_still_the_one_that_is_changed(lan: Lan) -> No
 def test_a_second_signal_while_it_ends_leaves_no_ssh_behind(
     bed: Bed, number: signal.Signals
 ) -> None:
-    deaf = script(bed.directory / "deaf", 'trap "" TERM HUP INT; sleep 60 <&- & wait; sleep 60')
+    deaf = bed.here.script("deaf", 'trap "" TERM HUP INT; sleep 60 <&- & wait; sleep 60')
     vknet = Program(bed.here, "vknet", "-v", "-e", deaf, "auto", "there:auto")
     eventually(lambda: bed.here.processes(f"bash {deaf}"), "the ssh that never ends")
     vknet.signal(number)
@@ -64,7 +54,7 @@ def test_a_second_signal_while_it_ends_leaves_no_ssh_behind(
 
 
 def test_an_ssh_that_ends_while_its_child_holds_its_pipes(bed: Bed) -> None:
-    leaver = script(bed.directory / "leaver", "sleep 20 & exit 3")
+    leaver = bed.here.script("leaver", "sleep 20 & exit 3")
     vknet = Program(bed.here, "vknet", "-r", "0.1:1", "-e", leaver, "auto", "there:auto")
     assert vknet.status() == 1
     assert vknet.log.count("vknet on there ended with status 3") == 2
@@ -73,7 +63,7 @@ def test_an_ssh_that_ends_while_its_child_holds_its_pipes(bed: Bed) -> None:
 
 def test_a_wrapper_around_ssh_is_called_once_and_with_the_whole_command(bed: Bed) -> None:
     calls = bed.directory / "calls"
-    wrapper = script(bed.directory / "wrapper", f'echo "$*" >>{calls}; exec ssh "$@"')
+    wrapper = bed.here.script("wrapper", f'echo "$*" >>{calls}; exec ssh "$@"')
     Program(bed.here, "vknet", "-e", wrapper, "auto", "there:auto").says("link up")
     (call,) = calls.read_text().splitlines()
     assert call.endswith("-- there exec vknet -S -B wire=2 auto")

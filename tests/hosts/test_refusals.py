@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import stat
-from typing import TYPE_CHECKING
-
 import pytest
 
 from testbed.hosts import Bed, eventually
 from testbed.program import Program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def refused(bed: Bed, *arguments: str, user: str | None = None) -> str:
@@ -24,13 +18,6 @@ def refused(bed: Bed, *arguments: str, user: str | None = None) -> str:
     ]
     (line,) = said
     return line
-
-
-def script(path: Path, body: str) -> str:
-    """An executable shell script."""
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXOTH)
-    return str(path)
 
 
 def test_no_vknet_on_the_remote_side(bed: Bed) -> None:
@@ -157,7 +144,7 @@ def test_a_host_that_cannot_be_reached(bed: Bed) -> None:
 
 
 def test_sudo_that_wants_a_password(bed: Bed) -> None:
-    sudo = script(bed.directory / "sudo", 'echo "sudo: a password is required" >&2; exit 1')
+    sudo = bed.there.script("sudo", 'echo "sudo: a password is required" >&2; exit 1')
     line = refused(bed, "--remote-command", f"{sudo} -n vknet", "auto", "there:auto")
     assert "vknet on there ended with status 1: sudo: a password is required" in line
 
@@ -192,7 +179,7 @@ def test_a_chatty_start_up_file_of_the_remote_shell(bed: Bed) -> None:
     ids=["no-length", "oversize", "bad-magic", "cut-off"],
 )
 def test_a_peer_that_breaks_the_protocol(bed: Bed, body: str, message: str) -> None:
-    fake = script(bed.directory / "fake", body)
+    fake = bed.there.script("fake", body)
     line = refused(bed, "--remote-command", fake, "auto", "there:auto")
     assert message in line
     assert bed.here.interfaces() == ["lo", "wan0"]
