@@ -21,7 +21,7 @@ from vknet.errors import SetupError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Interface", "OwnedTap", "bridge_up", "owned_taps", "set_mtu", "set_up_tap"]
+__all__ = ["Interface", "OwnedTap", "owned_taps", "set_mtu", "set_up_tap"]
 
 IFF_UP: Final = 1
 
@@ -62,14 +62,14 @@ class OwnedTap:
 
 def set_up_tap(
     index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
-) -> Interface:
+) -> tuple[Interface, Interface | None]:
     """Give a TAP this MTU and MAC address, put it in this bridge, and bring it up.
 
     A bridge that does not exist is created and brought up.  A bridge that exists is left as it is,
     down or up.  What is None is left as it is, too.
 
     Returns:
-        How the TAP stands then.
+        How the TAP stands then, and its bridge, if one was given.
 
     Raises:
         SetupError: something is missing or not permitted; the message has the command that helps.
@@ -80,11 +80,10 @@ def set_up_tap(
             _change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
         if address is not None:
             _change(ipr, tap, f"ip link set {tap.name} address {address}", address=address)
-        if bridge is not None:
-            _join(ipr, tap, bridge)
+        master = None if bridge is None else _join(ipr, tap, bridge)
         if not tap.is_up:
             _change(ipr, tap, f"ip link set {tap.name} up", state="up")
-        return _get(ipr, index)
+        return _get(ipr, index), master
 
 
 def set_mtu(index: int, mtu: int) -> None:
@@ -96,13 +95,6 @@ def set_mtu(index: int, mtu: int) -> None:
     with _netlink() as ipr:
         interface = _get(ipr, index)
         _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
-
-
-def bridge_up(name: str) -> bool:
-    """Whether the bridge is up; False where there is none."""
-    with _netlink() as ipr:
-        interface = _find(ipr, name)
-        return interface is not None and interface.is_up
 
 
 def owned_taps() -> list[OwnedTap]:
@@ -127,12 +119,13 @@ def owned_taps() -> list[OwnedTap]:
     return [tap for _, tap in sorted(found, key=lambda numbered: numbered[0])]
 
 
-def _join(ipr: Any, tap: Interface, bridge: str) -> None:
+def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
+    """Put a TAP in a bridge, and make that if need be; how the bridge stands then."""
     master = _find(ipr, bridge)
     if master is not None and master.kind != "bridge":
         raise SetupError(f"{bridge} is an interface, but not a bridge; choose another name")
     if master is not None and tap.master == master.index:
-        return
+        return master
     if tap.master is not None:
         raise SetupError(
             f"{tap.name} is already a port of another bridge;"
@@ -142,6 +135,7 @@ def _join(ipr: Any, tap: Interface, bridge: str) -> None:
         master = _create_bridge(ipr, bridge)
     up = "" if tap.is_up else " up"
     _change(ipr, tap, f"ip link set {tap.name}{up} master {bridge}", master=master.index)
+    return master
 
 
 def _create_bridge(ipr: Any, name: str) -> Interface:
@@ -157,7 +151,7 @@ def _create_bridge(ipr: Any, name: str) -> Interface:
     if bridge is None:
         raise SetupError(f"{name}: the bridge has gone as soon as it was made")
     _change(ipr, bridge, command, state="up")
-    return bridge
+    return _get(ipr, bridge.index)
 
 
 def _find(ipr: Any, name: str) -> Interface | None:

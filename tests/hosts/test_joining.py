@@ -141,6 +141,17 @@ def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_a
     assert first != bed.here.link("tap0")["address"], "two hosts, two addresses"
 
 
+def test_a_bridge_that_is_down_is_left_so_and_named_with_the_cure(bed: Bed) -> None:
+    bed.here.ip("link", "add", "bridge0", "type", "bridge")
+    vknet = Program(bed.here, "vknet", "-b", "bridge0", "auto", "there:auto")
+    vknet.says("link up")
+    assert (
+        "the bridge bridge0 is down; it carries nothing until: ip link set bridge0 up" in vknet.log
+    )
+    assert "UP" not in bed.here.link("bridge0")["flags"]
+    assert bed.here.link("tap0")["master"] == "bridge0"
+
+
 def test_compression_and_ssh_options_reach_ssh(bed: Bed) -> None:
     bed.stop_sshd()
     bed.start_sshd("Port 2222", "Port 22")

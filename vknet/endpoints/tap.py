@@ -171,7 +171,7 @@ class TapEndpoint(Endpoint):
             return
         self._bridge_missing = False
         try:
-            interface = await trio.to_thread.run_sync(
+            interface, _ = await trio.to_thread.run_sync(
                 partial(netlink.set_up_tap, self.index, bridge=self.bridge)
             )
         except SetupError as exc:
@@ -214,8 +214,8 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
         address = _lasting_address(actual) if made else None
         index = socket.if_nametoindex(actual)
-        interface = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
-        if bridge is not None and not netlink.bridge_up(bridge):
+        interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
+        if joined is not None and not joined.is_up:
             log.warning(
                 "the bridge %s is down; it carries nothing until: ip link set %s up", bridge, bridge
             )
