@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
 from vknet.errors import UsageError, printable
@@ -15,6 +15,7 @@ from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN
 from vknet.link import LinkSettings
+from vknet.parsing import Parser, number, what_is_unknown
 from vknet.spec import (
     RetryPolicy,
     Spec,
@@ -95,16 +96,6 @@ class Settings:
     verbosity: int
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line and our own help."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(printable(message))
-
-    def format_help(self) -> str:
-        return HELP
-
-
 def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings:
     """Understand a command line.
 
@@ -154,11 +145,8 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
 
 
 def _what_is_unknown(words: Sequence[str]) -> str:
-    option = next((word for word in words if word.startswith("-") and word != "-"), None)
-    if option is None:
-        return f'"{printable(words[0])}" is one argument too many; see vknet --help'
-    login = "; a user is written user@host" if option.startswith("-l") else ""
-    return f"there is no option {printable(option)}{login}; see vknet --help"
+    what = what_is_unknown(words, "vknet")
+    return f"{what}; a user is written user@host" if words[0].startswith("-l") else what
 
 
 def _remote_settings(args: argparse.Namespace, original_command: str) -> Settings:
@@ -202,7 +190,7 @@ def _has_mark(original_command: str) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="vknet", allow_abbrev=False)
+    parser = Parser("vknet", HELP)
     add = parser.add_argument
     add("-b", dest="bridge", metavar="local-bridge")
     add("-B", dest="remote_bridge", metavar="remote-bridge")
@@ -215,8 +203,8 @@ def _parser() -> argparse.ArgumentParser:
         add(f"-{letter}", dest="ssh_options", action="append_const", const=f"-{letter}")
     add("-e", "--ssh-command")
     add("--remote-command")
-    add("--mtu", type=partial(_number, int, MTU_MIN, MTU_MAX))
-    add("--timeout", type=partial(_number, float, TIMEOUT_MIN, TIMEOUT_MAX))
+    add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
+    add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
     add("-v", dest="verbose", action="count", default=0)
     add("-q", dest="quiet", action="count", default=0)
     add("--version", action="version", version=f"vknet {__version__}")
@@ -239,19 +227,6 @@ class _SshOption(argparse.Action):
         if option_string == "-p" and not (str(values).isdecimal() and 0 < int(str(values)) < 2**16):
             parser.error(f'-p "{values}" is no port from 1 to 65535')
         setattr(namespace, self.dest, [*options, option_string, str(values)])
-
-
-def _number(kind: type[int] | type[float], low: float, high: float, text: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = kind(-1)
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(
-            f'"{printable(text)}" is no {"whole " if kind is int else ""}number'
-            f" from {low:g} to {high:g}"
-        )
-    return value
 
 
 def _words(command: str) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -22,24 +21,23 @@ from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
 from vknet.link import Link
 from vknet.monitor import Counters, Monitor
+from vknet.process import (
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    obey_signals,
+    stop_at_once_on_signals,
+)
 from vknet.retry import keep_linked
 from vknet.speaking import background_log, keep_standard_descriptors
 from vknet.ssh import SshDialer
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from vknet.ssh_command import SshSettings
 
 __all__ = ["main"]
 
 log = logging.getLogger("vknet")
-
-EXIT_STOPPED: Final = 0
-EXIT_LOST: Final = 1
-EXIT_USAGE: Final = 2
-
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def run(settings: Settings) -> int:
@@ -49,7 +47,8 @@ async def run(settings: Settings) -> int:
     async with trio.open_nursery() as nursery:
         # Signals cancel the work alone: they are still received while it is brought to its end.
         work = trio.CancelScope()
-        await nursery.start(_obey_signals, work, monitor)
+        report = partial(_say_counters, monitor)
+        await nursery.start(obey_signals, work, report)
         with work:
             if settings.ssh is None:
                 status = await _remote_half(settings, monitor)
@@ -62,27 +61,8 @@ async def run(settings: Settings) -> int:
     return status
 
 
-async def _obey_signals(
-    work: trio.CancelScope,
-    monitor: Monitor,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """SIGTERM, SIGINT and SIGHUP are a clean stop; SIGUSR1 asks for the counters."""
-    # What was ignored when we were started stays ignored: nohup(1).
-    wanted = (*STOP_SIGNALS, signal.SIGUSR1)
-    signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
-    if not signals:
-        task_status.started()
-        return
-    with trio.open_signal_receiver(*signals) as received:
-        task_status.started()
-        async for number in received:
-            if number == signal.SIGUSR1:
-                log.warning("%s", _summary(monitor.counters))
-            elif not work.cancel_called:
-                log.info("stopped by %s", signal.Signals(number).name)
-                work.cancel()
+def _say_counters(monitor: Monitor) -> None:
+    log.warning("%s", _summary(monitor.counters))
 
 
 def _summary(counters: Counters) -> str:
@@ -108,7 +88,7 @@ async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int
         return EXIT_USAGE
     except VknetError:
         # Said already, as every loss is.
-        return EXIT_LOST
+        return EXIT_FAILED
 
 
 async def _remote_half(settings: Settings, monitor: Monitor) -> int:
@@ -123,29 +103,22 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
                 raise
             # The client says it to its user; said here as well, it would come twice.
             carrier.refuse(str(exc))
-            return EXIT_LOST
+            return EXIT_FAILED
         async with endpoint:
             await Link(endpoint, carrier, settings.link, monitor=monitor).run()
     except PeerGone as exc:
         log.info("%s", exc)
-        return EXIT_LOST
+        return EXIT_FAILED
     except VknetError as exc:
         log.error("%s", exc)
-        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_LOST
-
-
-def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
-    """A signal came when nothing had been started yet, or when all was brought to its end."""
-    os._exit(EXIT_STOPPED)
+        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
 
 
 def main() -> NoReturn:
     """The entry point of the ``vknet`` command."""
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop_at_once)
+    stop_at_once_on_signals()
     keep_standard_descriptors()
-    with background_log(log):
+    with background_log(log, "vknet"):
         try:
             settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
             # The remote half speaks up only when something is wrong: its user is on the other side.

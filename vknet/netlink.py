@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
-__all__ = ["Interface", "OwnedTap", "owned_taps", "set_mtu", "set_up_tap"]
+__all__ = ["Interface", "OwnedTap", "owned_taps", "set_mtu", "set_up_addresses", "set_up_tap"]
 
 IFF_UP: Final = 1
+
+# RFC 3021: from here on there is no broadcast address.
+IPV4_POINT_TO_POINT: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Interface:
         name: its name.
         kind: ``bridge``, ``tun``, ``veth`` ...; None for hardware and the loopback.
         mtu: in bytes.
+        mac: its MAC address, as six bytes.
         is_up: administratively up.
         master: the index of the bridge it is a port of; None if it is in none.
     """
@@ -43,6 +48,7 @@ class Interface:
     name: str
     kind: str | None
     mtu: int
+    mac: bytes
     is_up: bool
     master: int | None
 
@@ -97,6 +103,33 @@ def set_mtu(index: int, mtu: int) -> None:
         _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
+def set_up_addresses(
+    index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
+) -> tuple[Interface, list[IPv4Address | IPv6Address]]:
+    """Give an interface these addresses, beside those it has.
+
+    Returns:
+        How it stands then, and all of its addresses, link-local ones included.
+
+    Raises:
+        SetupError: it is gone, or that is not permitted.
+    """
+    with _netlink() as ipr:
+        interface = _get(ipr, index)
+        present = _addresses(ipr, index)
+        for address in wanted:
+            if address.ip not in present:
+                with _explained(f"ip addr add {address} dev {interface.name}"):
+                    ipr.addr(
+                        "replace",
+                        index=index,
+                        address=str(address.ip),
+                        prefixlen=address.network.prefixlen,
+                        **_broadcast(address),
+                    )
+        return interface, _addresses(ipr, index)
+
+
 def owned_taps() -> list[OwnedTap]:
     """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
 
@@ -117,6 +150,24 @@ def owned_taps() -> list[OwnedTap]:
         if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
             found.append((int(name[3:]), OwnedTap(name, names.get(link.get_attr("IFLA_MASTER")))))
     return [tap for _, tap in sorted(found, key=lambda numbered: numbered[0])]
+
+
+def _addresses(ipr: Any, index: int) -> list[IPv4Address | IPv6Address]:
+    from ipaddress import ip_address
+
+    found = []
+    for message in ipr.get_addr(index=index):
+        # On IPv4 IFA_ADDRESS is the other end of a point-to-point link, where there is one.
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        found.append(ip_address(text))
+    return found
+
+
+def _broadcast(address: IPv4Interface | IPv6Interface) -> dict[str, str]:
+    """What ``ip addr add ... brd +`` sets."""
+    if address.version == 6 or address.network.prefixlen >= IPV4_POINT_TO_POINT:
+        return {}
+    return {"broadcast": str(address.network.broadcast_address)}
 
 
 def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
@@ -171,6 +222,7 @@ def _interface(link: Any) -> Interface:
         name=link.get_attr("IFLA_IFNAME"),
         kind=link.get(("linkinfo", "kind")),
         mtu=link.get_attr("IFLA_MTU"),
+        mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
         is_up=bool(link["flags"] & IFF_UP),
         master=link.get_attr("IFLA_MASTER"),
     )

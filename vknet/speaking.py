@@ -1,4 +1,4 @@
-"""What a command says on stderr, and how: without ever waiting for whoever reads it.
+"""What a command says on stderr or to syslog, and how: without ever waiting for whoever reads it.
 
 A terminal that was stopped with Ctrl-S, or a full pipe, would otherwise hold up the frames, and the
 signals too.  A thread does the writing, out of a bounded queue; when that is full, the newest lines
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import syslog
 import threading
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler, QueueListener
@@ -18,9 +19,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["background_log", "keep_standard_descriptors"]
+__all__ = ["background_log", "background_syslog", "keep_standard_descriptors"]
 
 STDERR: Final = 2
+
+PRIORITIES: Final = {
+    logging.DEBUG: syslog.LOG_DEBUG,
+    logging.WARNING: syslog.LOG_WARNING,
+    logging.ERROR: syslog.LOG_ERR,
+}
 
 QUEUED_LINES: Final = 1000
 
@@ -36,11 +43,31 @@ def keep_standard_descriptors() -> None:
 
 
 @contextmanager
-def background_log(log: logging.Logger) -> Iterator[None]:
-    """Have a logger write to stderr, one line a record, from a thread of its own."""
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED_LINES)
+def background_log(log: logging.Logger, command: str) -> Iterator[None]:
+    """Have a logger write to stderr, one line a record, from a thread of its own.
+
+    Args:
+        log: the logger.
+        command: stands before every line.
+    """
     writer = _Stderr()
-    writer.setFormatter(logging.Formatter("vknet: %(message)s"))
+    writer.setFormatter(logging.Formatter(f"{command}: %(message)s"))
+    with _logging_through(log, queue.Queue(QUEUED_LINES), writer):
+        yield
+
+
+@contextmanager
+def background_syslog(log: logging.Logger, command: str) -> Iterator[None]:
+    """Have a logger write to syslog(3), as a daemon, from a thread of its own."""
+    syslog.openlog(command, syslog.LOG_PID, syslog.LOG_DAEMON)
+    with _logging_through(log, queue.Queue(QUEUED_LINES), _Syslog()):
+        yield
+
+
+@contextmanager
+def _logging_through(
+    log: logging.Logger, lines: queue.Queue[logging.LogRecord], writer: logging.Handler
+) -> Iterator[None]:
     handler = _DroppingHandler(lines)
     listener = QueueListener(lines, writer)
     log.addHandler(handler)
@@ -71,3 +98,10 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
             os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+class _Syslog(logging.Handler):
+    """Writes to the system's log; it is no error that there is none."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        syslog.syslog(PRIORITIES.get(record.levelno, syslog.LOG_INFO), self.format(record))
