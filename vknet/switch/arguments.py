@@ -49,9 +49,9 @@ usage: vknetd [-dU] [-b bridge] [-p socket] [-t tap] [option ...]
 Run an Ethernet switch that local programs plug into: vknet, user-space
 kernels, virtual machines.  A TAP interface is its way out.
 
-  address/prefix         put this address on the TAP (with -b on the bridge), and
-                         let out through it what comes from within the prefix
-                         alone; IPv4 or IPv6, as many as you like
+  address/prefix         put this address on the TAP (with -b: on the bridge),
+                         and let nothing out but what comes from within the
+                         prefix; IPv4 or IPv6, as many as you like
   -U                     a plain switch, which lets everything out
   -b BRIDGE              put the TAP in this bridge; made if missing
   -d                     stay in the foreground, and log to stderr
@@ -213,7 +213,7 @@ def _action(args: argparse.Namespace) -> Action:
     }.items():
         if given is not None:
             raise UsageError(
-                f"{option} asks a vknetd that runs; {of_the_switch} is for starting it"
+                f"{option} asks a vknetd that runs; {of_the_switch} is for starting one"
             )
     return Action.CAPTURE if args.capture else Action.STATUS
 

@@ -1,0 +1,160 @@
+"""The sockets of a vknetd: whose they are, and whose they must not become."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import socket
+import stat
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vknet.errors import SetupError
+from vknet.switch.arguments import DEFAULT_GROUP
+from vknet.switch.listening import adopt, listen_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GROUPS = {group.gr_name for group in grp.getgrall()}
+OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def control_of(path: Path) -> Path:
+    return path.with_name(path.name + ".ctl")
+
+
+def test_the_sockets_have_the_mode_asked_for_and_go_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    with listen_at(str(path), 0o666, OWN_GROUP) as listeners:
+        assert mode_of(path) == 0o666
+        assert mode_of(control_of(path)) == 0o660
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.connect(str(path))
+        assert listeners.path == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_group_is_given_the_sockets(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    group = next(grp.getgrgid(gid) for gid in (*os.getgroups(), os.getegid()))
+    with listen_at(str(path), 0o660, group.gr_name):
+        assert path.stat().st_gid == control_of(path).stat().st_gid == group.gr_gid
+
+
+def test_a_group_that_is_not_there_is_an_error_only_where_it_was_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vknet.switch.listening.DEFAULT_GROUP", "no-such-group")
+    with (
+        pytest.raises(SetupError, match="groupadd --system no-such-group"),
+        listen_at(str(tmp_path / "a"), 0o660, "no-such-group"),
+    ):
+        pass
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with caplog.at_level(logging.WARNING), listen_at(str(tmp_path / "b"), 0o660, None):
+        assert "groupadd --system no-such-group" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_whose_owner_lives_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    with listen_at(str(path), 0o660, OWN_GROUP):
+        before = path.stat().st_ino
+        with (
+            pytest.raises(SetupError, match="a vknetd that runs listens at"),
+            listen_at(str(path), 0o660, OWN_GROUP),
+        ):
+            pass
+        assert path.stat().st_ino == before
+        assert control_of(path).exists()
+
+
+def test_one_whose_owner_has_gone_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    for stale, kind in ((path, socket.SOCK_SEQPACKET), (control_of(path), socket.SOCK_STREAM)):
+        with socket.socket(socket.AF_UNIX, kind) as sock:
+            sock.bind(str(stale))
+    with (
+        listen_at(str(path), 0o660, OWN_GROUP),
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client,
+    ):
+        client.connect(str(path))
+
+
+def test_what_is_no_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    path.write_text("precious")
+    with (
+        pytest.raises(SetupError, match="exists and is no socket"),
+        listen_at(str(path), 0o660, OWN_GROUP),
+    ):
+        pass
+    assert path.read_text() == "precious"
+
+
+def test_another_programs_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with (
+            pytest.raises(SetupError, match="the socket of another program"),
+            listen_at(str(path), 0o660, OWN_GROUP),
+        ):
+            pass
+        assert path.exists()
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    path.symlink_to(tmp_path / "target")
+    with (
+        pytest.raises(SetupError, match="exists and is no socket"),
+        listen_at(str(path), 0o660, OWN_GROUP),
+    ):
+        pass
+    assert path.is_symlink()
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SetupError, match=f"No such file or directory: {tmp_path}/missing"),
+        listen_at(f"{tmp_path}/missing/vknet", 0o660, OWN_GROUP),
+    ):
+        pass
+
+
+def test_the_default_group_is_what_the_manual_says() -> None:
+    assert DEFAULT_GROUP == "vknet"
+
+
+def test_sockets_of_a_service_manager_are_taken_over_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    with ExitStack() as stack:
+        frames = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        frames.bind(str(path))
+        frames.listen()
+        with adopt([frames]) as listeners:
+            assert listeners.path == str(path)
+            assert mode_of(control_of(path)) == 0o660
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.connect(str(path))
+        assert frames.fileno() == -1
+    assert path.exists()
+    assert not control_of(path).exists()
+
+
+def test_other_sockets_of_a_service_manager_are_refused(tmp_path: Path) -> None:
+    for kinds in ([socket.SOCK_STREAM], [socket.SOCK_SEQPACKET] * 2):
+        sockets = [socket.socket(socket.AF_UNIX, kind) for kind in kinds]
+        with pytest.raises(SetupError, match="ListenSequentialPacket="), adopt(sockets):
+            pass
+        assert [sock.fileno() for sock in sockets] == [-1] * len(kinds)

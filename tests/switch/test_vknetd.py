@@ -1,0 +1,224 @@
+"""vknetd as it runs, with clients that behave and clients that do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.hosts import eventually
+from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
+from vknet.endpoints.base import READ_SIZE, Drop
+from vknet.switch.switch import PortDrop
+from vknet.switch.table import LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Vknetd]:
+    with running(tmp_path) as daemon:
+        yield daemon
+
+
+def test_three_clients_are_on_one_ethernet(daemon: Vknetd) -> None:
+    with client(daemon) as a, client(daemon) as b, client(daemon) as c:
+        question, answer = frame(EVERYBODY, mac(1)), frame(mac(1), mac(2))
+        a.send(question)
+        assert [receive(b), receive(c)] == [question, question]
+        b.send(answer)
+        assert receive(a) == answer
+        # What was for A alone, C did not get: the next it gets is the next to everybody.
+        last = frame(EVERYBODY, mac(2), b"last")
+        b.send(last)
+        assert receive(c) == last
+
+
+def test_a_client_that_never_reads_loses_its_own_frames_and_nobody_elses(daemon: Vknetd) -> None:
+    with client(daemon) as a, client(daemon) as b, client(daemon):
+        b.send(frame(EVERYBODY, mac(2)))
+        assert receive(a)
+        for number in range(3000):
+            # To everybody, so to the one that does not read as well; B answers each.
+            a.send(frame(EVERYBODY, mac(1), number.to_bytes(4, "big") * 300))
+            received = receive(b)
+            assert received[14:18] == number.to_bytes(4, "big")
+            b.send(frame(mac(1), mac(2), received[14:18]))
+            assert receive(a)[14:18] == number.to_bytes(4, "big")
+        ports = {number: daemon.port(number)["out"] for number in (1, 2, 3)}
+        assert ports[1]["drops"] == ports[2]["drops"] == {}
+        lost = ports[3]["drops"]
+        assert set(lost) <= {PortDrop.FULL, Drop.FULL}
+        assert sum(lost.values()) > 0
+        waiting = daemon.port(3)["waiting_frames"]
+        assert waiting <= 1024
+
+
+def test_two_hundred_clients_come_and_go_and_leave_nothing(daemon: Vknetd) -> None:
+    with client(daemon) as stays:
+        before = daemon.descriptors()
+        for round_ in range(2):
+            with ExitStack() as stack:
+                clients = [stack.enter_context(client(daemon)) for _ in range(100)]
+                for number, sock in enumerate(clients, start=1000):
+                    sock.send(frame(EVERYBODY, mac(number)))
+                for _ in clients:
+                    assert receive(stays)
+                assert daemon.status()["clients"] == 101
+            daemon.says(" has gone", 100 * (round_ + 1))
+            status = daemon.status()
+            assert status["clients"] == len(status["ports"]) == 1
+            assert status["table"]["entries"] == []
+        eventually(lambda: daemon.descriptors() == before, "the descriptors of before")
+
+
+def test_runts_giants_and_empty_messages_are_dropped_and_counted(daemon: Vknetd) -> None:
+    with client(daemon) as a, client(daemon) as b:
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        largest = frame(EVERYBODY, mac(1), bytes(READ_SIZE - 14))
+        good = frame(EVERYBODY, mac(1), b"good")
+        for message in (b"", b"x", bytes(13), b"", largest + b"!", largest, good):
+            a.send(message)
+        assert [receive(b), receive(b)] == [largest, good]
+        assert daemon.port(1)["in"]["drops"] == {
+            Drop.EMPTY: 2,
+            Drop.TRUNCATED: 1,
+            PortDrop.RUNT: 2,
+        }
+
+
+def test_a_flood_of_addresses_pushes_out_no_one_elses(daemon: Vknetd) -> None:
+    with client(daemon) as honest, client(daemon) as flooder:
+        honest.send(frame(EVERYBODY, mac(1)))
+        assert receive(flooder)
+        for number in range(LIMIT + 2000):
+            flooder.send(frame(mac(1), mac(1000 + number)))
+            assert receive(honest)
+        table = daemon.status()["table"]
+        assert len(table["entries"]) == LIMIT
+        assert table["evictions"] == 2001
+        assert [e["port"] for e in table["entries"] if e["mac"] == "02:00:00:00:00:01"] == [
+            "client1"
+        ]
+
+
+def test_two_clients_with_the_same_address_get_no_loop(daemon: Vknetd) -> None:
+    with client(daemon) as a, client(daemon) as b, client(daemon) as c:
+        for sock in (a, b, a):
+            sock.send(frame(EVERYBODY, mac(1)))
+            assert receive(c)
+        assert receive(a)
+        assert [receive(b), receive(b)] == [frame(EVERYBODY, mac(1))] * 2
+        c.send(frame(mac(1), mac(3), b"to the last that spoke"))
+        assert receive(a) == frame(mac(1), mac(3), b"to the last that spoke")
+        status = daemon.status()
+        assert status["table"]["moves"] == 2
+        # Each frame went once to each of the others, and nothing came back.
+        assert [port["out"]["frames"] for port in status["ports"]] == [2, 2, 3]
+
+
+def test_killed_it_is_started_again_over_the_stale_socket(tmp_path: Path) -> None:
+    with Vknetd(tmp_path) as first:
+        with client(first) as sock:
+            first.process.kill()
+            first.process.wait()
+            assert receive(sock) == b""
+        assert first.path.is_socket()
+        with running(tmp_path) as second:
+            assert "replacing" in second.log
+            with client(second) as sock:
+                sock.send(frame(EVERYBODY, mac(1)))
+                eventually(lambda: second.port(1)["in"]["frames"] == 1, "the frame counted")
+        assert not second.path.exists()
+        assert not second.path.with_name("vknet.ctl").exists()
+
+
+def test_at_the_end_a_socket_that_is_no_longer_its_own_stays(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        daemon.path.unlink()
+        daemon.path.write_text("somebody else's")
+    assert daemon.path.read_text() == "somebody else's"
+
+
+def test_more_clients_than_allowed_are_refused_and_counted(tmp_path: Path) -> None:
+    with running(tmp_path, "--clients", "2") as daemon, client(daemon), client(daemon) as b:
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as refused:
+                refused.settimeout(20)
+                refused.connect(str(daemon.path))
+                assert receive(refused) == b""
+        status = daemon.status()
+        assert (status["clients"], status["clients_refused"]) == (2, 3)
+        b.close()
+        daemon.says(" has gone")
+        with client(daemon):
+            assert daemon.status()["clients"] == 2
+
+
+def test_it_says_who_its_clients_are(daemon: Vknetd) -> None:
+    with client(daemon):
+        port = daemon.port(1)
+        assert port["pid"] > 0
+        assert port["uid"] == port["gid"] == 0 or port["uid"] > 0
+        assert port["command"]
+        done = subprocess.run(
+            [*VKNETD, "--status", "-p", str(daemon.path)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"pid {port['pid']}" in done.stdout
+        assert "1 of 256 clients" in done.stdout
+        daemon.process.send_signal(signal.SIGUSR1)
+        daemon.says("1 of 256 clients")
+
+
+def test_somebody_who_asks_and_never_reads_keeps_nobody_from_asking(daemon: Vknetd) -> None:
+    with ExitStack() as stack:
+        for _ in range(50):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(f"{daemon.path}.ctl")
+        with client(daemon) as a, client(daemon) as b:
+            a.send(frame(EVERYBODY, mac(1)))
+            assert receive(b)
+            assert daemon.status()["clients"] == 2
+
+
+def test_in_the_background_its_starter_ends_when_it_is_ready(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    command = [*VKNETD, "-t", "none", "-p", str(path)]
+    started = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert f"ready: listening at {path}" in started.stderr
+    asked = subprocess.run(
+        [*VKNETD, "--status", "--json", "-p", str(path)], capture_output=True, check=True
+    )
+    pid = json.loads(asked.stdout)["pid"]
+    try:
+        # It has let go of the terminal, of which it would take signals.
+        assert os.getsid(pid) == pid
+        assert {str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)} == {"/dev/null"}
+        again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert again.returncode == 1
+        assert "end it, or choose another socket with -p" in again.stderr
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not path.exists(), "its socket removed")
+
+
+def test_a_client_that_hangs_up_in_mid_flood_is_only_gone(daemon: Vknetd) -> None:
+    with client(daemon) as a, client(daemon) as b:
+        for _ in range(500):
+            b.send(frame(EVERYBODY, mac(2)))
+        b.close()
+        daemon.says(" has gone")
+        for _ in range(500):
+            assert receive(a) == frame(EVERYBODY, mac(2))
+        assert daemon.status()["table"]["entries"] == []
