@@ -1,0 +1,278 @@
+"""vknetd on a host of its own: its TAP, its filter, its bridge, and vknet as its client."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.hosts import REPOSITORY, Host, eventually
+from testbed.program import Program
+from tests.switch.packets import (
+    ARP,
+    BROADCAST,
+    CLIENT,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    OTHER,
+    UDP,
+    arp,
+    ethernet,
+    icmpv6,
+    ipv4,
+    ipv6,
+    neighbour,
+    packet,
+    source_mac,
+    tag,
+    target_mac,
+    udp,
+)
+from vknet.switch.filter import Refusal
+from vknet.switch.switch import PortDrop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from testbed.hosts import Bed
+
+PREFIXES = ("198.18.5.1/24", "fd00:5::1/64")
+MARKER = ethernet(IPV4, ipv4("198.18.5.99", payload=b"the last one".ljust(26)))
+
+
+def path_on(host: Host) -> Path:
+    """Where its socket is: the hosts share the file system."""
+    return host.directory / "vknet"
+
+
+def vknetd(host: Host, *options: str, user: str | None = None) -> Program:
+    program = Program(host, "vknetd", "-d", "-p", str(path_on(host)), *options, user=user)
+    program.says("ready")
+    return program
+
+
+def status(host: Host) -> dict[str, Any]:
+    answer = host.output("vknetd", "--status", "--json", "-p", str(path_on(host)))
+    result: dict[str, Any] = json.loads(answer)
+    return result
+
+
+def port(host: Host, name: str) -> dict[str, Any]:
+    found: dict[str, Any]
+    (found,) = [p for p in status(host)["ports"] if p["name"] == name]
+    return found
+
+
+@contextmanager
+def client(host: Host) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(20)
+        sock.connect(str(path_on(host)))
+        yield sock
+
+
+def mac_of(host: Host, interface: str) -> bytes:
+    return bytes.fromhex(host.link(interface)["address"].replace(":", ""))
+
+
+class Sniffer:
+    """What comes out of the switch at an interface of a host."""
+
+    def __init__(self, host: Host, interface: str) -> None:
+        script = REPOSITORY / "tests/hosts/sniffer.py"
+        self.process = host.start("python", str(script), interface, stdout=subprocess.PIPE)
+        assert self._line() == "listening"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode().strip()
+
+    def until(self, last: bytes) -> list[bytes]:
+        """The frames that came before this one."""
+        frames = []
+        while (frame := bytes.fromhex(self._line())) != last:
+            assert frame, "the sniffer has ended"
+            frames.append(frame)
+        return frames
+
+
+def nd(source: str, message: bytes, destination: str = "ff02::1") -> bytes:
+    return ethernet(IPV6, ipv6(source, ICMPV6, message, destination=destination))
+
+
+LEGITIMATE = [
+    packet("198.18.5.7"),
+    packet("fd00:5::7"),
+    packet("fe80::7"),
+    ethernet(ARP, arp("198.18.5.7", "198.18.5.1"), destination=BROADCAST),
+    ethernet(ARP, arp("0.0.0.0", "198.18.5.7"), destination=BROADCAST),
+    nd("::", neighbour(135, "fd00:5::7"), "ff02::1:ff00:7"),
+    nd("fd00:5::7", neighbour(136, "fd00:5::7", target_mac())),
+    ethernet(
+        IPV4,
+        ipv4("0.0.0.0", UDP, udp(68, 67, bytes(240)), destination="255.255.255.255"),
+        destination=BROADCAST,
+    ),
+    ethernet(ARP, arp("198.18.5.7"), tags=tag(5)),
+]
+
+SPOOFED = [
+    (packet("203.0.113.7"), Refusal.IPV4_SOURCE),
+    (packet("198.18.5.1"), Refusal.IPV4_SOURCE),
+    (packet("2001:db8::7"), Refusal.IPV6_SOURCE),
+    (packet("fd00:5::1"), Refusal.IPV6_SOURCE),
+    (ethernet(IPV4, ipv4("203.0.113.7"), tags=tag(5)), Refusal.IPV4_SOURCE),
+    (ethernet(ARP, arp("203.0.113.7")), Refusal.ARP_SENDER),
+    (ethernet(ARP, arp("198.18.5.1", operation=2)), Refusal.ARP_SENDER),
+    (ethernet(ARP, arp("198.18.5.7", sender_mac=OTHER)), Refusal.ARP_MAC),
+    (nd("fd00:5::7", neighbour(136, "2001:db8::1", target_mac())), Refusal.ND_TARGET),
+    (nd("fd00:5::7", neighbour(136, "fd00:5::7", target_mac(OTHER))), Refusal.ND_MAC),
+    (nd("fe80::7", icmpv6(134, bytes(12) + source_mac())), Refusal.ROUTER),
+    (packet("198.18.5.7", UDP, udp(67, 68, bytes(240))), Refusal.DHCP_SERVER),
+    (ethernet(IPV6, ipv6("fe80::7", UDP, udp(547, 546))), Refusal.DHCP_SERVER),
+    (ethernet(0x8863, bytes(46)), Refusal.ETHERTYPE),
+]
+
+
+def test_what_is_spoofed_does_not_leave_by_the_tap_and_what_is_not_does(here: Host) -> None:
+    vknetd(here, "-t", "tap0", *PREFIXES)
+    sniffer = Sniffer(here, "tap0")
+    tap = mac_of(here, "tap0")
+    with client(here) as sock, client(here) as other:
+        for message, _ in SPOOFED:
+            sock.send(message)
+        sock.send(ethernet(IPV4, ipv4("198.18.5.7"), source=tap))
+        for message in (*LEGITIMATE, MARKER):
+            sock.send(message)
+        assert sniffer.until(MARKER) == LEGITIMATE
+        refused = Counter(reason for _, reason in SPOOFED)
+        assert port(here, "tap0")["out"]["drops"] == refused
+        assert port(here, "client1")["in"]["drops"] == {PortDrop.SOURCE: 1}
+        # The filter stands before the TAP alone: among themselves clients may say anything.
+        assert other.recv(2000) == SPOOFED[0][0]
+
+
+def test_the_host_is_on_the_clients_network(here: Host) -> None:
+    vknetd(here, "-t", "tap0", *PREFIXES)
+    addresses = here.ip("-br", "addr", "show", "tap0")
+    assert "198.18.5.1/24" in addresses
+    assert "fd00:5::1/64" in addresses
+    with client(here) as sock:
+        sock.send(ethernet(ARP, arp("198.18.5.7", "198.18.5.1"), destination=BROADCAST))
+        replies = (
+            frame for frame in iter(lambda: sock.recv(2000), b"") if frame[12:14] == b"\x08\x06"
+        )
+        reply = next(frame for frame in replies if frame[20:22] == b"\0\2")
+        assert reply[:12] == CLIENT + mac_of(here, "tap0")
+        assert reply[28:32] == socket.inet_aton("198.18.5.1")
+
+
+def test_in_a_bridge_the_address_is_the_bridges_and_stays_the_hosts(here: Host) -> None:
+    program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
+    assert here.link("tap0")["master"] == "bridge0"
+    assert "198.18.5.1/24" in here.ip("-br", "addr", "show", "bridge0")
+    assert "198.18.5.1/24" not in here.ip("-br", "addr", "show", "tap0")
+    sniffer = Sniffer(here, "tap0")
+    with client(here) as sock:
+        sock.send(ethernet(ARP, arp("198.18.5.1", sender_mac=CLIENT), destination=BROADCAST))
+        sock.send(ethernet(IPV4, ipv4("198.18.5.7"), source=mac_of(here, "bridge0")))
+        sock.send(MARKER)
+        assert sniffer.until(MARKER) == []
+    assert program.stop() == 0
+    assert "tap0" not in here.interfaces()
+    assert "bridge0" in here.interfaces()
+
+
+def test_a_prefix_alone_gives_the_host_no_address(here: Host) -> None:
+    vknetd(here, "-t", "tap0", "198.18.5.0/24")
+    assert "198.18.5" not in here.ip("-br", "addr", "show", "tap0")
+
+
+def test_a_plain_switch_lets_everything_out(here: Host) -> None:
+    vknetd(here, "-U", "-t", "tap0")
+    sniffer = Sniffer(here, "tap0")
+    with client(here) as sock:
+        for message, _ in SPOOFED:
+            sock.send(message)
+        sock.send(MARKER)
+        assert sniffer.until(MARKER) == [message for message, _ in SPOOFED]
+
+
+def test_a_tap_that_is_deleted_is_made_anew_and_the_clients_stay(here: Host) -> None:
+    program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
+    with client(here) as sock:
+        here.ip("link", "del", "tap0")
+        program.says("tap0 is there again")
+        assert here.link("tap0")["master"] == "bridge0"
+        sniffer = Sniffer(here, "tap0")
+        sock.send(SPOOFED[0][0])
+        sock.send(MARKER)
+        assert sniffer.until(MARKER) == []
+    assert program.stop() == 0
+
+
+def test_a_tap_that_is_in_use_is_said_and_nothing_is_left(here: Host) -> None:
+    program = vknetd(here, "-t", "tap0", "198.18.5.1/24")
+    second = here.run(
+        *("vknetd", "-d", "-t", "tap0", "-p", f"{path_on(here)}2", "198.18.6.1/24"), check=False
+    )
+    assert second.returncode == 1
+    assert "tap0 is in use by another program" in second.stderr
+    assert not path_on(here).with_name("vknet2").exists()
+    assert program.stop() == 0
+
+
+def test_a_user_without_rights_runs_one_on_what_an_administrator_prepared(here: Host) -> None:
+    path = here.user_home / "vknet"
+    refused = here.run(
+        *("vknetd", "-d", "-p", str(path), "-t", "tap0", "198.18.5.1/24"),
+        user="alice",
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "as root, once: ip tuntap add dev tap0 mode tap user alice" in refused.stderr
+    here.ip("tuntap", "add", "dev", "tap0", "mode", "tap", "user", "alice")
+    here.ip("link", "set", "tap0", "up")
+    here.ip("addr", "add", "198.18.5.1/24", "dev", "tap0")
+    program = Program(
+        here, "vknetd", "-d", "-p", str(path), "-t", "tap0", "198.18.5.1/24", user="alice"
+    )
+    program.says("ready")
+    assert "groupadd" not in program.log
+    assert program.stop() == 0
+
+
+@pytest.mark.parametrize("killed", ["here", "there"])
+def test_vknet_joins_two_switches_and_heals_when_one_is_started_anew(
+    bed: Bed, here: Host, there: Host, killed: str
+) -> None:
+    switches = {host.name: vknetd(host, "-t", "none") for host in (here, there)}
+    program = Program(
+        here, "vknet", "-r", "0.2", str(path_on(here)), f"myhomesystem:{path_on(there)}"
+    )
+    program.says("link up")
+
+    def crosses() -> bool:
+        with client(here) as a, client(there) as b:
+            b.settimeout(1)
+            a.send(MARKER)
+            try:
+                return b.recv(2000) == MARKER
+            except TimeoutError:
+                return False
+
+    eventually(crosses, "a frame across")
+    switches[killed].signal(signal.SIGKILL)
+    program.says("link lost")
+    vknetd(getattr(bed, killed), "-t", "none")
+    program.says("link up", 2)
+    eventually(crosses, "a frame across the new one")
+    assert program.stop() == 0
