@@ -25,33 +25,37 @@ Two programs, each with an endpoint of its own, over any trio stream::
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from vknet._version import __version__
-from vknet.carrier import Carrier, StreamCarrier
-from vknet.endpoints import (
-    Endpoint,
-    MemoryEndpoint,
-    SeqpacketEndpoint,
-    TapEndpoint,
-    memory_endpoint_pair,
-    open_endpoint,
-)
-from vknet.errors import (
-    EndpointGone,
-    LocalProtocolError,
-    PeerGone,
-    RemoteProtocolError,
-    SetupError,
-    UsageError,
-    VknetError,
-)
-from vknet.framing import Frame, Wire
-from vknet.link import Link, LinkSettings
-from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
-from vknet.retry import keep_linked
-from vknet.spec import RetryPolicy, Target, parse_target
-from vknet.ssh import SshCarrier, SshDialer
-from vknet.ssh_command import SshSettings
-from vknet.switch import Switch
+
+if TYPE_CHECKING:
+    from vknet.carrier import Carrier, StreamCarrier
+    from vknet.endpoints import (
+        Endpoint,
+        MemoryEndpoint,
+        SeqpacketEndpoint,
+        TapEndpoint,
+        memory_endpoint_pair,
+        open_endpoint,
+    )
+    from vknet.errors import (
+        EndpointGone,
+        LocalProtocolError,
+        PeerGone,
+        RemoteProtocolError,
+        SetupError,
+        UsageError,
+        VknetError,
+    )
+    from vknet.framing import Frame, Wire
+    from vknet.link import Link, LinkSettings
+    from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
+    from vknet.retry import keep_linked
+    from vknet.spec import RetryPolicy, Target, parse_target
+    from vknet.ssh import SshCarrier, SshDialer
+    from vknet.ssh_command import SshSettings
+    from vknet.switch.switch import Switch
 
 __all__ = [
     "Carrier",
@@ -91,3 +95,58 @@ __all__ = [
     "open_endpoint",
     "parse_target",
 ]
+
+# Where each public name comes from.  They are imported when they are first used, so that a command
+# which only understands its arguments does not wait for trio.
+_HOMES: Final = {
+    "vknet.carrier": ("Carrier", "StreamCarrier"),
+    "vknet.endpoints": (
+        "Endpoint",
+        "MemoryEndpoint",
+        "SeqpacketEndpoint",
+        "TapEndpoint",
+        "memory_endpoint_pair",
+        "open_endpoint",
+    ),
+    "vknet.errors": (
+        "EndpointGone",
+        "LocalProtocolError",
+        "PeerGone",
+        "RemoteProtocolError",
+        "SetupError",
+        "UsageError",
+        "VknetError",
+    ),
+    "vknet.framing": ("Frame", "Wire"),
+    "vknet.link": ("Link", "LinkSettings"),
+    "vknet.monitor": (
+        "Connecting",
+        "Counters",
+        "Direction",
+        "Idle",
+        "Lost",
+        "Monitor",
+        "State",
+        "Up",
+    ),
+    "vknet.retry": ("keep_linked",),
+    "vknet.spec": ("RetryPolicy", "Target", "parse_target"),
+    "vknet.ssh": ("SshCarrier", "SshDialer"),
+    "vknet.ssh_command": ("SshSettings",),
+    "vknet.switch.switch": ("Switch",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

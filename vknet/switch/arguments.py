@@ -27,9 +27,20 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-__all__ = ["CONTROL_SUFFIX", "DEFAULT_GROUP", "HELP", "Action", "Interface", "Settings", "parse"]
+__all__ = [
+    "COMMAND",
+    "CONTROL_SUFFIX",
+    "DEFAULT_GROUP",
+    "HELP",
+    "Action",
+    "Interface",
+    "Settings",
+    "parse",
+]
 
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+COMMAND: Final = "vknetd"
 
 CONTROL_SUFFIX: Final = ".ctl"
 

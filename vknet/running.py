@@ -1,0 +1,103 @@
+"""What the vknet command does once its arguments are understood."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from vknet.carrier import StdioCarrier
+from vknet.endpoints import open_endpoint
+from vknet.errors import PeerGone, UsageError, VknetError, printable
+from vknet.framing import Wire
+from vknet.link import Link
+from vknet.monitor import Counters, Monitor
+from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from vknet.retry import keep_linked
+from vknet.signals import obey_signals
+from vknet.ssh import SshDialer
+
+if TYPE_CHECKING:
+    from vknet.arguments import Settings
+    from vknet.ssh_command import SshSettings
+
+__all__ = ["run"]
+
+log = logging.getLogger("vknet")
+
+
+async def run(settings: Settings) -> int:
+    """Do what the settings ask for until it ends or a signal comes; the exit status."""
+    monitor = Monitor()
+    status = EXIT_STOPPED
+    async with trio.open_nursery() as nursery:
+        # Signals cancel the work alone: they are still received while it is brought to its end.
+        work = trio.CancelScope()
+        report = partial(_say_counters, monitor)
+        await nursery.start(obey_signals, work, report)
+        with work:
+            if settings.ssh is None:
+                status = await _remote_half(settings, monitor)
+            else:
+                status = await _client(settings, settings.ssh, monitor)
+        nursery.cancel_scope.cancel()
+    counters = monitor.counters
+    if counters != Counters():
+        log.info("%s", _summary(counters))
+    return status
+
+
+def _say_counters(monitor: Monitor) -> None:
+    log.warning("%s", _summary(monitor.counters))
+
+
+def _summary(counters: Counters) -> str:
+    """The counters in one line."""
+    parts = []
+    for name, direction in (("out", counters.outbound), ("in", counters.inbound)):
+        drops = "".join(f", {n} dropped ({why})" for why, n in direction.drops.items() if n)
+        parts.append(f"{name} {direction.frames} frames, {direction.bytes} bytes{drops}")
+    return "carried: " + "; ".join(parts)
+
+
+async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int:
+    try:
+        await keep_linked(
+            partial(open_endpoint, settings.spec, bridge=settings.bridge, mtu=settings.mtu),
+            SshDialer(ssh),
+            settings.retry,
+            settings.link,
+            monitor=monitor,
+        )
+    except UsageError as exc:
+        log.error("%s", exc)
+        return EXIT_USAGE
+    except VknetError:
+        # Said already, as every loss is.
+        return EXIT_FAILED
+
+
+async def _remote_half(settings: Settings, monitor: Monitor) -> int:
+    # Who is logged in from where, as sshd says it.
+    peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    try:
+        carrier = StdioCarrier(printable(peer) or "the client")
+        try:
+            endpoint = await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
+        except VknetError as exc:
+            if settings.link.wire is not Wire.V2:
+                raise
+            # The client says it to its user; said here as well, it would come twice.
+            carrier.refuse(str(exc))
+            return EXIT_FAILED
+        async with endpoint:
+            await Link(endpoint, carrier, settings.link, monitor=monitor).run()
+    except PeerGone as exc:
+        log.info("%s", exc)
+        return EXIT_FAILED
+    except VknetError as exc:
+        log.error("%s", exc)
+        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
