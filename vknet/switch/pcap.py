@@ -3,8 +3,9 @@
     file      4 magic   2 major   2 minor   4 zone   4 accuracy   4 longest record   4 link type
     record    4 seconds   4 microseconds   4 size in the file   4 size of the frame   the frame
 
-The magic tells the byte order, which is the writer's to choose, and the unit of a second's fraction.
-A float holds the time of today to a quarter of a microsecond: nanoseconds would be made up.
+The magic tells the byte order, which is the writer's to choose, and the unit of a second's
+fraction.  A float holds the time of today to a quarter of a microsecond: there are no nanoseconds
+to be had from it.
 """
 
 from __future__ import annotations
