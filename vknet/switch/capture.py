@@ -102,8 +102,8 @@ def _records(frames: Sequence[Frame], now: float) -> bytes:
 
 
 def _lines(frames: Sequence[Frame], now: float) -> bytes:
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
-    stamp = f"{clock}.{int(now % 1 * 1e6):06d}"
+    whole, fraction = divmod(round(now * 1_000_000), 1_000_000)
+    stamp = f"{time.strftime('%H:%M:%S', time.localtime(whole))}.{fraction:06d}"
     return "".join([f"{stamp} {describe(frame)}\n" for frame in frames]).encode("ascii")
 
 
@@ -208,10 +208,19 @@ async def _open_output(pcap: str | None) -> AsyncIterator[_Output]:
 
 
 def _create(path: str) -> FileIO:
+    """Open a file to be written from its start; for a thread."""
+
     def create(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOCTTY, FILE_MODE)
 
-    return FileIO(path, "w", opener=create)
+    file = FileIO(path, "w", opener=create)
+    try:
+        trio.from_thread.check_cancelled()
+    except trio.Cancelled:
+        # A reader came when nobody waited for one any more.
+        file.close()
+        raise
+    return file
 
 
 def _refuse_terminal(fd: int, name: str) -> None:
