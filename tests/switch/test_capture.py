@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -90,10 +91,19 @@ async def soon(condition: Callable[[], bool]) -> None:
 
 
 def flood(port: socket.socket) -> None:
+    """Send more than a page holds, which is received as one batch if nobody receives meanwhile."""
     # With a timeout it is written to only while three quarters are free.
     port.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     for number in range(MANY):
         port.send(frame(number))
+
+
+def flood_unnoticed(watcher: subprocess.Popen[bytes], port: socket.socket) -> None:
+    """Flood a watcher that is stopped, and let it go on."""
+    watcher.send_signal(signal.SIGSTOP)
+    os.waitpid(watcher.pid, os.WUNTRACED)
+    flood(port)
+    watcher.send_signal(signal.SIGCONT)
 
 
 async def grown(path: Path, size: int) -> None:
@@ -236,8 +246,9 @@ def test_it_can_be_stopped_while_a_pipe_is_full(watch: Watch, switch: OneClientS
     watcher = watch(switch.path, stdout=writing)
     os.close(writing)
     port = switch.accept()
-    flood(port)
-    until(lambda: in_pipe(reading) == PAGE)
+    flood_unnoticed(watcher, port)
+    # One write has begun, and cannot end.
+    until(lambda: in_pipe(reading) > 0)
     watcher.terminate()
     _, said = watcher.communicate(timeout=20)
     os.close(reading)
@@ -279,8 +290,8 @@ def test_a_pipe_that_somebody_made_nonblocking_gets_everything_and_stays_so(
     os.set_blocking(writing, False)
     watcher = watch(switch.path, stdout=writing)
     port = switch.accept()
-    flood(port)
-    until(lambda: in_pipe(reading) > PAGE // 2)
+    flood_unnoticed(watcher, port)
+    until(lambda: in_pipe(reading) > 0)
     got = b""
     while got.count(b"\n") < MANY:
         got += os.read(reading, 1000)
@@ -334,7 +345,7 @@ async def fill(switch: OneClientSwitch, reading: int) -> None:
     await soon(lambda: in_pipe(reading) == HEADER_SIZE)
     port = switch.accept()
     flood(port)
-    await soon(lambda: in_pipe(reading) == PAGE)
+    await soon(lambda: in_pipe(reading) > HEADER_SIZE)
 
 
 async def test_a_write_that_never_ends_is_given_up(switch: OneClientSwitch, fifo: Path) -> None:
@@ -343,7 +354,7 @@ async def test_a_write_that_never_ends_is_given_up(switch: OneClientSwitch, fifo
         nursery.start_soon(capture, str(switch.path), str(fifo))
         await fill(switch, reading)
         nursery.cancel_scope.cancel()
-    assert in_pipe(reading) == PAGE
+    assert in_pipe(reading) <= PAGE
     os.close(reading)
 
 
