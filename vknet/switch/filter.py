@@ -42,6 +42,45 @@ from vknet.ethernet import (
     is_multicast,
     payload_of,
 )
+from vknet.switch.headers import (
+    ARP,
+    ARP_FOR_IPV4,
+    ARP_REPLY,
+    ARP_REQUEST,
+    DHCPV4_CLIENT,
+    DHCPV4_SERVER,
+    DHCPV6_CLIENT,
+    DHCPV6_SERVER,
+    EXTENSION,
+    EXTENSIONS,
+    EXTENSIONS_MAX,
+    FRAGMENT,
+    ICMPV4,
+    ICMPV4_REDIRECT,
+    ICMPV4_ROUTER,
+    ICMPV6,
+    ICMPV6_SIZE,
+    IPV4,
+    IPV4_MORE_FRAGMENTS,
+    IPV4_OFFSET,
+    IPV6,
+    IPV6_FRAGMENTED,
+    IPV6_OFFSET,
+    MLD2_REPORT,
+    MLD_DONE,
+    MLD_REPORT,
+    NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SIZE,
+    NEIGHBOUR_SOLICITATION,
+    NOTHING,
+    PORTS,
+    REDIRECT,
+    ROUTER_ADVERTISEMENT,
+    ROUTER_SOLICITATION,
+    TARGET,
+    UDP,
+    extension_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,52 +92,13 @@ __all__ = ["Refusal", "SourceFilter"]
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-# RFC 826: hardware and protocol, their addresses' lengths, operation; sender's two, target's two.
-ARP: Final = struct.Struct("!HHBBH6sI6sI")
-ARP_FOR_IPV4: Final = (1, ETHERTYPE_IPV4, 6, 4)
-ARP_REQUEST: Final = 1
-ARP_REPLY: Final = 2
-
-# RFC 791: version and header length, total length, fragment, protocol, source, destination.
-IPV4: Final = struct.Struct("!BxHxxHxBxxII")
-IPV4_MORE_FRAGMENTS: Final = 0x2000
-IPV4_OFFSET: Final = 0x1FFF
 BROADCAST: Final = 0xFFFFFFFF
 IPV4_GROUP: Final = 0xE
 
-# RFC 8200: version, payload length, next header, hop limit, source and destination in halves.
-IPV6: Final = struct.Struct("!B3xHBBQQQQ")
 IPV6_ADDRESS: Final = struct.Struct("!QQ")
 IPV6_GROUP: Final = 0xFF
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
 
-# The next header, its length (for a fragment: reserved), and for a fragment its offset.
-EXTENSION: Final = struct.Struct("!BBHxxxx")
-HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
-MOBILITY, HIP, SHIM6 = 135, 139, 140
-EXTENSIONS: Final = frozenset(
-    (HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION, MOBILITY, HIP, SHIM6)
-)
-IPV6_FRAGMENTED: Final = 0xFFF9
-"""The offset, and whether more come; both zero in a fragment that is the whole packet."""
-IPV6_OFFSET: Final = 0xFFF8
-
-EXTENSIONS_MAX: Final = 8
-"""RFC 8200 has a use for seven in one packet; hosts drop longer chains as well."""
-
-ICMPV4, UDP, ICMPV6 = 1, 17, 58
-NOTHING: Final = 59
-PORTS: Final = struct.Struct("!HHxxxx")
-DHCPV4_SERVER, DHCPV4_CLIENT = 67, 68
-DHCPV6_CLIENT, DHCPV6_SERVER = 546, 547
-
-ICMPV4_REDIRECT: Final = 5
-ICMPV4_ROUTER: Final = 9
-
-ICMPV6_SIZE: Final = 4
-MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
-ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
-NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT, REDIRECT = 135, 136, 137
 DISCOVERY: Final = frozenset(range(ROUTER_SOLICITATION, REDIRECT + 1))
 FROM_NOBODY: Final = frozenset(
     (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, MLD_REPORT, MLD_DONE, MLD2_REPORT)
@@ -106,9 +106,6 @@ FROM_NOBODY: Final = frozenset(
 """What a host without an address may send: to learn its prefix, and to take an address in use."""
 
 DISCOVERY_HOP_LIMIT: Final = 255
-TARGET: Final = 8
-NEIGHBOUR_SIZE: Final = 24
-"""Solicitation and advertisement alike; the target stands at `TARGET`, the options behind."""
 SOLICITATION_SIZE: Final = 8
 LINK_LAYER_OPTIONS: Final = frozenset((1, 2))
 OPTION_UNIT: Final = 8
@@ -354,11 +351,7 @@ def _walk(frame: Frame, start: int, stop: int, kind: int) -> str | tuple[int, in
                 return Refusal.FRAGMENT
             if word & IPV6_OFFSET:
                 return NOTHING, start, True
-            start += EXTENSION.size
-        elif kind == AUTHENTICATION:
-            start += (size + 2) * 4
-        else:
-            start += (size + 1) * 8
+        start += extension_size(kind, size)
         kind = following
         if start > stop:
             return Refusal.TRUNCATED
