@@ -9,13 +9,15 @@ What is measured.  Two clients on each switch, the same C program on both (`swit
 which gets a connected socket and knows nothing else: SOCK_SEQPACKET to vknet's switch, to vde's the
 SOCK_DGRAM socket that libvdeplug would have, after its handshake.  Clients move 32 frames a system
 call, so that a switch is the bottleneck and not they; their sockets have the kernel's default
-buffers, as libvdeplug leaves them.  A sender floods with blocking calls: the kernel stops it while
-its own send buffer is full, which is until the switch has read.  So what counts is what arrives: the
-frames that the receiver got within a window of steady state, a second after the start.  Loss is
-what was sent and never arrived, from the first frame to the last; those that a switch drops because
-the receiver's queue is full are in it.  CPU is the switch process's own, user and system, within the
-window, per million frames delivered.  There are fewer cores than processes here: a switch that
-leaves more of them to its clients is paid back in frames.
+buffers, as libvdeplug leaves them.
+
+A sender floods with blocking calls: the kernel stops it while its own send buffer is full, which is
+until the switch has read.  So what counts is what arrives: the frames that the receiver got within
+a window of steady state, a second after the start.  Loss is what was sent and never arrived, from
+the first frame to the last; those that a switch drops because the receiver's queue is full are in
+it.  CPU is the switch process's own, user and system, within the window, per million frames
+delivered.  There are fewer cores than processes here: a switch that leaves more of them to its
+clients is paid back in frames.
 
 Both ways means two floods at once, and the sum of both receivers.  A round trip is one frame there
 and one back with nothing else going on.  Idle is how often the switch process was scheduled in two
@@ -34,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,7 +47,7 @@ from testbed.hosts import eventually
 from vknet import EndpointGone, SeqpacketEndpoint, Switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 SECONDS: Final = 3.0
 WARM_UP: Final = 1.0
@@ -74,10 +76,8 @@ def serve(path: str) -> None:
 
     async def client(sock: socket.socket) -> None:
         async with SeqpacketEndpoint(sock, path) as endpoint:
-            try:
+            with suppress(EndpointGone):
                 await switch.serve(endpoint)
-            except EndpointGone:
-                pass
 
     async def listen() -> None:
         listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -171,7 +171,7 @@ class Bench:
 
     def _start(self, mode: str, number: int, *arguments: object) -> subprocess.Popen[bytes]:
         fd = self.sockets[number].fileno()
-        command = [self.client, mode, str(fd), *map(str, arguments)]
+        command = [str(self.client), mode, str(fd), *map(str, arguments)]
         return subprocess.Popen(command, pass_fds=[fd], stdout=subprocess.PIPE)
 
     def introduce(self) -> None:

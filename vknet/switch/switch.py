@@ -14,14 +14,14 @@ frames and no one else's, and nothing it does or leaves undone holds up a reader
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import trio
 
 from vknet.errors import EndpointGone
-from vknet.ethernet import addresses, is_multicast
+from vknet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
 from vknet.monitor import Counters
 from vknet.switch.table import AGE, LIMIT, MacTable
 
@@ -36,6 +36,11 @@ __all__ = ["Port", "PortDrop", "Switch"]
 # What a port may have waiting: a little more than a TAP does, and a burst of the largest frames.
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
+
+# What decides where a frame goes is among its first bytes, those of a tagged one.  An untagged
+# frame has two bytes of its payload there, which are as good as constant where speed counts: the
+# first ones of IP, or of ARP.
+ROUTED_BY: Final = HEADER_SIZE + TAG_SIZE - 2
 
 
 class PortDrop:
@@ -81,9 +86,9 @@ class Port:
         if self.egress is not None:
             frames = self._passing(self.egress, frames)
         waiting = self.waiting
-        for frame in frames:
-            waiting.append(frame)
-            self.waiting_bytes += len(frame)
+        frames = list(frames)
+        waiting.extend(frames)
+        self.waiting_bytes += sum(map(len, frames))
         while len(waiting) > QUEUE_FRAMES or self.waiting_bytes > QUEUE_BYTES:
             self.waiting_bytes -= len(waiting.popleft())
             self.counters.outbound.drops[PortDrop.FULL] += 1
@@ -185,25 +190,62 @@ class Switch:
 
     def _sort(self, port: Port, frames: list[Frame]) -> None:
         """Hand a batch that came from a port to those it concerns."""
-        now = trio.current_time()
-        learn, lookup = self.table.learn, self.table.lookup
         inbound = port.counters.inbound
         inbound.frames += len(frames)
-        batches: dict[Port, list[Frame]] = {}
-        drops: Counter[str] = inbound.drops
+        inbound.bytes += sum(map(len, frames))
+        sorting = _Sorting(self.table, port, self._ports, trio.current_time())
+        routes, find = sorting.routes, sorting.find
         for frame in frames:
-            inbound.bytes += len(frame)
-            parts = addresses(frame)
-            if parts is None:
-                drops[PortDrop.RUNT] += 1
-                continue
-            vlan, destination, source = parts
-            if not learn(vlan, source, port, now):
-                drops[PortDrop.SOURCE] += 1
-                continue
-            known = None if is_multicast(destination) else lookup(vlan, destination, now)
-            for other in self._ports if known is None else (known,):
-                if other is not port:
-                    batches.setdefault(other, []).append(frame)
-        for other, batch in batches.items():
+            found = routes.get(frame[:ROUTED_BY])
+            for batch in find(frame) if found is None else found:
+                batch.append(frame)
+        for other, batch in sorting.batches.items():
             other.queue(batch)
+
+
+class _Sorting:
+    """Where the frames of one batch go.
+
+    Most frames of a batch have the header of one before them, and go where that went.  So the table
+    is asked once for each header, and told once of each source; both again whenever something was
+    learned that may change the answers.
+
+    Attributes:
+        batches: what goes to each port.
+        routes: for the beginnings of frames seen so far, those of the batches that they are for.
+    """
+
+    __slots__ = ("_from", "_now", "_ports", "_table", "batches", "routes")
+
+    def __init__(
+        self, table: MacTable[Port], port: Port, ports: Iterable[Port], now: float
+    ) -> None:
+        self._table = table
+        self._from = port
+        self._ports = ports
+        self._now = now
+        self.batches: dict[Port, list[Frame]] = {}
+        self.routes: dict[Frame, list[list[Frame]]] = {}
+
+    def find(self, frame: Frame) -> list[list[Frame]]:
+        """The batches that this frame is for; it is counted if it is dropped."""
+        parts = addresses(frame)
+        drops = self._from.counters.inbound.drops
+        if parts is None:
+            drops[PortDrop.RUNT] += 1
+            return []
+        vlan, destination, source = parts
+        table, now = self._table, self._now
+        if table.lookup(vlan, source, now) is not self._from:
+            self.routes.clear()
+        if not table.learn(vlan, source, self._from, now):
+            drops[PortDrop.SOURCE] += 1
+            return []
+        known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
+        route = [
+            self.batches.setdefault(other, [])
+            for other in (self._ports if known is None else (known,))
+            if other is not self._from
+        ]
+        self.routes[frame[:ROUTED_BY]] = route
+        return route
