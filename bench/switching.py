@@ -2,8 +2,8 @@
 
     .venv/bin/python -m bench.switching [rounds]
 
-Needs gcc and vde_switch (Debian: vde2), and no rights.  Prints a Markdown table of medians and the
-ratio.
+Needs gcc and vde_switch (Debian: vde2), and no rights.  Prints a Markdown table of medians, and of
+the ratios of what was measured one right after the other.
 
 What is measured.  Two clients on each switch, the same C program on both (`switching_client.c`),
 which gets a connected socket and knows nothing else: SOCK_SEQPACKET to vknet's switch, to vde's the
@@ -13,7 +13,7 @@ buffers, as libvdeplug leaves them.
 
 A sender floods with blocking calls: the kernel stops it while its own send buffer is full, which is
 until the switch has read.  So what counts is what arrives: the frames that the receiver got within
-a window of steady state, a second after the start.  Loss is what was sent and never arrived, from
+a window of steady state.  Loss is what was sent and never arrived, from
 the first frame to the last; those that a switch drops because the receiver's queue is full are in
 it.  CPU is the switch process's own, user and system, within the window, per million frames
 delivered.  There are fewer cores than processes here: a switch that leaves more of them to its
@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import statistics
 import struct
@@ -49,8 +48,8 @@ from vknet import EndpointGone, SeqpacketEndpoint, Switch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS: Final = 3.0
-WARM_UP: Final = 1.0
+SECONDS: Final = 1.5
+WARM_UP: Final = 0.5
 SIZES: Final = (64, 1500)
 PINGS: Final = 5000
 IDLE: Final = 2.0
@@ -94,7 +93,7 @@ def serve(path: str) -> None:
 
 def start_vknet(path: Path) -> subprocess.Popen[bytes]:
     """A switch of vknet's that listens at `path`."""
-    return subprocess.Popen([sys.executable, "-m", __spec__.name, "--serve", path])
+    return subprocess.Popen([sys.executable, "-m", "bench.switching", "--serve", path])
 
 
 def start_vde(path: Path) -> subprocess.Popen[bytes]:
@@ -181,8 +180,8 @@ class Bench:
             sock.send(hello)
             self.sockets[1 - number].recv(2048)
 
-    def flood(self, size: int, ways: tuple[tuple[int, int], ...]) -> tuple[float, float, float]:
-        """Frames delivered per second, the part that was lost, CPU seconds per million frames."""
+    def flood(self, size: int, ways: tuple[tuple[int, int], ...]) -> Figures:
+        """Floods at once, each from one client to another."""
         since = time.monotonic() + WARM_UP
         until = since + SECONDS
         receivers = [self._start("count", to, since, until) for _, to in ways]
@@ -193,22 +192,26 @@ class Bench:
         cpu = cpu_seconds(self.switch.pid) - before
         sent, _ = totals(senders)
         received, within = totals(receivers)
-        return within / SECONDS, 1 - received / sent, cpu / within * 1e6
+        return {
+            "1000 frames/s": within / SECONDS / 1000,
+            "lost, %": (1 - received / sent) * 100,
+            "CPU s per million": cpu / within * 1e6,
+        }
 
-    def round_trip(self, size: int) -> float:
-        """Microseconds, the median."""
+    def round_trip(self) -> Figures:
+        """One frame there and one back, many times."""
         pong = self._start("pong", 1)
-        ping = self._start("ping", 0, size, 0, 1, PINGS)
+        ping = self._start("ping", 0, SIZES[0], 0, 1, PINGS)
         output, _ = ping.communicate(timeout=60)
         pong.kill()
         pong.communicate()
-        return statistics.median(map(int, output.split())) / 1000
+        return {"round trip, us": statistics.median(map(int, output.split())) / 1000}
 
-    def idle(self) -> float:
-        """How often the switch got a CPU with nothing to do."""
+    def idle(self) -> Figures:
+        """Nothing at all."""
         before = times_scheduled(self.switch.pid)
         time.sleep(IDLE)
-        return times_scheduled(self.switch.pid) - before
+        return {"times scheduled": times_scheduled(self.switch.pid) - before}
 
 
 def totals(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
@@ -217,33 +220,29 @@ def totals(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
     return sum(int(line[0]) for line in printed), sum(int(line[1]) for line in printed)
 
 
-def measure(bench: Bench) -> Figures:
-    """All that is measured of one switch."""
-    bench.introduce()
-    figures = {}
-    for size in SIZES:
-        for name, ways in {"->": ((0, 1),), "<->": ((0, 1), (1, 0))}.items():
-            rate, loss, cpu = bench.flood(size, ways)
-            figures[f"{size} bytes {name}, 1000 frames/s"] = rate / 1000
-            figures[f"{size} bytes {name}, lost, %"] = loss * 100
-            figures[f"{size} bytes {name}, CPU s per million"] = cpu
-    figures["round trip, us"] = bench.round_trip(SIZES[0])
-    figures["times scheduled while idle"] = bench.idle()
-    return figures
+CASES: Final = {
+    f"{size} bytes {name}": partial(Bench.flood, size=size, ways=ways)
+    for size in SIZES
+    for name, ways in {"->": ((0, 1),), "<->": ((0, 1), (1, 0))}.items()
+} | {"64 bytes, one at a time": Bench.round_trip, "nothing": Bench.idle}
 
 
-def run(tool: str, client: Path) -> Figures:
-    """Start a switch, measure it, stop it."""
+@contextmanager
+def running(tool: str, client: Path) -> Iterator[Bench]:
+    """Start a switch, connect two clients, stop it."""
     start, connect, ready = TOOLS[tool]
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = directory / "switch"
         switch = start(path)
         stack.callback(switch.communicate, timeout=10)
-        stack.callback(switch.send_signal, signal.SIGKILL)
+        stack.callback(switch.kill)
         eventually(partial(ready, path), f"{tool} listening")
-        sockets = [stack.enter_context(connect(path, number)) for number in range(2)]
-        return measure(Bench(client, switch, sockets))
+        bench = Bench(
+            client, switch, [stack.enter_context(connect(path, number)) for number in range(2)]
+        )
+        bench.introduce()
+        yield bench
 
 
 def main() -> None:
@@ -254,18 +253,31 @@ def main() -> None:
         if shutil.which(program) is None:
             sys.exit(f"bench.switching needs {program}")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    results: dict[str, list[Figures]] = {name: [] for name in TOOLS}
-    with tempfile.TemporaryDirectory() as directory:
-        client = Path(directory) / "client"
+    results: dict[str, dict[tuple[str, str], list[float]]] = {name: {} for name in TOOLS}
+    with ExitStack() as stack:
+        client = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "client"
         subprocess.run(["gcc", "-O2", "-Wall", "-o", client, CLIENT_SOURCE], check=True)
+        benches = {name: stack.enter_context(running(name, client)) for name in TOOLS}
         for _ in range(rounds):
-            for name in TOOLS:
-                results[name].append(run(name, client))
-    print(f"| median of {rounds} | {' | '.join(TOOLS)} | ratio |\n|---|---|---|---|")
-    for figure in results["vknet"][0]:
-        ours, theirs = (statistics.median(r[figure] for r in results[name]) for name in TOOLS)
-        ratio = f"{ours / theirs:.2f}" if theirs else ""
-        print(f"| {figure} | {ours:.2f} | {theirs:.2f} | {ratio} |")
+            for case, measure in CASES.items():
+                for name, bench in benches.items():
+                    for figure, value in measure(bench).items():
+                        results[name].setdefault((case, figure), []).append(value)
+    print(f"| median of {rounds} | | {' | '.join(TOOLS)} | ratio, median (least to most) |")
+    print("|---|---|---|---|---|")
+    ours, theirs = results.values()
+    for case, figure in ours:
+        pairs = list(zip(ours[case, figure], theirs[case, figure], strict=True))
+        medians = " | ".join(f"{statistics.median(one):.2f}" for one in zip(*pairs, strict=True))
+        ratios = [our / their for our, their in pairs if their]
+        print(f"| {case} | {figure} | {medians} | {spread(ratios)} |")
+
+
+def spread(values: list[float]) -> str:
+    """The median of all, the least and the most."""
+    if not values:
+        return ""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -100,6 +100,18 @@ class Endpoint(trio.abc.AsyncResource):
             EndpointGone: what it stands for no longer exists.
         """
 
+    def try_send(self, frames: Sequence[Frame]) -> int:
+        """Hand over the first of these frames, in order, as far as that goes without any waiting.
+
+        Not while a `send` is under way.  The frames are not kept after it returns.
+
+        Returns:
+            How many were taken.  The rest is for `send`, which also says what the matter is, if it
+            is more than that there is no room.
+        """
+        del frames
+        return 0
+
     async def receive(self) -> list[Frame]:
         """Wait for frames and take them, as `receive_nowait` does.
 

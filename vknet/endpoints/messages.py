@@ -25,7 +25,7 @@ from array import array
 from bisect import bisect_right
 from errno import EINTR
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
 
@@ -98,34 +98,38 @@ class _Layout:
         self.sizes: Final = pairs[1::2]
 
 
-class _Scratch(threading.local):
+class _Scratch:
     """What the calls of one thread use, one after the other."""
 
     def __init__(self) -> None:
         # Calls that never wait need not let other threads run meanwhile, which takes as long again.
         libc = ctypes.PyDLL(None, use_errno=True)
+        number, pointer, count = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint
         self.recvmmsg = libc.recvmmsg
-        self.recvmmsg.argtypes = [
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_uint,
-            ctypes.c_int,
-            ctypes.c_void_p,
-        ]
+        self.recvmmsg.argtypes = [number, pointer, count, number, pointer]
         self.sendmmsg = libc.sendmmsg
-        self.sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+        self.sendmmsg.argtypes = [number, pointer, count, number]
         self.outgoing = _Layout()
         self.incoming = _Layout()
-        # Memory that is only there once something was written to it.  Slots are not aligned to
-        # pages: the heads of all of them would meet in the same few lines of the cache.
-        self.slots = mmap.mmap(-1, CHUNK * READ_SIZE)
+        # Private: after a fork each side has its own.  Slots are not aligned to pages, where the
+        # heads of all of them would meet in the same few lines of the cache.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.slots = mmap.mmap(-1, CHUNK * READ_SIZE, flags=private)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.slots))
         self.starts = range(0, CHUNK * READ_SIZE, READ_SIZE)
         self.incoming.bases[:] = array("L", [start + slot for slot in self.starts])
         self.incoming.sizes[:] = array("L", [READ_SIZE] * CHUNK)
 
 
-_scratch = _Scratch()
+_threads = threading.local()
+
+
+def _scratch() -> _Scratch:
+    try:
+        return cast("_Scratch", _threads.scratch)
+    except AttributeError:
+        scratch = _threads.scratch = _Scratch()
+        return scratch
 
 
 def receive_messages(fd: int, limit: int) -> tuple[list[bytes], int]:
@@ -141,7 +145,7 @@ def receive_messages(fd: int, limit: int) -> tuple[list[bytes], int]:
         OSError: as recvmsg(2), for the first message; when it is a later one's, the next call
             raises it.
     """
-    scratch = _scratch
+    scratch = _scratch()
     layout = scratch.incoming
     limit = min(limit, CHUNK)
     while (count := scratch.recvmmsg(fd, layout.address, limit, TRY, None)) < 0:
@@ -171,7 +175,7 @@ def send_messages(fd: int, frames: Sequence[Frame]) -> int:
         OSError: as sendmsg(2), for the first; when it is a later one's, that one will be the first
             of the next call.
     """
-    scratch = _scratch
+    scratch = _scratch()
     layout = scratch.outgoing
     frames = frames[:CHUNK]
     sizes = array("L", map(len, frames))

@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import termios
+from contextlib import suppress
 from errno import EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOENT, ENOMEM, EPROTOTYPE
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -57,9 +58,10 @@ class SeqpacketEndpoint(Endpoint):
     def receive_nowait(self) -> list[Frame]:
         frames: list[Frame] = []
         size = seen = 0
+        ended = False
         # Every message counts, good or not: a flood of bad ones must not hold the program.
         while size < BATCH_BYTES and seen < BATCH_FRAMES:
-            limit = min(BATCH_FRAMES - seen, CHUNK, -((size - BATCH_BYTES) // self._longest))
+            limit = min(BATCH_FRAMES - seen, CHUNK, 1 + (BATCH_BYTES - size) // self._longest)
             try:
                 messages, cut = receive_messages(self._sock.fileno(), limit)
             except BlockingIOError:
@@ -70,23 +72,23 @@ class SeqpacketEndpoint(Endpoint):
                     break
                 raise self._gone() from exc
             count = len(messages) + cut
+            seen += count
             self.receive_drops[Drop.TRUNCATED] += cut
             if not all(messages):
                 messages, ended = self._without_empty(messages)
-                if ended and not frames and not messages:
-                    raise self._gone()
             frames += messages
             size += sum(map(len, messages))
-            seen += count
             self._longest = max(map(len, messages), default=USUAL_SIZE)
-            if count < limit:
+            if ended or count < limit:
                 break
-        if not frames:
-            raise trio.WouldBlock
-        return frames
+        if frames:
+            return frames
+        if ended:
+            raise self._gone()
+        raise trio.WouldBlock
 
     def _without_empty(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
-        """Those that have bytes; and whether the ones at the end that have none are no messages."""
+        """Those that have bytes; and whether the rest was no message, but the connection's end."""
         ended = not messages[-1] and self._at_end()
         if ended:
             while messages and not messages[-1]:
@@ -121,6 +123,17 @@ class SeqpacketEndpoint(Endpoint):
                 sent += 1
         # One patience a batch; and none at all for a client that took nothing of the last one.
         self._patience = SEND_PATIENCE if taken else patience
+
+    def try_send(self, frames: Sequence[Frame]) -> int:
+        sent = 0
+        # What is empty is for `send` to count.
+        if all(frames):
+            with suppress(OSError):
+                while sent < len(frames):
+                    sent += send_messages(self._sock.fileno(), frames[sent : sent + CHUNK])
+        if sent:
+            self._patience = SEND_PATIENCE
+        return sent
 
     async def _wait_for_room(self, patience: float) -> float:
         """Wait until the client reads, for so many seconds at most; how many are left."""

@@ -1,11 +1,14 @@
 """The switch itself: endpoints for ports, a MAC table between them.
 
-    endpoint of port A -> _read -> _sort -> a batch for each port it concerns -> their queues
-    queue of port B    -> _write -> endpoint of port B
+    endpoint of port A -> _read -> _sort -> a batch for each port it concerns
+    a batch for port B -> endpoint of port B, as much as it takes at once
+                       -> queue of port B -> _write -> endpoint of port B
 
 A port has two tasks.  The reader drains its endpoint and sorts a whole batch without waiting for
-anybody; each port concerned gets its share of the batch in one hand-over.  The writer takes all
-that is queued and sends it.
+anybody; each port concerned gets its share of the batch in one hand-over.  As long as a port's
+endpoint takes all it is given, that is the end of it, and saves waking a task.  What it does not
+take is queued, and so is all that comes later, until the writer has sent what was queued: the
+frames of a port keep their order.
 
 Who drops what: a port's queue is bounded, and its oldest frames are dropped when it is full, since
 they are the least worth by then.  So a client that reads slowly, or not at all, loses its own
@@ -70,7 +73,7 @@ class Port:
             each with its drops by reason, the endpoint's own apart (`snapshot` has them).
         waiting: what is to leave through it.
         waiting_bytes: how much that is.
-        arrived: set when there is something again.
+        arrived: not set while the writer waits for it, with nothing queued and nothing under way.
     """
 
     name: str
@@ -81,12 +84,17 @@ class Port:
     waiting_bytes: int = 0
     arrived: trio.Event = field(default_factory=trio.Event)
 
-    def queue(self, frames: Iterable[Frame]) -> None:
-        """Add to what waits to leave through this port; the oldest go when it is too much."""
+    def queue(self, frames: list[Frame]) -> None:
+        """Have these leave through this port: now, or behind what waits; the oldest go if too much."""
         if self.egress is not None:
-            frames = self._passing(self.egress, frames)
+            frames = list(self._passing(self.egress, frames))
+        if not self.arrived.is_set():
+            taken = self.endpoint.try_send(frames)
+            self.count_out(frames[:taken])
+            frames = frames[taken:]
+            if not frames:
+                return
         waiting = self.waiting
-        frames = list(frames)
         waiting.extend(frames)
         self.waiting_bytes += sum(map(len, frames))
         while len(waiting) > QUEUE_FRAMES or self.waiting_bytes > QUEUE_BYTES:
@@ -108,6 +116,11 @@ class Port:
         self.waiting.clear()
         self.waiting_bytes = 0
         return frames
+
+    def count_out(self, frames: list[Frame]) -> None:
+        """These leave through this port."""
+        self.counters.outbound.frames += len(frames)
+        self.counters.outbound.bytes += sum(map(len, frames))
 
     def snapshot(self) -> Counters:
         """The counters as they stand, the endpoint's own drops included."""
@@ -174,8 +187,14 @@ class Switch:
         raise gone[0]
 
     async def _read(self, port: Port) -> None:
+        endpoint = port.endpoint
         while True:
-            self._sort(port, await port.endpoint.receive())
+            await endpoint.wait_receivable()
+            try:
+                frames = endpoint.receive_nowait()
+            except trio.WouldBlock:
+                continue
+            self._sort(port, frames)
 
     async def _write(self, port: Port) -> None:
         while True:
@@ -183,9 +202,7 @@ class Switch:
                 port.arrived = trio.Event()
                 await port.arrived.wait()
             frames = port.take()
-            out = port.counters.outbound
-            out.frames += len(frames)
-            out.bytes += sum(map(len, frames))
+            port.count_out(frames)
             await port.endpoint.send(frames)
 
     def _sort(self, port: Port, frames: list[Frame]) -> None:
