@@ -73,7 +73,8 @@ class SeqpacketEndpoint(Endpoint):
                 raise self._gone() from exc
             count = len(messages) + cut
             seen += count
-            self.receive_drops[Drop.TRUNCATED] += cut
+            if cut:
+                self.receive_drops[Drop.TRUNCATED] += cut
             if not all(messages):
                 messages, ended = self._without_empty(messages)
             frames += messages
@@ -94,7 +95,8 @@ class SeqpacketEndpoint(Endpoint):
             while messages and not messages[-1]:
                 messages.pop()
         whole = [message for message in messages if message]
-        self.receive_drops[Drop.EMPTY] += len(messages) - len(whole)
+        if len(whole) < len(messages):
+            self.receive_drops[Drop.EMPTY] += len(messages) - len(whole)
         return whole, ended
 
     async def wait_receivable(self) -> None:

@@ -85,7 +85,7 @@ class Port:
     arrived: trio.Event = field(default_factory=trio.Event)
 
     def queue(self, frames: list[Frame]) -> None:
-        """Have these leave through this port: now, or behind what waits; the oldest go if too much."""
+        """Have these leave through this port, behind what waits; the oldest go if too much does."""
         if self.egress is not None:
             frames = list(self._passing(self.egress, frames))
         if not self.arrived.is_set():
