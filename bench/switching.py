@@ -13,11 +13,10 @@ buffers, as libvdeplug leaves them.
 
 A sender floods with blocking calls: the kernel stops it while its own send buffer is full, which is
 until the switch has read.  So what counts is what arrives: the frames that the receiver got within
-a window of steady state.  Loss is what was sent and never arrived, from
-the first frame to the last; those that a switch drops because the receiver's queue is full are in
-it.  CPU is the switch process's own, user and system, within the window, per million frames
-delivered.  There are fewer cores than processes here: a switch that leaves more of them to its
-clients is paid back in frames.
+a window of steady state.  Loss is what was sent and never arrived, from the first frame to the
+last; those that a switch drops because the receiver's queue is full are in it.  CPU is the switch
+process's own, user and system, within the window, per million frames delivered.  There are fewer
+cores than processes here: a switch that leaves more of them to its clients is paid back in frames.
 
 Both ways means two floods at once, and the sum of both receivers.  A round trip is one frame there
 and one back with nothing else going on.  Idle is how often the switch process was scheduled in two
@@ -258,9 +257,11 @@ def main() -> None:
         client = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "client"
         subprocess.run(["gcc", "-O2", "-Wall", "-o", client, CLIENT_SOURCE], check=True)
         benches = {name: stack.enter_context(running(name, client)) for name in TOOLS}
-        for _ in range(rounds):
+        for number in range(rounds):
+            # Neither is always the first.
+            turns = list(benches.items())[:: -1 if number % 2 else 1]
             for case, measure in CASES.items():
-                for name, bench in benches.items():
+                for name, bench in turns:
                     for figure, value in measure(bench).items():
                         results[name].setdefault((case, figure), []).append(value)
     print(f"| median of {rounds} | | {' | '.join(TOOLS)} | ratio, median (least to most) |")

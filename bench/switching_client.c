@@ -2,7 +2,7 @@
  * which switch is behind it.
  *
  *     client flood FD SIZE FROM TO SINCE UNTIL     send frames without a pause until UNTIL
- *     client count FD SINCE UNTIL                  receive until UNTIL and then half a second of silence
+ *     client count FD SINCE UNTIL                  receive until UNTIL, then to a silence of 0.5 s
  *     client ping FD SIZE FROM TO COUNT            send one, wait for one, COUNT times
  *     client pong FD                               send each frame back
  *

@@ -68,7 +68,7 @@ class Endpoint(trio.abc.AsyncResource):
         """Take the frames that are waiting, in order, up to about 128 KiB or 256 frames.
 
         Returns:
-            At least one frame.
+            At least one frame, as bytes or as views that nobody can write to.
 
         Raises:
             trio.WouldBlock: none is waiting.

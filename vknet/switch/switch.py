@@ -189,6 +189,8 @@ class Switch:
     async def _read(self, port: Port) -> None:
         endpoint = port.endpoint
         while True:
+            # Waited for even where there may be more: it is this loop's checkpoint as well, and
+            # mostly a batch was all there was, so that to try first would fail.
             await endpoint.wait_receivable()
             try:
                 frames = endpoint.receive_nowait()
@@ -224,8 +226,8 @@ class _Sorting:
     """Where the frames of one batch go.
 
     Most frames of a batch have the header of one before them, and go where that went.  So the table
-    is asked once for each header, and told once of each source; both again whenever something was
-    learned that may change the answers.
+    is asked, and told of the source, once for each header; and again after something was learned
+    that may change the answers.
 
     Attributes:
         batches: what goes to each port.
