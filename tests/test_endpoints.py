@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,8 @@ import trio
 from tests.conformance import CHECKS, Rig, frame
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
 from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
+from vknet.endpoints.base import READ_SIZE
+from vknet.endpoints.messages import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
 
 if TYPE_CHECKING:
@@ -129,6 +132,79 @@ async def test_a_client_that_reads_slowly_never_holds_a_batch_for_longer_than_a_
             await wire.endpoint.send([bytes(1000)] * 1000)
             assert trio.current_time() - before < 0.3
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_tried_is_taken_in_order_until_the_client_has_to_read(
+    wire: SeqpacketRig,
+) -> None:
+    sent = [frame(n) for n in range(20_000)]
+    taken = wire.endpoint.try_send(sent)
+    assert 0 < taken < len(sent)
+    assert wire.endpoint.try_send(sent[taken:]) == 0
+    assert not wire.endpoint.send_drops
+    assert await wire.taken(taken) == sent[:taken]
+    # The rest is for `send`, which has the same order.
+    await wire.endpoint.send(sent[taken : taken + 100])
+    assert await wire.taken(100) == sent[taken : taken + 100]
+
+
+async def test_what_only_send_can_say_is_left_to_it(wire: SeqpacketRig) -> None:
+    assert wire.endpoint.try_send([frame(1), b""]) == 0
+    wire.other.close()
+    assert wire.endpoint.try_send([frame(1)]) == 0
+    with pytest.raises(EndpointGone):
+        await wire.endpoint.send([frame(1)])
+    await wire.endpoint.aclose()
+    assert wire.endpoint.try_send([frame(1)]) == 0
+
+
+async def test_a_client_that_reads_again_is_waited_for_again(
+    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+) -> None:
+    flood = [bytes(1000)] * 4000
+    for _ in range(3):
+        await wire.endpoint.send(flood)
+    await wire.taken(3 * 4000 - wire.endpoint.send_drops[Drop.FULL])
+    assert wire.endpoint.try_send([frame(1)]) == 1
+    before = trio.current_time()
+    await wire.endpoint.send(flood)
+    assert trio.current_time() - before == pytest.approx(0.25, abs=0.01)
+
+
+async def test_a_cancelled_send_has_handed_over_the_first_frames(wire: SeqpacketRig) -> None:
+    sent = [frame(n) for n in range(20_000)]
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await wire.endpoint.send(sent)
+    assert scope.cancelled_caught
+    assert not wire.endpoint.send_drops
+    got: list[bytes] = []
+    with suppress(BlockingIOError):
+        while True:
+            got += receive_messages(wire.other.fileno(), CHUNK)[0]
+    assert CHUNK < len(got) < len(sent)
+    assert got == sent[: len(got)]
+    await wire.endpoint.send([frame(1)])
+
+
+async def test_a_batch_of_large_frames_is_bounded_in_bytes(wire: SeqpacketRig) -> None:
+    large = [bytes(READ_SIZE - n) for n in range(12)]
+    await wire.inject(large)
+    # It has not seen any like these yet.
+    first = wire.endpoint.receive_nowait()
+    await wire.inject(large)
+    second = wire.endpoint.receive_nowait()
+    assert len(second) == 2
+    third = wire.endpoint.receive_nowait()
+    assert [*first, *second, *third] == [*large, *large[:4]]
+
+
+async def test_an_end_behind_a_message_that_was_cut_is_the_end(wire: SeqpacketRig) -> None:
+    await wire.inject([bytes(READ_SIZE + 1)])
+    wire.other.close()
+    with pytest.raises(EndpointGone):
+        wire.endpoint.receive_nowait()
+    assert wire.endpoint.receive_drops == {Drop.TRUNCATED: 1}
 
 
 async def test_a_flood_of_bad_messages_does_not_hold_the_program(wire: SeqpacketRig) -> None:

@@ -68,7 +68,7 @@ class Endpoint(trio.abc.AsyncResource):
         """Take the frames that are waiting, in order, up to about 128 KiB or 256 frames.
 
         Returns:
-            At least one frame.
+            At least one frame, as bytes or as views that nobody can write to.
 
         Raises:
             trio.WouldBlock: none is waiting.
@@ -99,6 +99,18 @@ class Endpoint(trio.abc.AsyncResource):
             trio.ClosedResourceError: this object was closed.
             EndpointGone: what it stands for no longer exists.
         """
+
+    def try_send(self, frames: Sequence[Frame]) -> int:
+        """Hand over the first of these frames, in order, as far as that goes without any waiting.
+
+        Not while a `send` is under way.  The frames are not kept after it returns.
+
+        Returns:
+            How many were taken.  The rest is for `send`, which also says what the matter is, if it
+            is more than that there is no room.
+        """
+        del frames
+        return 0
 
     async def receive(self) -> list[Frame]:
         """Wait for frames and take them, as `receive_nowait` does.

@@ -2,8 +2,7 @@
 
 Two edges of SOCK_SEQPACKET are handled here.  A message of no bytes reads like the end of the
 stream: only the peer having hung up, with nothing left to read, tells them apart.  A message longer
-than the buffer is cut off in silence: the buffer is one byte longer than the longest frame, so that
-a cut shows.
+than the buffer is cut off, and only a flag says so: such a one is dropped.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ import select
 import socket
 import struct
 import termios
+from contextlib import suppress
 from errno import EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOENT, ENOMEM, EPROTOTYPE
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
+from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
+from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
 from vknet.errors import EndpointGone, SetupError
 from vknet.spec import SOCKET_PATH_LIMIT
 
@@ -38,6 +39,9 @@ SOCKET_BUFFER: Final = 1024 * 1024
 # a busy machine keeps a healthy switch from its turn, far shorter than any dead-peer timeout.
 SEND_PATIENCE: Final = 0.25
 
+# The longest frame in bytes, to begin with; what comes in one call is taken for the next one's.
+USUAL_SIZE: Final = 1514
+
 
 class SeqpacketEndpoint(Endpoint):
     """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes."""
@@ -49,15 +53,17 @@ class SeqpacketEndpoint(Endpoint):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
         self._sock = sock
         self._patience = SEND_PATIENCE
+        self._longest = USUAL_SIZE
 
     def receive_nowait(self) -> list[Frame]:
         frames: list[Frame] = []
-        size = 0
-        receive = self._sock.recv
+        size = seen = 0
+        ended = False
         # Every message counts, good or not: a flood of bad ones must not hold the program.
-        for _ in range(BATCH_FRAMES):
+        while size < BATCH_BYTES and seen < BATCH_FRAMES:
+            limit = min(BATCH_FRAMES - seen, CHUNK, 1 + (BATCH_BYTES - size) // self._longest)
             try:
-                frame = receive(READ_SIZE + 1)
+                messages, cut = receive_messages(self._sock.fileno(), limit)
             except BlockingIOError:
                 break
             except OSError as exc:
@@ -65,23 +71,33 @@ class SeqpacketEndpoint(Endpoint):
                 if frames:
                     break
                 raise self._gone() from exc
-            length = len(frame)
-            if 0 < length <= READ_SIZE:
-                frames.append(frame)
-                size += length
-                if size >= BATCH_BYTES:
-                    break
-            elif length:
-                self.receive_drops[Drop.TRUNCATED] += 1
-            elif not self._at_end():
-                self.receive_drops[Drop.EMPTY] += 1
-            elif frames:
+            count = len(messages) + cut
+            seen += count
+            if cut:
+                self.receive_drops[Drop.TRUNCATED] += cut
+            if not all(messages):
+                messages, ended = self._without_empty(messages)
+            frames += messages
+            size += sum(map(len, messages))
+            self._longest = max(map(len, messages), default=USUAL_SIZE)
+            if ended or count < limit:
                 break
-            else:
-                raise self._gone()
-        if not frames:
-            raise trio.WouldBlock
-        return frames
+        if frames:
+            return frames
+        if ended:
+            raise self._gone()
+        raise trio.WouldBlock
+
+    def _without_empty(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
+        """Those that have bytes; and whether the rest was no message, but the connection's end."""
+        ended = not messages[-1] and self._at_end()
+        if ended:
+            while messages and not messages[-1]:
+                messages.pop()
+        whole = [message for message in messages if message]
+        if len(whole) < len(messages):
+            self.receive_drops[Drop.EMPTY] += len(messages) - len(whole)
+        return whole, ended
 
     async def wait_receivable(self) -> None:
         self._raise_if_closed()
@@ -89,27 +105,37 @@ class SeqpacketEndpoint(Endpoint):
 
     async def send(self, frames: Sequence[Frame]) -> None:
         self._raise_if_closed()
-        send = self._sock.send
+        if not all(frames):
+            self.send_drops[Drop.EMPTY] += sum(not frame for frame in frames)
+            frames = [frame for frame in frames if frame]
         patience = self._patience
+        sent = 0
         taken = False
-        for frame in frames:
-            if not frame:
-                self.send_drops[Drop.EMPTY] += 1
-                continue
+        while sent < len(frames):
             try:
-                send(frame)
+                sent += send_messages(self._sock.fileno(), frames[sent : sent + CHUNK])
+                taken = True
             except BlockingIOError:
-                if patience > 0:
-                    patience = await self._wait_for_room(patience)
-                    taken |= self._try_to_send(frame)
-                else:
-                    self.send_drops[Drop.FULL] += 1
+                if patience <= 0:
+                    self.send_drops[Drop.FULL] += len(frames) - sent
+                    break
+                patience = await self._wait_for_room(patience)
             except OSError as exc:
                 self._send_failed(exc)
-            else:
-                taken = True
+                sent += 1
         # One patience a batch; and none at all for a client that took nothing of the last one.
         self._patience = SEND_PATIENCE if taken else patience
+
+    def try_send(self, frames: Sequence[Frame]) -> int:
+        sent = 0
+        # What is empty is for `send` to count.
+        if all(frames):
+            with suppress(OSError):
+                while sent < len(frames):
+                    sent += send_messages(self._sock.fileno(), frames[sent : sent + CHUNK])
+        if sent:
+            self._patience = SEND_PATIENCE
+        return sent
 
     async def _wait_for_room(self, patience: float) -> float:
         """Wait until the client reads, for so many seconds at most; how many are left."""
@@ -118,17 +144,10 @@ class SeqpacketEndpoint(Endpoint):
             await trio.lowlevel.wait_writable(self._sock)
         return patience - (trio.current_time() - before)
 
-    def _try_to_send(self, frame: Frame) -> bool:
-        try:
-            self._sock.send(frame)
-        except OSError as exc:
-            self._send_failed(exc)
-            return False
-        return True
-
     def _send_failed(self, exc: OSError) -> None:
+        """Count the frame for which there was no room, or raise what else was the matter."""
         self._raise_if_closed()
-        if exc.errno in (EAGAIN, ENOBUFS, ENOMEM):
+        if exc.errno in (ENOBUFS, ENOMEM):
             self.send_drops[Drop.FULL] += 1
         elif exc.errno == EMSGSIZE:
             self.send_drops[Drop.REFUSED] += 1

@@ -1,11 +1,14 @@
 """The switch itself: endpoints for ports, a MAC table between them.
 
-    endpoint of port A -> _read -> _sort -> a batch for each port it concerns -> their queues
-    queue of port B    -> _write -> endpoint of port B
+    endpoint of port A -> _read -> _sort -> a batch for each port it concerns
+    a batch for port B -> endpoint of port B, as much as it takes at once
+                       -> queue of port B -> _write -> endpoint of port B
 
 A port has two tasks.  The reader drains its endpoint and sorts a whole batch without waiting for
-anybody; each port concerned gets its share of the batch in one hand-over.  The writer takes all
-that is queued and sends it.
+anybody; each port concerned gets its share of the batch in one hand-over.  As long as a port's
+endpoint takes all it is given, that is the end of it, and saves waking a task.  What it does not
+take is queued, and so is all that comes later, until the writer has sent what was queued: the
+frames of a port keep their order.
 
 Who drops what: a port's queue is bounded, and its oldest frames are dropped when it is full, since
 they are the least worth by then.  So a client that reads slowly, or not at all, loses its own
@@ -14,14 +17,14 @@ frames and no one else's, and nothing it does or leaves undone holds up a reader
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import trio
 
 from vknet.errors import EndpointGone
-from vknet.ethernet import addresses, is_multicast
+from vknet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
 from vknet.monitor import Counters
 from vknet.switch.table import AGE, LIMIT, MacTable
 
@@ -36,6 +39,11 @@ __all__ = ["Port", "PortDrop", "Switch"]
 # What a port may have waiting: a little more than a TAP does, and a burst of the largest frames.
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
+
+# What decides where a frame goes is among its first bytes, those of a tagged one.  An untagged
+# frame has two bytes of its payload there, which are as good as constant where speed counts: the
+# first ones of IP, or of ARP.
+ROUTED_BY: Final = HEADER_SIZE + TAG_SIZE - 2
 
 
 class PortDrop:
@@ -65,7 +73,7 @@ class Port:
             each with its drops by reason, the endpoint's own apart (`snapshot` has them).
         waiting: what is to leave through it.
         waiting_bytes: how much that is.
-        arrived: set when there is something again.
+        arrived: not set while the writer waits for it, with nothing queued and nothing under way.
     """
 
     name: str
@@ -76,14 +84,19 @@ class Port:
     waiting_bytes: int = 0
     arrived: trio.Event = field(default_factory=trio.Event)
 
-    def queue(self, frames: Iterable[Frame]) -> None:
-        """Add to what waits to leave through this port; the oldest go when it is too much."""
+    def queue(self, frames: list[Frame]) -> None:
+        """Have these leave through this port, behind what waits; the oldest go if too much does."""
         if self.egress is not None:
-            frames = self._passing(self.egress, frames)
+            frames = list(self._passing(self.egress, frames))
+        if not self.arrived.is_set():
+            taken = self.endpoint.try_send(frames)
+            self.count_out(frames[:taken])
+            frames = frames[taken:]
+            if not frames:
+                return
         waiting = self.waiting
-        for frame in frames:
-            waiting.append(frame)
-            self.waiting_bytes += len(frame)
+        waiting.extend(frames)
+        self.waiting_bytes += sum(map(len, frames))
         while len(waiting) > QUEUE_FRAMES or self.waiting_bytes > QUEUE_BYTES:
             self.waiting_bytes -= len(waiting.popleft())
             self.counters.outbound.drops[PortDrop.FULL] += 1
@@ -103,6 +116,11 @@ class Port:
         self.waiting.clear()
         self.waiting_bytes = 0
         return frames
+
+    def count_out(self, frames: list[Frame]) -> None:
+        """These leave through this port."""
+        self.counters.outbound.frames += len(frames)
+        self.counters.outbound.bytes += sum(map(len, frames))
 
     def snapshot(self) -> Counters:
         """The counters as they stand, the endpoint's own drops included."""
@@ -169,8 +187,16 @@ class Switch:
         raise gone[0]
 
     async def _read(self, port: Port) -> None:
+        endpoint = port.endpoint
         while True:
-            self._sort(port, await port.endpoint.receive())
+            # Waited for even where there may be more: it is this loop's checkpoint as well, and
+            # mostly a batch was all there was, so that to try first would fail.
+            await endpoint.wait_receivable()
+            try:
+                frames = endpoint.receive_nowait()
+            except trio.WouldBlock:
+                continue
+            self._sort(port, frames)
 
     async def _write(self, port: Port) -> None:
         while True:
@@ -178,32 +204,67 @@ class Switch:
                 port.arrived = trio.Event()
                 await port.arrived.wait()
             frames = port.take()
-            out = port.counters.outbound
-            out.frames += len(frames)
-            out.bytes += sum(map(len, frames))
+            port.count_out(frames)
             await port.endpoint.send(frames)
 
     def _sort(self, port: Port, frames: list[Frame]) -> None:
         """Hand a batch that came from a port to those it concerns."""
-        now = trio.current_time()
-        learn, lookup = self.table.learn, self.table.lookup
         inbound = port.counters.inbound
         inbound.frames += len(frames)
-        batches: dict[Port, list[Frame]] = {}
-        drops: Counter[str] = inbound.drops
+        inbound.bytes += sum(map(len, frames))
+        sorting = _Sorting(self.table, port, self._ports, trio.current_time())
+        routes, find = sorting.routes, sorting.find
         for frame in frames:
-            inbound.bytes += len(frame)
-            parts = addresses(frame)
-            if parts is None:
-                drops[PortDrop.RUNT] += 1
-                continue
-            vlan, destination, source = parts
-            if not learn(vlan, source, port, now):
-                drops[PortDrop.SOURCE] += 1
-                continue
-            known = None if is_multicast(destination) else lookup(vlan, destination, now)
-            for other in self._ports if known is None else (known,):
-                if other is not port:
-                    batches.setdefault(other, []).append(frame)
-        for other, batch in batches.items():
+            found = routes.get(frame[:ROUTED_BY])
+            for batch in find(frame) if found is None else found:
+                batch.append(frame)
+        for other, batch in sorting.batches.items():
             other.queue(batch)
+
+
+class _Sorting:
+    """Where the frames of one batch go.
+
+    Most frames of a batch have the header of one before them, and go where that went.  So the table
+    is asked, and told of the source, once for each header; and again after something was learned
+    that may change the answers.
+
+    Attributes:
+        batches: what goes to each port.
+        routes: for the beginnings of frames seen so far, those of the batches that they are for.
+    """
+
+    __slots__ = ("_from", "_now", "_ports", "_table", "batches", "routes")
+
+    def __init__(
+        self, table: MacTable[Port], port: Port, ports: Iterable[Port], now: float
+    ) -> None:
+        self._table = table
+        self._from = port
+        self._ports = ports
+        self._now = now
+        self.batches: dict[Port, list[Frame]] = {}
+        self.routes: dict[Frame, list[list[Frame]]] = {}
+
+    def find(self, frame: Frame) -> list[list[Frame]]:
+        """The batches that this frame is for; it is counted if it is dropped."""
+        parts = addresses(frame)
+        drops = self._from.counters.inbound.drops
+        if parts is None:
+            drops[PortDrop.RUNT] += 1
+            return []
+        vlan, destination, source = parts
+        table, now = self._table, self._now
+        if table.lookup(vlan, source, now) is not self._from:
+            self.routes.clear()
+        if not table.learn(vlan, source, self._from, now):
+            drops[PortDrop.SOURCE] += 1
+            return []
+        known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
+        route = [
+            self.batches.setdefault(other, [])
+            for other in (self._ports if known is None else (known,))
+            if other is not self._from
+        ]
+        self.routes[frame[:ROUTED_BY]] = route
+        return route

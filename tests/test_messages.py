@@ -1,0 +1,169 @@
+"""recvmmsg(2) and sendmmsg(2), on socket pairs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from errno import EBADF, EMSGSIZE, EPIPE
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance import frame
+from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
+from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (one, two):
+        sock.settimeout(10)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with one, two:
+        yield one, two
+
+
+def test_messages_are_received_whole_and_in_order(pair: Pair) -> None:
+    one, two = pair
+    sent = [frame(n, 60 + 37 * n) for n in range(20)]
+    for message in sent:
+        one.send(message)
+    assert receive_messages(two.fileno(), 5) == (sent[:5], 0)
+    assert receive_messages(two.fileno(), CHUNK) == (sent[5:], 0)
+    with pytest.raises(BlockingIOError):
+        receive_messages(two.fileno(), CHUNK)
+
+
+def test_messages_are_sent_whole_and_in_order(pair: Pair) -> None:
+    one, two = pair
+    sent = [frame(n, 60 + 37 * n) for n in range(20)]
+    mixed = [memoryview(message) if n % 3 else message for n, message in enumerate(sent)]
+    assert send_messages(one.fileno(), mixed) == 20
+    assert [two.recv(2000) for _ in sent] == sent
+
+
+def test_one_call_moves_a_chunk_and_no_more(pair: Pair) -> None:
+    one, two = pair
+    sent = [frame(n) for n in range(CHUNK + 3)]
+    assert send_messages(one.fileno(), sent) == CHUNK
+    assert send_messages(one.fileno(), sent[CHUNK:]) == 3
+    assert receive_messages(two.fileno(), 10 * CHUNK) == (sent[:CHUNK], 0)
+    assert receive_messages(two.fileno(), 10 * CHUNK) == (sent[CHUNK:], 0)
+
+
+def test_what_was_received_is_not_overwritten_by_what_comes_later(pair: Pair) -> None:
+    one, two = pair
+    kept = []
+    for number in range(5):
+        one.send(frame(number))
+        kept += receive_messages(two.fileno(), 1)[0]
+    assert kept == [frame(number) for number in range(5)]
+
+
+def test_a_message_that_was_cut_is_counted_and_left_out(pair: Pair) -> None:
+    one, two = pair
+    longest = os.urandom(READ_SIZE)
+    for message in (frame(1), longest + b"x", longest, longest + b"yz", frame(2)):
+        one.send(message)
+    assert receive_messages(two.fileno(), CHUNK) == ([frame(1), longest, frame(2)], 2)
+    one.send(longest + b"x")
+    assert receive_messages(two.fileno(), CHUNK) == ([], 1)
+
+
+def test_an_end_shows_as_messages_of_no_bytes_behind_all_others(pair: Pair) -> None:
+    one, two = pair
+    for message in (b"", frame(1), b"", frame(2)):
+        one.send(message)
+    one.close()
+    messages, cut = receive_messages(two.fileno(), 10)
+    assert messages == [b"", frame(1), b"", frame(2), *[b""] * 6]
+    assert cut == 0
+
+
+def test_a_full_socket_takes_the_first_ones_and_then_none(pair: Pair) -> None:
+    one, two = pair
+    sent = [frame(n) for n in range(20_000)]
+    taken = 0
+    with suppress(BlockingIOError):
+        while taken < len(sent):
+            taken += send_messages(one.fileno(), sent[taken:])
+    assert CHUNK < taken < len(sent)
+    got: list[bytes] = []
+    while len(got) < taken:
+        got += receive_messages(two.fileno(), CHUNK)[0]
+    assert got == sent[:taken]
+
+
+def test_a_message_too_long_for_the_socket_holds_up_only_itself(pair: Pair) -> None:
+    one, two = pair
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+    sent = [frame(1), bytes(100_000), frame(2)]
+    assert send_messages(one.fileno(), sent) == 1
+    with pytest.raises(OSError, match="too long") as caught:
+        send_messages(one.fileno(), sent[1:])
+    assert caught.value.errno == EMSGSIZE
+    assert send_messages(one.fileno(), sent[2:]) == 1
+    assert receive_messages(two.fileno(), CHUNK) == ([frame(1), frame(2)], 0)
+
+
+def test_large_messages_are_joined_a_few_at_a_time(pair: Pair) -> None:
+    one, two = pair
+    sent = [os.urandom(BATCH_BYTES // 4) for _ in range(10)]
+    assert send_messages(one.fileno(), sent) == 4
+    assert receive_messages(two.fileno(), CHUNK) == (sent[:4], 0)
+    larger_than_that = [os.urandom(BATCH_BYTES + 1), frame(1)]
+    assert send_messages(one.fileno(), larger_than_that) == 1
+    assert two.recv(BATCH_BYTES + 2) == larger_than_that[0]
+
+
+def test_a_hung_up_peer_is_an_error_and_no_signal(pair: Pair) -> None:
+    one, two = pair
+    two.close()
+    with pytest.raises(OSError, match="Broken pipe") as caught:
+        send_messages(one.fileno(), [frame(1)])
+    assert caught.value.errno == EPIPE
+
+
+def test_a_closed_socket_is_an_error() -> None:
+    for call in (lambda: receive_messages(-1, 1), lambda: send_messages(-1, [frame(1)])):
+        with pytest.raises(OSError, match="descriptor") as caught:
+            call()
+        assert caught.value.errno == EBADF
+
+
+def test_descriptors_that_come_with_a_message_are_not_kept(pair: Pair) -> None:
+    one, two = pair
+    reading, writing = os.pipe()
+    socket.send_fds(one, [frame(1)], [writing])
+    os.close(writing)
+    assert receive_messages(two.fileno(), 1) == ([frame(1)], 0)
+    # Nobody holds the other end any more, so this does not wait.
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_threads_do_not_share_what_they_receive_into() -> None:
+    rounds = 300
+    got: dict[int, list[bytes]] = {1: [], 2: []}
+
+    def talk(number: int) -> None:
+        one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with one, two:
+            for _ in range(rounds):
+                send_messages(one.fileno(), [frame(number)] * 8)
+                got[number] += receive_messages(two.fileno(), 8)[0]
+
+    threads = [threading.Thread(target=talk, args=[number]) for number in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == {number: [frame(number)] * 8 * rounds for number in got}
