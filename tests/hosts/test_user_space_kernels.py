@@ -104,8 +104,8 @@ def test_a_user_without_rights_has_a_switch_and_kernels_on_it(here: Host) -> Non
 
 
 def test_a_kernel_and_its_host_reach_each_other_by_the_tap(here: Host) -> None:
-    vknetd(here, "-t", "tap0", "198.18.5.1/24")
-    one = kernel(here, "198.18.5.2/24").up()
+    vknetd(here, "-t", "tap0", "--group", "alice", "198.18.5.1/24")
+    one = kernel(here, "198.18.5.2/24", user="alice").up()
     ping(one, "198.18.5.1")
     assert here.reaches(one.address, wait=5)
 
