@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
@@ -109,8 +109,9 @@ class Host:
                 if pipe is not None:
                     pipe.close()
         for pid in self.processes():
-            # Orphans of what was started outside the pid namespace.
-            os.kill(pid, signal.SIGKILL)
+            # Orphans of what was started outside the pid namespace; they may be dying already.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._holder is not None:
             self._holder.kill()
             self._holder.wait()
