@@ -34,15 +34,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from testbed.hosts import eventually
-from vknet import EndpointGone, SeqpacketEndpoint, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,31 +65,10 @@ Figures = dict[str, float]
 # --- the two switches -----------------------------------------------------------------------------
 
 
-def serve(path: str) -> None:
-    """Be vknet's switch: every client of the socket at `path` is a port."""
-    switch = Switch()
-
-    async def client(sock: socket.socket) -> None:
-        async with SeqpacketEndpoint(sock, path) as endpoint:
-            with suppress(EndpointGone):
-                await switch.serve(endpoint)
-
-    async def listen() -> None:
-        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        await listener.bind(path)
-        listener.listen()
-        async with trio.open_nursery() as nursery:
-            while True:
-                sock, _ = await listener.accept()
-                plain = socket.socket(fileno=sock.detach())
-                nursery.start_soon(client, plain)
-
-    trio.run(listen)
-
-
 def start_vknet(path: Path) -> subprocess.Popen[bytes]:
-    """A switch of vknet's that listens at `path`."""
-    return subprocess.Popen([sys.executable, "-m", "bench.switching", "--serve", path])
+    """A vknetd without a TAP that listens at `path`."""
+    vknetd = Path(sys.executable).with_name("vknetd")
+    return subprocess.Popen([vknetd, "-dq", "-t", "none", "-p", path])
 
 
 def start_vde(path: Path) -> subprocess.Popen[bytes]:
@@ -245,9 +221,6 @@ def running(tool: str, client: Path) -> Iterator[Bench]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2])
-        return
     for program in ("gcc", "vde_switch"):
         if shutil.which(program) is None:
             sys.exit(f"bench.switching needs {program}")
