@@ -11,7 +11,7 @@ demo:
 	@.venv/bin/python -m demo
 
 test:
-	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc
+	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc systemd
 	@.venv/bin/nox
 
 clean:

@@ -51,9 +51,9 @@ usage: vknetd [-dU] [-b bridge] [-p socket] [-t tap] [option ...]
 Run an Ethernet switch that local programs plug into: vknet, user-space
 kernels, virtual machines.  A TAP interface is its way out.
 
-  address/prefix         put this address on the TAP (with -b on the bridge), and
-                         let out through it what comes from within the prefix
-                         alone; IPv4 or IPv6, as many as you like
+  address/prefix         put this address on the TAP (with -b: on the bridge),
+                         and let nothing out but what comes from within the
+                         prefix; IPv4 or IPv6, as many as you like
   -U                     a plain switch, which lets everything out
   -b BRIDGE              put the TAP in this bridge; made if missing
   -d                     stay in the foreground, and log to stderr
