@@ -73,7 +73,9 @@ def notify(*assignments: str) -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.settimeout(NOTIFY_PATIENCE)
-            sock.sendto("\n".join(assignments).encode(), address)
+            # Only of a socket that is connected does poll(2) tell that there is room.
+            sock.connect(address)
+            sock.send("\n".join(assignments).encode())
     except OSError as exc:
         log.warning("the service manager cannot be told: %s", exc.strerror or exc)
 

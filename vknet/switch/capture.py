@@ -1,0 +1,5 @@
+"""Stub."""
+
+
+async def capture(path: str, pcap: str | None) -> None:
+    """Stub."""
