@@ -61,17 +61,17 @@ kernels, virtual machines.  A TAP interface is its way out.
   -t TAP                 auto (default), tapN, tap:NAME, or none: no way out,
                          which needs no address and no root
 
-  --age SECONDS          forget a MAC address not seen for so long (default 300)
+  --age SECONDS          forget a MAC address unseen for so long (default 300)
   --clients N            the most clients at a time (default 256)
-  --group GROUP          the group that may connect (default vknet, if there is)
+  --group GROUP          the group that may connect (default vknet)
   --mode MODE            the socket's mode, octal (default 0660)
   --mtu BYTES            the MTU of the TAP (68 to 65521)
   -v                     say more: who comes and goes
   -q                     say only what went wrong
 
-  -c                     be a client, and print each frame that the switch sends
+  -c                     be a client, and print what the switch sends it
   --pcap FILE            with -c: write the frames for Wireshark; - is stdout
-  --status               print what a running vknetd knows: ports, counters, MACs
+  --status               print what a running vknetd knows: ports, counters
   --json                 with --status: as JSON
   --version, -h, --help  say that, and end
 

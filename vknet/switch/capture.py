@@ -1,5 +1,0 @@
-"""Stub."""
-
-
-async def capture(path: str, pcap: str | None) -> None:
-    """Stub."""
