@@ -11,7 +11,7 @@ demo:
 	@.venv/bin/python -m demo
 
 test:
-	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc user-mode-linux busybox-static
+	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc systemd user-mode-linux busybox-static
 	@.venv/bin/nox
 
 clean:

@@ -27,7 +27,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def manual(session: nox.Session) -> None:
-    session.run("mandoc", "-T", "lint", "-W", "warning", "docs/vknet.1", external=True)
+    pages = ("docs/vknet.1", "docs/vknetd.8")
+    session.run("mandoc", "-T", "lint", "-W", "warning", *pages, external=True)
 
 
 @nox.session

@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import vknet
+from vknet import memory_endpoint_pair
 from vknet.arguments import HELP
 from vknet.arguments import _parser as command_line
+from vknet.endpoints.base import READ_SIZE
+from vknet.ethernet import HEADER_SIZE
+from vknet.hello import MTU_MAX, MTU_MIN
+from vknet.spec import SOCKET_PATH_LIMIT
+from vknet.switch.arguments import (
+    AGE_MAX,
+    AGE_MIN,
+    CLIENTS_MAX,
+    CONTROL_SUFFIX,
+    DEFAULT_CLIENTS,
+    IPV6_MTU_MIN,
+)
+from vknet.switch.arguments import HELP as SWITCH_HELP
+from vknet.switch.arguments import _parser as switch_command_line
+from vknet.switch.daemon import Daemon
+from vknet.switch.status import Peer, port_status, table_status
+from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
+from vknet.switch.table import AGE, LIMIT, MacTable
+
+if TYPE_CHECKING:
+    import argparse
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 MANUAL = (ROOT / "docs/vknet.1").read_text()
+SWITCH_MANUAL = (ROOT / "docs/vknetd.8").read_text()
+
+
+def status_keys() -> set[str]:
+    """All keys of a status, as a daemon with one client tells it."""
+    port = Port("client1", memory_endpoint_pair()[0], None)
+    table = MacTable[Port]()
+    table.learn(0, bytes(5) + b"\2", port, 0)
+    status = port_status(port, Peer(0, "client"), 1, 0)
+    keys = {*status, *status["in"]}
+    told = table_status(table, AGE, LIMIT, 0)
+    keys |= {*told, *told["entries"][0]}
+    source = inspect.getsource(Daemon.status)
+    return keys | set(re.findall(r'"(\w+)":', source))
 
 
 def run_python(code: str) -> str:
@@ -47,25 +85,84 @@ def test_everything_public_has_a_docstring_and_is_there() -> None:
         assert name == "__version__" or not callable(thing) or thing.__doc__, name
 
 
-OPTIONS = sorted({option for action in command_line()._actions for option in action.option_strings})
+def options(parser: argparse.ArgumentParser) -> list[str]:
+    return sorted({option for action in parser._actions for option in action.option_strings})
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+def section(heading: str, text: str) -> str:
+    """What stands under a heading of the README, up to the next of its level."""
+    found = re.search(rf"^{heading}$.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[0]
+
+
+def is_named(option: str, text: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text) is not None
+
+
+def is_item(option: str, page: str) -> bool:
+    """Whether the page has an item that explains it, and not only a mention."""
+    return re.search(rf"^\.It .*Fl {re.escape(option[1:])}(?![\w-])", page, re.M) is not None
+
+
+@pytest.mark.parametrize("option", options(command_line()))
 def test_every_option_is_in_the_help_the_readme_and_the_manual(option: str) -> None:
-    pattern = rf"(?<![\w-]){re.escape(option)}(?![\w-])"
-    assert re.search(pattern, HELP)
+    assert is_named(option, HELP)
     if option != "-h":
-        assert re.search(pattern, README)
-    macro = option.removeprefix("-").replace("-", r"\-") if option.startswith("--") else option[1:]
-    assert re.search(rf"Fl {re.escape(macro)}\b|Fl {re.escape(option[1:])}(?!\w)", MANUAL), macro
+        assert is_named(option, section("## Options", README))
+    assert is_item(option, MANUAL)
 
 
-def test_the_help_fits_a_terminal() -> None:
-    assert max(len(line) for line in HELP.splitlines()) <= 79
+@pytest.mark.parametrize("option", options(switch_command_line()))
+def test_every_option_of_vknetd_is_in_its_help_and_manual(option: str) -> None:
+    assert is_named(option, SWITCH_HELP)
+    assert is_item(option, SWITCH_MANUAL)
+
+
+@pytest.mark.parametrize("option", options(switch_command_line()))
+def test_every_option_of_vknetd_is_in_the_readme(option: str) -> None:
+    if option != "-h":
+        assert is_named(option, section("## vknetd", README))
+
+
+@pytest.mark.parametrize("page", [MANUAL, SWITCH_MANUAL])
+def test_no_page_explains_an_option_that_is_not_there(page: str) -> None:
+    there = options(command_line() if page is MANUAL else switch_command_line())
+    explained = page[page.index(".Sh OPTIONS") :]
+    explained = explained[: explained.index(".Sh ", 1)]
+    for line in re.findall(r"^\.It (Fl .*)$", explained, re.M):
+        for option in re.findall(r"Fl (\S+)", line):
+            assert f"-{option}" in there, line
+
+
+@pytest.mark.parametrize("key", sorted(status_keys()))
+def test_every_key_of_the_status_is_in_the_manual(key: str) -> None:
+    page = SWITCH_MANUAL[SWITCH_MANUAL.index(".Sh STATUS") : SWITCH_MANUAL.index(".Sh SIGNALS")]
+    assert re.search(rf"^\.(It )?Cm (.* , )?{key}\b", page, re.M)
+
+
+def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> None:
+    page = re.sub(r"\s+", " ", re.sub(r"^\.\w+ ", "", SWITCH_MANUAL, flags=re.M))
+    for words in (
+        f"{SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes at the most",
+        f"From {AGE_MIN} to {AGE_MAX}; {AGE:g} by default",
+        f"From 1 to {CLIENTS_MAX}; {DEFAULT_CLIENTS} by default",
+        f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MTU_MIN}",
+        f"A frame of up to {READ_SIZE} bytes",
+        f"shorter than the {HEADER_SIZE} bytes",
+        f"{LIMIT} are known at a time",
+        f"up to {QUEUE_FRAMES} frames or {QUEUE_BYTES >> 20} MiB",
+    ):
+        assert words in page, words
+
+
+@pytest.mark.parametrize("text", [HELP, SWITCH_HELP])
+def test_the_help_fits_a_terminal(text: str) -> None:
+    assert max(len(line) for line in text.splitlines()) <= 79
 
 
 def test_every_file_the_readme_names_exists() -> None:
-    for path in re.findall(r"`((?:vknet|testbed|tests|docs|demo)/[\w./-]*)`", README):
+    for path in re.findall(r"`((?:vknet|testbed|tests|docs|demo|systemd)/[\w./-]*)`", README):
         assert (ROOT / path).exists(), path
 
 

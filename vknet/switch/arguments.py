@@ -48,6 +48,8 @@ DEFAULT_GROUP: Final = "vknet"
 DEFAULT_MODE: Final = 0o660
 DEFAULT_CLIENTS: Final = 256
 CLIENTS_MAX: Final = 65536
+# RFC 8200, section 5.  Below it, the kernel has no IPv6 on an interface.
+IPV6_MTU_MIN: Final = 1280
 AGE_MIN: Final = 1
 AGE_MAX: Final = 1_000_000
 
@@ -147,7 +149,7 @@ def parse(argv: Sequence[str]) -> Settings:
         raise UsageError(what_is_unknown(unknown, "vknetd"))
     action = _action(args)
     interfaces = tuple(_interface(text) for text in args.interfaces)
-    tap = None if args.tap == "none" else _tap(args.tap or "auto")
+    tap = _tap("auto" if args.tap is None else args.tap)
     if tap is None and action is Action.SWITCH:
         _refuse_with_no_tap(args)
     secure = tap is not None and not args.plain
@@ -156,6 +158,8 @@ def parse(argv: Sequence[str]) -> Settings:
             "an address/prefix is needed, such as 198.18.5.1/24: what comes from within may leave"
             " by the TAP; or -U for a plain switch, or -t none for one without a TAP"
         )
+    if args.mtu is not None and args.mtu < IPV6_MTU_MIN and any(i.version == 6 for i in interfaces):
+        raise UsageError(f"--mtu {args.mtu}: with IPv6 it is {IPV6_MTU_MIN} at the least")
     return Settings(
         action=action,
         path=_path(args.path),
@@ -165,7 +169,7 @@ def parse(argv: Sequence[str]) -> Settings:
         secure=secure,
         foreground=args.foreground,
         mode=DEFAULT_MODE if args.mode is None else _mode(args.mode),
-        group=args.group,
+        group=None if args.group is None else _group(args.group),
         mtu=args.mtu,
         age=AGE if args.age is None else args.age,
         clients=DEFAULT_CLIENTS if args.clients is None else args.clients,
@@ -239,10 +243,22 @@ def _refuse_with_no_tap(args: argparse.Namespace) -> None:
             raise UsageError(f"with -t none there is no TAP; {option} has no meaning")
 
 
-def _tap(text: str) -> TapSpec:
+def _tap(text: str) -> TapSpec | None:
+    """The TAP of ``-t``; None for none."""
+    if text == "none":
+        return None
     if "/" in text and not text.startswith("/dev/tap"):
         raise UsageError(f'-t "{printable(text)}" is no TAP: auto, tapN, tap:NAME or none')
-    spec = parse_spec(text, "-t")
+    try:
+        spec = parse_spec(text, "-t")
+    except UsageError as exc:
+        if text.startswith("tap:"):
+            raise
+        # What else a spec may be, and its error speaks of, is no TAP.
+        raise UsageError(
+            f'-t "{printable(text)}" is neither auto, tapN, tap:NAME nor none;'
+            " a bridge is joined by -b BRIDGE"
+        ) from exc
     if not isinstance(spec, TapSpec):
         raise UsageError(f'-t "{printable(text)}" is no TAP: auto, tapN, tap:NAME or none')
     return spec
@@ -250,13 +266,21 @@ def _tap(text: str) -> TapSpec:
 
 def _path(text: str) -> str:
     limit = SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)
-    if not text or "\0" in text:
+    if not text:
         raise UsageError("-p: the path of a socket is needed")
+    if not text.isprintable():
+        raise UsageError(f'-p "{printable(text)}": control characters are not allowed')
     if len(os.fsencode(text)) > limit:
         raise UsageError(
             f"-p {printable(text)}: the path has at most {limit} bytes, since a socket's has at"
             f" most {SOCKET_PATH_LIMIT} and {CONTROL_SUFFIX} is put behind it"
         )
+    return text
+
+
+def _group(text: str) -> str:
+    if not text or not text.isprintable():
+        raise UsageError(f'--group "{printable(text)}": the name of a group is needed')
     return text
 
 
@@ -283,4 +307,6 @@ def _interface(text: str) -> Interface:
         raise UsageError(f'"{shown}" lets everything out; that is what -U is for')
     if address.is_multicast or address.is_loopback or address.is_unspecified:
         raise UsageError(f'"{shown}" is not an address that a host can have on a network')
+    if address == network.broadcast_address and address.version == 4 and network.prefixlen < 31:
+        raise UsageError(f'"{shown}" is the broadcast address of its network; no host has it')
     return interface

@@ -94,13 +94,15 @@ def adopt(sockets: Sequence[socket.socket]) -> Iterator[Listeners]:
             sock.setblocking(False)
         by_kind = {sock.type: sock for sock in sockets if sock.family == socket.AF_UNIX}
         frames = by_kind.get(socket.SOCK_SEQPACKET)
-        if frames is None or len(by_kind) != len(sockets):
+        if frames is None or len(by_kind) != len(sockets) or not all(map(_listens, sockets)):
             raise SetupError(
                 "the sockets handed over are to be one of ListenSequentialPacket= and at most one"
-                " of ListenStream=, both with a path"
+                " of ListenStream=, both with a path, and with Accept=no"
             )
         path = os.fsdecode(frames.getsockname())
         control = by_kind.get(socket.SOCK_STREAM)
+        if control is not None and control.getsockname() != path + CONTROL_SUFFIX:
+            raise SetupError(f"ListenStream= has to be {path}{CONTROL_SUFFIX}, where it is asked")
         if control is None:
             with _locked(path):
                 control = stack.enter_context(_bound(path + CONTROL_SUFFIX, socket.SOCK_STREAM))
@@ -110,6 +112,13 @@ def adopt(sockets: Sequence[socket.socket]) -> Iterator[Listeners]:
                 Path(path + CONTROL_SUFFIX).chmod(CONTROL_MODE)
                 control.listen(BACKLOG)
         yield Listeners(frames, control, path)
+
+
+def _listens(sock: socket.socket) -> bool:
+    """Whether clients may come, and by a path."""
+    # The name of an abstract socket reads as bytes.
+    has_path = isinstance(sock.getsockname(), str) and sock.getsockname()
+    return bool(has_path and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _group(name: str | None) -> int | None:
@@ -154,7 +163,9 @@ def _locked(path: str) -> Iterator[None]:
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}: {directory}") from exc
+        raise SetupError(
+            f"{path}: {exc.strerror}: {directory}; make it, or choose another with -p"
+        ) from exc
     try:
         deadline = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < deadline:
@@ -200,12 +211,14 @@ def _make_room(path: str, kind: socket.SocketKind) -> None:
         SetupError: it has not, or something else is there.
     """
     try:
-        is_socket = stat.S_ISSOCK(Path(path).lstat().st_mode)
+        there = Path(path).lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as exc:
         raise SetupError(_why_not(path, exc)) from exc
-    if not is_socket:
+    if stat.S_ISDIR(there):
+        raise SetupError(f"{path} is a directory; name the socket in it, with -p")
+    if not stat.S_ISSOCK(there):
         raise SetupError(f"{path} exists and is no socket; remove it, or choose another with -p")
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
@@ -220,10 +233,15 @@ def _make_room(path: str, kind: socket.SocketKind) -> None:
         raise SetupError(f"{path} is somebody else's; choose another socket with -p")
     elif refused == errno.EPROTOTYPE:
         raise SetupError(f"{path} is the socket of another program; choose another with -p")
+    elif refused != errno.ENOENT and kind == socket.SOCK_STREAM:
+        # A vknetd would have had the first socket as well.
+        raise SetupError(
+            f"another program listens at {path}, where the control socket would be;"
+            " end it, or choose another socket with -p"
+        )
     elif refused != errno.ENOENT:
         raise SetupError(
-            f"a vknetd that runs listens at {path.removesuffix(CONTROL_SUFFIX)}"
-            f" (vknetd --status -p {path.removesuffix(CONTROL_SUFFIX)});"
+            f"a vknetd that runs listens at {path} (vknetd --status -p {path});"
             " end it, or choose another socket with -p"
         )
 
@@ -241,4 +259,4 @@ def _why_not(path: str, exc: OSError) -> str:
         return f"no right to make a socket at {path}; be root, or choose another with -p"
     if exc.errno == errno.ENOENT:
         return f"{path}: no such directory: {Path(path).parent}"
-    return f"cannot make a socket at {path}: {exc.strerror}"
+    return f"cannot make a socket at {path}: {exc.strerror}; choose another with -p"

@@ -13,6 +13,8 @@ import os
 import socket
 from typing import Final, NoReturn
 
+from vknet.errors import SetupError
+
 __all__ = ["Background", "is_managed", "notify", "take_sockets"]
 
 log = logging.getLogger("vknet")
@@ -20,6 +22,9 @@ log = logging.getLogger("vknet")
 FIRST_SOCKET: Final = 3
 STANDARD_DESCRIPTORS: Final = 3
 READY: Final = b"+"
+
+# How long the manager's queue may stay full, in seconds.
+NOTIFY_PATIENCE: Final = 2.0
 
 
 def is_managed() -> bool:
@@ -31,20 +36,35 @@ def take_sockets() -> list[socket.socket]:
     """The sockets that a service manager handed over; they are the caller's, and only once.
 
     What a process started from here inherits of the environment does not offer them again.
+
+    Raises:
+        SetupError: a descriptor that was announced is none of a socket.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = []
+    sockets: list[socket.socket] = []
     for fd in range(FIRST_SOCKET, FIRST_SOCKET + int(count)):
-        os.set_inheritable(fd, False)
-        sockets.append(socket.socket(fileno=fd))
+        try:
+            os.set_inheritable(fd, False)
+            sockets.append(socket.socket(fileno=fd))
+        except OSError as exc:
+            for sock in sockets:
+                sock.close()
+            raise SetupError(
+                f"descriptor {fd} is no socket, though LISTEN_FDS={count} says so; in a socket"
+                " unit, ListenSequentialPacket= and ListenStream= alone have a meaning here"
+            ) from exc
     return sockets
 
 
 def notify(*assignments: str) -> None:
-    """Tell the service manager, if there is one: ``READY=1``, ``STATUS=...``."""
+    """Tell the service manager, if there is one: ``READY=1``, ``STATUS=...``.
+
+    It waits a moment for room in the manager's queue: a ``READY=1`` that is lost would have the
+    service killed after its time to start.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -52,10 +72,12 @@ def notify(*assignments: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto("\n".join(assignments).encode(), address)
+            sock.settimeout(NOTIFY_PATIENCE)
+            # Only of a socket that is connected does poll(2) tell that there is room.
+            sock.connect(address)
+            sock.send("\n".join(assignments).encode())
     except OSError as exc:
-        log.warning("the service manager cannot be told: %s", exc.strerror)
+        log.warning("the service manager cannot be told: %s", exc.strerror or exc)
 
 
 class Background:
