@@ -21,10 +21,18 @@ log = logging.getLogger("vknet")
 async def obey_signals(
     work: trio.CancelScope,
     report: Callable[[], None],
+    stopping: Callable[[], None] | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """SIGTERM, SIGINT and SIGHUP cancel the work, alone; SIGUSR1 asks for a report."""
+    """SIGTERM, SIGINT and SIGHUP cancel the work, alone; SIGUSR1 asks for a report.
+
+    Args:
+        work: what is cancelled.
+        report: called for a report.
+        stopping: called before the work is cancelled.
+        task_status: told when a signal is obeyed from now on.
+    """
     # What was ignored when we were started stays ignored: nohup(1).
     wanted = (*STOP_SIGNALS, signal.SIGUSR1)
     signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
@@ -38,4 +46,6 @@ async def obey_signals(
                 report()
             elif not work.cancel_called:
                 log.info("stopped by %s", signal.Signals(number).name)
+                if stopping is not None:
+                    stopping()
                 work.cancel()

@@ -191,6 +191,28 @@ def test_in_a_bridge_the_address_is_the_bridges_and_stays_the_hosts(here: Host) 
     assert "bridge0" in here.interfaces()
 
 
+def test_a_bridge_that_is_deleted_is_made_anew_with_the_address(here: Host) -> None:
+    program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
+    with client(here) as sock:
+        here.ip("link", "del", "bridge0")
+        program.says("put tap0 back in the bridge bridge0")
+        eventually(
+            lambda: "198.18.5.1/24" in here.ip("-br", "addr", "show", "bridge0"), "its address"
+        )
+        sniffer = Sniffer(here, "tap0")
+
+        def is_pinned() -> bool:
+            # The new bridge's address is the host's own now.
+            sock.send(ethernet(IPV4, ipv4("198.18.5.7"), source=mac_of(here, "bridge0")))
+            return bool(port(here, "client1")["in"]["drops"])
+
+        eventually(is_pinned, "the new bridge's MAC address refused to clients")
+        sock.send(SPOOFED[0][0])
+        sock.send(MARKER)
+        assert SPOOFED[0][0] not in sniffer.until(MARKER)
+    assert program.stop() == 0
+
+
 def test_a_prefix_alone_gives_the_host_no_address(here: Host) -> None:
     vknetd(here, "-t", "tap0", "198.18.5.0/24")
     assert "198.18.5" not in here.ip("-br", "addr", "show", "tap0")

@@ -78,6 +78,11 @@ class TapEndpoint(Endpoint):
         self._bridge_missing = False
         self._down = False
 
+    @property
+    def bridge_index(self) -> int | None:
+        """The number of the bridge it is in; another one when the bridge was made anew."""
+        return self._bridge_index
+
     def receive_nowait(self) -> list[Frame]:
         frames: list[Frame] = []
         size = 0

@@ -31,6 +31,7 @@ __all__ = [
     "COMMAND",
     "CONTROL_SUFFIX",
     "DEFAULT_GROUP",
+    "DEFAULT_MODE",
     "HELP",
     "Action",
     "Interface",

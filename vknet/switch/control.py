@@ -47,7 +47,9 @@ async def ask(path: str) -> dict[str, Any]:
             async with await trio.open_unix_socket(control) as stream:
                 answer = b"".join([part async for part in stream])
     except PermissionError as exc:
-        raise SetupError(f"{control}: no right to ask; its owner, group and root may") from exc
+        raise SetupError(
+            f"{control}: no right to ask; be one of the group that owns it (ls -l {control})"
+        ) from exc
     except (FileNotFoundError, ConnectionRefusedError) as exc:
         raise SetupError(f"no vknetd listens at {path}; start it, or choose with -p") from exc
     except (OSError, trio.BrokenResourceError, trio.TooSlowError) as exc:

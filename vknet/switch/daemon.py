@@ -186,16 +186,28 @@ class Daemon:
     async def _serve_tap(self, tap: TapEndpoint, outside: Outside) -> EndpointGone:
         """Have this TAP as a port until it is gone; how it went."""
         self._peers[tap] = Peer(trio.current_time(), "tap", bridge=tap.bridge)
-        gone: list[EndpointGone] = []
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_look_after, tap)
-                await self._switch.serve(tap, egress=outside.filter, pinned=outside.macs)
-        except* EndpointGone as group:
-            gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
+            while True:
+                gone: list[EndpointGone] = []
+                try:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(_look_after, tap, nursery.cancel_scope)
+                        await self._switch.serve(tap, egress=outside.filter, pinned=outside.macs)
+                except* EndpointGone as group:
+                    gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
+                if gone:
+                    return gone[0]
+                outside = await self._set_up_anew(tap, outside)
         finally:
             del self._peers[tap]
-        return gone[0]
+
+    async def _set_up_anew(self, tap: TapEndpoint, outside: Outside) -> Outside:
+        """The bridge is another one, by its old name: give it what the old one had."""
+        try:
+            return await trio.to_thread.run_sync(partial(_set_up_outside, self._settings, tap))
+        except SetupError as exc:
+            log.warning("%s", exc)
+            return outside
 
     async def _reopen_tap(self) -> tuple[TapEndpoint, Outside]:
         said = ""
@@ -232,10 +244,13 @@ class Daemon:
         }
 
 
-async def _look_after(tap: TapEndpoint) -> NoReturn:
-    while True:
+async def _look_after(tap: TapEndpoint, serving: trio.CancelScope) -> None:
+    """Keep the TAP in its bridge; end the serving when that has become another one."""
+    before = tap.bridge_index
+    while tap.bridge_index == before:
         await tap.upkeep()
         await trio.sleep(UPKEEP_INTERVAL)
+    serving.cancel()
 
 
 def _set_up_outside(settings: Settings, tap: TapEndpoint) -> Outside:

@@ -134,7 +134,7 @@ def _group(name: str | None) -> int | None:
         )
     if os.geteuid() == 0:
         log.warning(
-            "there is no group %s, so that only root may connect; for others:"
+            "there is no group %s, so that the group of root may connect; for others:"
             " groupadd --system %s && usermod -aG %s USER, and start vknetd again",
             wanted,
             wanted,

@@ -16,8 +16,9 @@ from vknet.errors import UsageError, VknetError
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.signals import obey_signals
 from vknet.speaking import background_syslog
+from vknet.spec import DEFAULT_SOCKET
 from vknet.switch import control
-from vknet.switch.arguments import COMMAND, Action, Settings
+from vknet.switch.arguments import COMMAND, DEFAULT_MODE, Action, Settings
 from vknet.switch.capture import capture
 from vknet.switch.daemon import Daemon
 from vknet.switch.listening import adopt, listen_at
@@ -26,7 +27,9 @@ from vknet.switch.status import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextlib import ExitStack
+    from contextlib import AbstractContextManager, ExitStack
+
+    from vknet.switch.listening import Listeners
 
 __all__ = ["ask", "serve"]
 
@@ -46,7 +49,6 @@ async def serve(settings: Settings, background: Background | None, speaking: Exi
         background: told when everything is there.
         speaking: holds the log on stderr, to be changed for syslog in the background.
     """
-    sockets = take_sockets()
 
     def ready(summary: str) -> None:
         log.info("ready: %s", summary)
@@ -61,24 +63,37 @@ async def serve(settings: Settings, background: Background | None, speaking: Exi
         for line in text_of(daemon.status()).splitlines():
             log.warning("%s", line)
 
-    own = partial(listen_at, settings.path, settings.mode, settings.group)
     try:
-        with adopt(sockets) if sockets else own() as listeners:
+        with _listening(settings) as listeners:
             daemon = Daemon(settings, listeners)
-            return await _until_stopped(partial(daemon.run, ready), report)
+            return await _until_stopped(
+                partial(daemon.run, ready), report, partial(notify, "STOPPING=1")
+            )
     except VknetError as exc:
         log.error("%s", exc)
         return EXIT_FAILED
-    finally:
-        notify("STOPPING=1")
 
 
-async def _until_stopped(work: Callable[[], Awaitable[None]], report: Callable[[], None]) -> int:
+def _listening(settings: Settings) -> AbstractContextManager[Listeners]:
+    """The sockets that were handed over, or else our own."""
+    sockets = take_sockets()
+    if not sockets:
+        return listen_at(settings.path, settings.mode, settings.group)
+    if settings.path != DEFAULT_SOCKET or settings.mode != DEFAULT_MODE or settings.group:
+        log.warning("the socket is the service manager's; -p, --mode and --group mean nothing")
+    return adopt(sockets)
+
+
+async def _until_stopped(
+    work: Callable[[], Awaitable[None]],
+    report: Callable[[], None],
+    stopping: Callable[[], None] | None = None,
+) -> int:
     """Do this until it ends or a signal comes; the exit status."""
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope()
-        await nursery.start(obey_signals, scope, report)
+        await nursery.start(obey_signals, scope, report, stopping)
         with scope:
             try:
                 await work()
