@@ -146,6 +146,25 @@ def test_a_timeout_given_to_the_remote_half_is_its_own() -> None:
     assert settings.link == LinkSettings(Wire.V2, 3.0, adopt_timeout=False)
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("", {"csum", "tso4", "tso6", "tso_ecn"}),
+        ("--offload on", {"csum", "tso4", "tso6", "tso_ecn"}),
+        ("--offload +uso", {"csum", "tso4", "tso6", "tso_ecn", "uso"}),
+        ("--offload off", set()),
+    ],
+)
+def test_offloads_are_on_off_or_more_on_either_side(given: str, names: set[str]) -> None:
+    assert parse(f"{given} auto home").link.offloads == names
+    assert parse(f"-S {given} auto").link.offloads == names
+
+
+def test_an_offload_setting_is_one_of_three() -> None:
+    with pytest.raises(UsageError, match=r"--offload.*'tso'.*'on', 'off', '\+uso'"):
+        parse("--offload tso auto home")
+
+
 @pytest.mark.parametrize("spec", ["auto", "tap7", "/tmp/a b;$(id)", "/it's", "tap:x+y"])
 def test_the_remote_half_understands_what_the_client_has_it_run(spec: str) -> None:
     bridge = [] if spec.startswith("/") else ["-B", "br-1"]

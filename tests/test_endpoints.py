@@ -10,11 +10,13 @@ import pytest
 import trio
 
 from tests.conformance import CHECKS, Rig, frame
+from tests.superframes import Super, checksums_hold, parts
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
 from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
 from vknet.endpoints.base import READ_SIZE
 from vknet.endpoints.messages import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
+from vknet.offload import OFFLOADS, Misfit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -62,6 +64,47 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     yield rig
     await rig.endpoint.aclose()
     await rig.destroy()
+
+
+# --- offload --------------------------------------------------------------------------------------
+
+BIG = Super(bytes(5000))
+
+
+async def test_whoever_did_not_ask_for_offload_frames_gets_plain_ones(rig: Rig) -> None:
+    await rig.endpoint.set_offload(OFFLOADS)
+    await rig.endpoint.send_offload([frame(1), BIG.frame(), BIG.but(flags=0).frame(), frame(2)])
+    first, *cut, last = await rig.taken(6)
+    assert (first, last) == (frame(1), frame(2))
+    assert all(map(checksums_hold, cut))
+    assert b"".join(parts(f).payload for f in cut) == BIG.payload
+    assert rig.endpoint.send_drops == {Misfit.UNKNOWN: 1}
+
+
+async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
+    one, two = memory_endpoint_pair(accepts=OFFLOADS)
+    four, six = BIG.frame(), Super(bytes(5000), version=6).frame()
+    await two.set_offload(["csum", "tso4"])
+    await one.send_offload([four, six])
+    whole, *cut = two.receive_offload_nowait()
+    assert whole == four
+    assert len(cut) == 4
+
+    await one.send_offload([four])
+    await two.set_offload(())
+    await one.send_offload([four])
+    waiting, *cut = two.receive_offload_nowait()
+    assert waiting == four, "what is waiting stays as it is"
+    assert len(cut) == 4
+    await one.send_offload([Super(size=0).frame()])
+    assert checksums_hold(bytes(two.receive_nowait()[0]))
+
+
+async def test_what_was_asked_for_earlier_is_plain_to_whoever_wants_it_so() -> None:
+    one, two = memory_endpoint_pair(accepts=OFFLOADS)
+    await two.set_offload(OFFLOADS)
+    await one.send_offload([BIG.frame()])
+    assert len(two.receive_nowait()) == 4
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -6,10 +6,11 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.superframes import Super, checksums_hold
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
     BYE_LIMIT,
@@ -26,6 +27,10 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.hello import HELLO_LIMIT, Hello
+from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+
+if TYPE_CHECKING:
+    from vknet.offload import AnyFrame
 
 DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
 
@@ -52,6 +57,7 @@ class Vector:
     expected: list[Any]
     error: str | None
     raised: str | None
+    offload: bool
 
 
 @dataclass
@@ -80,20 +86,25 @@ def plain(block: Block) -> Any:
     """A block as the document writes it."""
     match block:
         case Hello():
-            return {"hello": asdict(block)}
+            keys = asdict(block)
+            if not keys.pop("offloads"):
+                return {"hello": keys}
+            return {"hello": keys | {"offloads": sorted(block.offloads)}}
         case Ping(token):
             return {"ping": token}
         case Pong(token):
             return {"pong": token}
         case Bye(reason):
             return {"bye": reason}
+        case OffloadFrame():
+            return {"offload": bytes(block.data).hex()}
         case _:
             return {"frame": bytes(block).hex()}
 
 
-def replay(wire: Wire, chunks: list[bytes], *, end: bool = True) -> Outcome:
+def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
     """Feed a stream, chopped like this, to a new decoder."""
-    decoder = Decoder(wire)
+    decoder = Decoder(wire, offload=offload)
     blocks: list[Block] = []
     outcome = Outcome([])
     try:
@@ -136,6 +147,7 @@ def read_vectors() -> list[Vector]:
                 outcome["blocks"],
                 outcome.get("error"),
                 outcome.get("raised"),
+                outcome.get("offload", True),
             )
             for wire in outcome["wires"]
         ]
@@ -169,6 +181,7 @@ def test_every_vector_of_the_document_was_read() -> None:
     assert {
         *("single-frame", "two-frames", "zero-length", "length-8321", "bad-magic", "shell-noise"),
         *("hello", "ping", "pong", "bye", "unknown-skipped", "unknown-critical"),
+        *("offload", "short-offload", "offload-not-agreed", "offload-before-hello"),
         *("ping-before-hello", "second-hello", "truncated-payload", "truncated-header"),
     } <= set(fences)
 
@@ -181,18 +194,19 @@ def test_a_vector_is_marked_error_exactly_if_it_names_one(vector: Vector) -> Non
 
 @each_vector
 def test_a_vector_replayed_whole(vector: Vector) -> None:
-    check(vector, replay(vector.wire, [vector.stream]))
+    check(vector, replay(vector.wire, [vector.stream], offload=vector.offload))
 
 
 @each_vector
 def test_a_vector_replayed_byte_by_byte(vector: Vector) -> None:
-    check(vector, replay(vector.wire, one_by_one(vector.stream)))
+    check(vector, replay(vector.wire, one_by_one(vector.stream), offload=vector.offload))
 
 
 @each_vector
 def test_a_vector_replayed_in_two_pieces_cut_anywhere(vector: Vector) -> None:
     for cut in range(len(vector.stream) + 1):
-        check(vector, replay(vector.wire, [vector.stream[:cut], vector.stream[cut:]]))
+        pieces = [vector.stream[:cut], vector.stream[cut:]]
+        check(vector, replay(vector.wire, pieces, offload=vector.offload))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +218,7 @@ def test_a_vector_with_a_tail_of_the_next_block(vector: Vector) -> None:
     for length in range(1, len(following)):
         stream = vector.stream + following[:length]
         for chunks in ([stream], [vector.stream, following[:length]], one_by_one(stream)):
-            outcome = replay(vector.wire, chunks, end=False)
+            outcome = replay(vector.wire, chunks, end=False, offload=vector.offload)
             assert outcome.blocks == vector.expected
             assert outcome.raised == vector.raised
             assert outcome.held == (length if vector.error is None else 0)
@@ -221,6 +235,11 @@ def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
             continue
         made = {
             "frame": lambda v: encode_frames([bytes.fromhex(v)], FRAME_LIMIT_V1).data,
+            "offload": lambda v: (
+                encode_frames(
+                    [OffloadFrame(bytes.fromhex(v))], FRAME_LIMIT_V2, kinds(OFFLOADS)
+                ).data
+            ),
             "ping": lambda v: encode_control(Ping(v)),
             "pong": lambda v: encode_control(Pong(v)),
             "bye": lambda v: encode_control(Bye(v)),
@@ -275,12 +294,70 @@ def test_the_encoder_leaves_out_empty_and_oversized_frames_and_counts_them() -> 
 
 
 def test_the_encoder_makes_nothing_of_nothing() -> None:
-    assert encode_frames([], 10) == (b"", 0, 0, 0)
+    assert encode_frames([], 10) == (b"", 0, 0, 0, ())
 
 
 def test_the_encoder_takes_views_as_well_as_bytes() -> None:
     view = memoryview(b"xxabcxx")[2:5]
     assert encode_frames([view], 10).data == frame_block(b"abc")
+
+
+def test_offload_frames_are_carried_as_they_are() -> None:
+    sent: list[AnyFrame] = [b"plain", Super().frame(), Super(size=0).frame()]
+    encoded = encode_frames(sent, FRAME_LIMIT_V2, kinds(DEFAULT_OFFLOADS))
+    assert (encoded.frames, encoded.refused, encoded.misfits) == (3, 0, ())
+    assert encoded.size == sum(map(len, sent))
+    for chunks in ([encoded.data], one_by_one(encoded.data)):
+        blocks: list[Block] = []
+        decoder = Decoder(Wire.V2, offload=True)
+        decoder.feed(HELLO_BLOCK, blocks)
+        for chunk in chunks:
+            decoder.feed(chunk, blocks)
+        assert blocks[1:] == sent
+
+
+def test_what_the_peer_does_not_take_is_done_before_it_is_sent() -> None:
+    four, six = (Super(bytes(3000), version=version).frame() for version in (4, 6))
+    sent: list[AnyFrame] = [four, six, b"last"]
+    encoded = encode_frames(sent, FRAME_LIMIT_V1, kinds(["csum", "tso6"]))
+    assert encoded.frames == 5
+    decoder = Decoder(Wire.V2, offload=True)
+    blocks: list[Block] = []
+    decoder.feed(HELLO_BLOCK + encoded.data, blocks)
+    *cut, whole, last = blocks[1:]
+    assert all(isinstance(block, memoryview) and checksums_hold(bytes(block)) for block in cut)
+    assert whole == six
+    assert last == b"last"
+    assert encoded.size == sum(len(f) for f in cut if isinstance(f, memoryview)) + len(six) + 4
+
+
+def test_an_offload_frame_that_fits_nothing_is_left_out_and_told() -> None:
+    sent = [Super().but(flags=5).frame(), Super(tags=b"\x81\0" * 10).frame()]
+    encoded = encode_frames(sent, FRAME_LIMIT_V2)
+    assert encoded == (b"", 0, 0, 0, (Misfit.UNKNOWN, Misfit.HEADER))
+
+
+def test_segments_over_the_limit_are_left_out_one_by_one() -> None:
+    encoded = encode_frames([Super(bytes(3000)).frame()], 1000)
+    assert (encoded.frames, encoded.refused) == (1, 2)
+
+
+def test_the_frame_limit_counts_an_offload_frame_without_its_header() -> None:
+    frame = Super(bytes(9000)).frame()
+    limit = len(frame)
+    assert encode_frames([frame], limit, kinds(OFFLOADS)).data[:4] == b"\2VK2"
+    assert encode_frames([frame], limit - 1, kinds(OFFLOADS)).data[:4] == MAGIC_BYTES
+    block = control(2, bytes(10 + limit))
+    for promised, error in ((limit, None), (limit - 1, f"a block of {limit + 10} bytes")):
+        decoder = Decoder(Wire.V2, promised, offload=True)
+        blocks: list[Block] = []
+        decoder.feed(HELLO_BLOCK, blocks)
+        if error is None:
+            decoder.feed(block, blocks)
+            assert isinstance(blocks[1], OffloadFrame)
+        else:
+            with pytest.raises(RemoteProtocolError, match=error):
+                decoder.feed(block, blocks)
 
 
 def test_frames_stay_good_while_the_decoder_goes_on() -> None:
@@ -316,7 +393,7 @@ def test_a_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int)
 
 @pytest.mark.parametrize(
     ("kind", "limit"),
-    [(0x02, 4096), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
+    [(0x03, 4096), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
 )
 def test_every_control_block_has_its_limit(kind: int, limit: int) -> None:
     mark = bytes([kind]) + b"VK2"
@@ -472,7 +549,7 @@ def test_a_second_hello_ends_the_link(wire: Wire) -> None:
 
 
 def test_unknown_blocks_below_the_bound_are_skipped() -> None:
-    unknown = b"".join(control(kind, b"?" * 9) for kind in (0x00, 0x02, 0x03, 0x07, 0x7F))
+    unknown = b"".join(control(kind, b"?" * 9) for kind in (0x00, 0x03, 0x07, 0x7F))
     assert decoded(Wire.V2, HELLO_BLOCK + unknown + frame_block(b"a"))[1:] == [{"frame": "61"}]
 
 

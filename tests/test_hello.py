@@ -10,8 +10,11 @@ import pytest
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import encode_control
 from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, Hello, agree_mtu
+from vknet.offload import OFFLOADS
 
-OURS = Hello("vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0)
+OURS = Hello(
+    "vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=frozenset(OFFLOADS)
+)
 
 
 def payload(**changes: Any) -> bytes:
@@ -37,7 +40,7 @@ def test_what_is_sent_has_every_key_of_the_document() -> None:
         "mtu": 1500,
         "mtu_fixed": True,
         "timeout": 15.0,
-        "offloads": [],
+        "offloads": ["csum", "tso4", "tso6", "tso_ecn", "uso"],
     }
 
 
@@ -75,7 +78,13 @@ def test_a_key_that_has_to_be_there_is_missed_by_name(key: str) -> None:
 def test_keys_that_may_be_missing_have_a_meaning_then() -> None:
     assert Hello.from_json(without("mtu")).mtu is None
     assert Hello.from_json(without("mtu_fixed")).mtu_fixed is False
-    assert Hello.from_json(without("offloads")) == OURS
+    assert Hello.from_json(without("offloads")).offloads == frozenset()
+    assert Hello.from_json(payload(offloads=None)).offloads == frozenset()
+
+
+def test_offloads_that_are_not_known_are_ignored() -> None:
+    assert Hello.from_json(payload(offloads=["tso4", "later", "tso4"])).offloads == {"tso4"}
+    assert Hello.from_json(payload(offloads=[])).offloads == frozenset()
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -107,6 +116,7 @@ def test_a_value_at_the_edge_is_taken(key: str, value: object) -> None:
         *(("mtu", 67), ("mtu", 65522), ("mtu", False), ("mtu", "1500"), ("mtu", {})),
         *(("timeout", 0), ("timeout", 0.999), ("timeout", 86401), ("timeout", True)),
         *(("program", 1), ("program", None), ("endpoint", ["tap0"]), ("endpoint", None)),
+        *(("offloads", "csum"), ("offloads", [1]), ("offloads", {}), ("offloads", [["csum"]])),
         *(("wire", 10**400), ("timeout", -(10**400))),
     ],
 )

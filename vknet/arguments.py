@@ -15,6 +15,7 @@ from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN
 from vknet.link import LinkSettings
+from vknet.offload import DEFAULT_OFFLOADS, USO
 from vknet.parsing import Parser, number, what_is_unknown
 from vknet.spec import (
     RetryPolicy,
@@ -35,6 +36,12 @@ __all__ = ["HELP", "Settings", "parse_arguments"]
 # is the port, as in ssh.
 SSH_VALUES: Final = ("F", "i", "J", "o", "p")
 SSH_FLAGS: Final = ("4", "6")
+
+OFFLOAD_SETTINGS: Final = {
+    "on": DEFAULT_OFFLOADS,
+    "off": frozenset[str](),
+    "+uso": DEFAULT_OFFLOADS | {USO},
+}
 
 HELP: Final = """\
 usage: vknet [-C] [-b local-bridge] [-B remote-bridge] [-r delay[:retries]]
@@ -63,6 +70,8 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
   -e, --ssh-command CMD  run this instead of ssh
   --remote-command CMD   run this instead of vknet on the remote side, such as
                          "sudo -n vknet"
+  --offload on|off|+uso  carry TCP in pieces of up to 64 KB if both sides can
+                         (on), or never (off); +uso: some UDP, too
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
   --timeout SECONDS      a peer silent for so long is dead (default 15)
   -v                     say more; twice: ssh, too
@@ -126,7 +135,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         spec=spec,
         bridge=None if args.bridge is None else parse_bridge(args.bridge, spec, "local"),
         mtu=args.mtu,
-        link=LinkSettings(Wire.AUTO, timeout),
+        link=LinkSettings(Wire.AUTO, timeout, offloads=OFFLOAD_SETTINGS[args.offload]),
         retry=None if args.retry is None else parse_retry(args.retry),
         ssh=SshSettings(
             target=target,
@@ -173,6 +182,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
             Wire.V2 if marked else Wire.V1,
             DEFAULT_TIMEOUT if args.timeout is None else args.timeout,
             adopt_timeout=args.timeout is None,
+            offloads=OFFLOAD_SETTINGS[args.offload],
         ),
         retry=None,
         ssh=None,
@@ -203,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         add(f"-{letter}", dest="ssh_options", action="append_const", const=f"-{letter}")
     add("-e", "--ssh-command")
     add("--remote-command")
+    add("--offload", choices=OFFLOAD_SETTINGS, default="on")
     add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
     add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
     add("-v", dest="verbose", action="count", default=0)

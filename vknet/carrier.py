@@ -17,6 +17,7 @@ import trio
 
 from vknet.errors import PeerGone, UsageError
 from vknet.framing import Bye, encode_control
+from vknet.pipes import PipeStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +105,6 @@ class StdioCarrier(Carrier):
     async def open(self, start_soon: StartSoon) -> Stream:
         # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.
         stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in (STDIN, STDOUT))
-        stream = trio.StapledStream(stdout, stdin)
+        stream = PipeStream(stdout, stdin)
         self.reached.set()
         return stream

@@ -26,9 +26,11 @@ from vknet.framing import (
 )
 from vknet.health import Health
 from vknet.hello import Hello
+from vknet.offload import OffloadFrame
 
 if TYPE_CHECKING:
-    from vknet.framing import Block, Frame
+    from vknet.framing import Block
+    from vknet.offload import AnyFrame
 
 __all__ = ["Conversation", "Heard"]
 
@@ -42,14 +44,14 @@ class Heard:
     """What a piece of the stream held.
 
     Attributes:
-        frames: in order.
+        frames: in order; the offload header of one is as the peer sent it, and unchecked.
         hello: the peer's, if it was in this piece.
         bye: the peer's, if it was in this piece.
         round_trip: seconds a PING took to come back, if its PONG was in this piece.
         error: how the peer broke the protocol, after all of the above; the end of it.
     """
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[AnyFrame] = field(default_factory=list)
     hello: Hello | None = None
     bye: Bye | None = None
     round_trip: float | None = None
@@ -78,7 +80,7 @@ class Conversation:
         self.frame_limit = FRAME_LIMIT_V1
         self._wire = wire
         self._adopt_timeout = adopt_timeout
-        self._decoder = Decoder(wire, ours.frame_limit)
+        self._decoder = Decoder(wire, ours.frame_limit, offload=bool(ours.offloads))
         self._health: Health | None = None
         self._box: dict[type[Control], Control] = {}
         if wire is Wire.V2:
@@ -127,7 +129,7 @@ class Conversation:
             heard.error = exc
         frames = heard.frames
         for block in blocks:
-            if type(block) is memoryview:
+            if isinstance(block, (memoryview, OffloadFrame)):
                 frames.append(block)
             else:
                 self._hear(block, heard, now)

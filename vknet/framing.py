@@ -4,6 +4,7 @@ A block is eight bytes of header and a payload; all integers are little-endian.
 
     v1, a frame        u32 magic 0x5A69782B    u32 length    the frame
     v2, a control      u8 type, "VK2"          u32 length    what the type says
+        of which OFFLOAD, a frame with its offload header (vknet.offload) before it
 
 Theory.  The decoder holds at most one unfinished block.  It looks at a header before it keeps a
 byte of the payload, so what a peer can make it hold is bounded by the limit in force.  It never
@@ -23,9 +24,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from vknet.errors import LocalProtocolError, RemoteProtocolError, printable
 from vknet.hello import HELLO_LIMIT, Hello
+from vknet.offload import HEADER_SIZE as OFFLOAD_HEADER_SIZE
+from vknet.offload import OFFLOAD_MIN, OffloadFrame, examine
+from vknet.segmentation import segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from vknet.offload import AnyFrame
 
 __all__ = [
     "FRAME_LIMIT_V1",
@@ -62,11 +68,14 @@ CONTROL_MARK: Final = int.from_bytes(b"\0VK2", "little")
 TYPE_MASK: Final = 0xFF
 
 HELLO: Final = 0x01
+OFFLOAD: Final = 0x02
 PING: Final = 0x04
 PONG: Final = 0x05
 BYE: Final = 0x06
 CRITICAL: Final = 0x80
 """From this type on an unknown block ends the link; below it, it is skipped."""
+
+OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
 
 TOKEN: Final = struct.Struct("<Q")
 BYE_LIMIT: Final = 1024
@@ -109,7 +118,7 @@ class Bye:
 
 
 Control: TypeAlias = Hello | Ping | Pong | Bye
-Block: TypeAlias = memoryview | Control
+Block: TypeAlias = memoryview | OffloadFrame | Control
 
 
 class Encoded(NamedTuple):
@@ -122,23 +131,51 @@ class Encoded(NamedTuple):
     """Their bytes, without headers."""
     refused: int
     """How many were empty or over the limit, and were left out."""
+    misfits: tuple[str, ...] = ()
+    """Why others were left out: the reasons that `vknet.offload.examine` gave, one a frame."""
 
 
-def encode_frames(frames: Sequence[Frame], limit: int) -> Encoded:
-    """Make one buffer of a batch; a frame that is empty or over `limit` bytes is left out."""
+def encode_frames(
+    frames: Sequence[AnyFrame], limit: int, kinds: frozenset[int] = frozenset()
+) -> Encoded:
+    """Make one buffer of a batch.
+
+    Args:
+        frames: in order.
+        limit: the longest frame the peer takes, in bytes; one that is longer, or empty, is left
+            out.
+        kinds: the offload frames the peer takes, as `vknet.offload.kinds` gives them; what others
+            leave undone is done here.
+    """
     parts: list[Frame] = []
     add = parts.append
     pack = HEADER.pack
-    size = refused = 0
+    size = taken = refused = 0
+    misfits: list[str] = []
     for frame in frames:
         length = len(frame)
-        if 0 < length <= limit:
-            add(pack(MAGIC, length))
-            add(frame)
+        if not isinstance(frame, OffloadFrame):
+            if 0 < length <= limit:
+                add(pack(MAGIC, length))
+                add(frame)
+                size += length
+                taken += 1
+            else:
+                refused += 1
+        elif length <= limit and frame.kind in kinds:
+            add(pack(OFFLOAD_WORD, OFFLOAD_HEADER_SIZE + length))
+            add(frame.data)
             size += length
+            taken += 1
+        elif isinstance(layout := examine(frame.data), str):
+            misfits.append(layout)
         else:
-            refused += 1
-    return Encoded(b"".join(parts), len(frames) - refused, size, refused)
+            plain = encode_frames(segment(frame, layout), limit)
+            add(plain.data)
+            size += plain.size
+            taken += plain.frames
+            refused += plain.refused
+    return Encoded(b"".join(parts), taken, size, refused, tuple(misfits))
 
 
 def encode_control(control: Control) -> bytes:
@@ -169,12 +206,17 @@ class Decoder:
         wire: which blocks may come.
         frame_limit: the longest frame this side promises to take in its own HELLO, in bytes; it
             holds from the peer's HELLO on.  Until then it is `FRAME_LIMIT_V1`.
+        offload: this side's HELLO names an offload, so that OFFLOAD may come.
     """
 
-    def __init__(self, wire: Wire, frame_limit: int = FRAME_LIMIT_V2) -> None:
+    def __init__(
+        self, wire: Wire, frame_limit: int = FRAME_LIMIT_V2, *, offload: bool = False
+    ) -> None:
         self._wire = wire
         self._limit = FRAME_LIMIT_V1
         self._promised = frame_limit
+        self._offload = offload
+        self._offload_limit = 0
         self._greeted = False
         self._started = False
         self._tail = bytearray()
@@ -183,8 +225,8 @@ class Decoder:
     def feed(self, data: bytes, blocks: list[Block]) -> None:
         """Take in what the stream brought and append the blocks that are now whole to `blocks`.
 
-        The frames among them are views of `data`, or of one joined copy where a block came in
-        pieces; they stay good for as long as they are held.
+        The frames among them are views of `data`, or of a joined copy where a block came in pieces;
+        they stay good for as long as they are held, if `data` does.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol.  The blocks before it have been
@@ -230,7 +272,10 @@ class Decoder:
         unpack = HEADER.unpack_from
         while end - pos >= HEADER_SIZE:
             word, length = unpack(view, pos)
-            if word != MAGIC or not 0 < length <= self._limit:
+            if word == OFFLOAD_WORD:
+                if not OFFLOAD_MIN <= length <= self._offload_limit:
+                    self._check(word, length, view[pos : pos + SHOWN])
+            elif word != MAGIC or not 0 < length <= self._limit:
                 self._check(word, length, view[pos : pos + SHOWN])
             start = pos + HEADER_SIZE
             stop = start + length
@@ -239,6 +284,8 @@ class Decoder:
             if word == MAGIC:
                 self._started = True
                 blocks.append(view[start:stop])
+            elif word == OFFLOAD_WORD:
+                blocks.append(OffloadFrame(view[start:stop]))
             else:
                 self._control(word & TYPE_MASK, bytes(view[start:stop]), blocks)
             pos = stop
@@ -260,26 +307,34 @@ class Decoder:
         tail += view[pos : pos + missing]
         pos = min(pos + missing, len(view))
         if len(tail) == HEADER_SIZE + length:
-            payload = bytes(tail)[HEADER_SIZE:]
+            # Given away as it is: a copy of each long frame is what it would cost.
+            payload = memoryview(tail)[HEADER_SIZE:]
             self._tail = bytearray()
             if word == MAGIC:
                 self._started = True
-                blocks.append(memoryview(payload))
+                blocks.append(payload)
+            elif word == OFFLOAD_WORD:
+                blocks.append(OffloadFrame(payload))
             else:
-                self._control(word & TYPE_MASK, payload, blocks)
+                self._control(word & TYPE_MASK, bytes(payload), blocks)
         return pos
 
     def _check(self, word: int, length: int, shown: bytes | memoryview) -> None:
         """Check a header before a byte of its payload is kept."""
+        least = 1
         if word == MAGIC:
             limit = self._limit
+        elif word == OFFLOAD_WORD and self._greeted:
+            if not self._offload:
+                raise RemoteProtocolError("the peer sent OFFLOAD, which this side does not take")
+            least, limit = OFFLOAD_MIN, self._offload_limit
         elif word & ~TYPE_MASK == CONTROL_MARK and self._may_control(word & TYPE_MASK):
             limit = self._control_limit(word & TYPE_MASK)
         else:
             raise self._not_a_block(bytes(shown))
-        if not 0 < length <= limit:
+        if not least <= length <= limit:
             raise RemoteProtocolError(
-                f"a block of {length} bytes from the peer; it may have 1 to {limit}"
+                f"a block of {length} bytes from the peer; it may have {least} to {limit}"
             )
 
     def _may_control(self, kind: int) -> bool:
@@ -310,6 +365,8 @@ class Decoder:
             hello = Hello.from_json(payload)
             self._greeted = True
             self._limit = self._promised
+            if self._offload:
+                self._offload_limit = OFFLOAD_HEADER_SIZE + self._promised
             blocks.append(hello)
         elif kind in (PING, PONG):
             if len(payload) != TOKEN.size:

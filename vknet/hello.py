@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from vknet.errors import RemoteProtocolError, printable
+from vknet.offload import OFFLOADS
 
 __all__ = ["HELLO_LIMIT", "MTU_MAX", "MTU_MIN", "TIMEOUT_MAX", "TIMEOUT_MIN", "Hello", "agree_mtu"]
 
@@ -42,6 +43,8 @@ class Hello:
         mtu_fixed: the MTU was asked for by a person, or is not vknet's to change.
         timeout: seconds of silence after which this side takes the other for dead.
         wire: the highest version of the wire this side speaks.
+        offloads: what may be left undone in the frames that are sent to this side, by the names of
+            `vknet.offload`.
     """
 
     program: str
@@ -51,6 +54,7 @@ class Hello:
     mtu_fixed: bool
     timeout: float
     wire: int = WIRE_VERSION
+    offloads: frozenset[str] = frozenset()
 
     def to_json(self) -> bytes:
         """The payload of the HELLO block, at most `HELLO_LIMIT` bytes."""
@@ -63,7 +67,7 @@ class Hello:
                 "mtu": self.mtu,
                 "mtu_fixed": self.mtu_fixed,
                 "timeout": self.timeout,
-                "offloads": [],
+                "offloads": [name for name in OFFLOADS if name in self.offloads],
             },
             separators=(",", ":"),
         ).encode()
@@ -92,6 +96,7 @@ class Hello:
             mtu_fixed=values.get("mtu_fixed") is True,
             timeout=_number(values, "timeout", TIMEOUT_MIN, TIMEOUT_MAX),
             wire=int(_number(values, "wire", WIRE_VERSION, 2**31)),
+            offloads=_offloads(values.get("offloads")),
         )
 
 
@@ -108,6 +113,15 @@ def agree_mtu(ours: Hello, theirs: Hello) -> int | None:
 
 def _not_a_number(constant: str) -> NoReturn:
     raise ValueError(constant)
+
+
+def _offloads(value: Any) -> frozenset[str]:
+    """The names of a list that are known; later ones will be added to them."""
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RemoteProtocolError("the peer's HELLO has no list of texts for 'offloads'")
+    return frozenset(value).intersection(OFFLOADS)
 
 
 def _text(values: dict[str, Any], key: str) -> str:

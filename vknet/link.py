@@ -24,19 +24,20 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
+from vknet.agreement import adapt
 from vknet.conversation import Conversation
 from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
     PeerGone,
     RemoteProtocolError,
-    SetupError,
     VknetError,
 )
 from vknet.framing import FRAME_LIMIT_V2, Wire, encode_frames
 from vknet.health import DEFAULT_TIMEOUT
-from vknet.hello import Hello, agree_mtu
+from vknet.hello import Hello
 from vknet.monitor import Monitor, Up
+from vknet.offload import DEFAULT_OFFLOADS, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -69,9 +70,6 @@ UPKEEP_INTERVAL: Final = 1.0
 
 ETHERNET_OVERHEAD: Final = 14 + 4
 
-# RFC 8200, section 5.
-IPV6_MIN_MTU: Final = 1280
-
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
@@ -82,11 +80,14 @@ class LinkSettings:
         timeout: seconds of silence after which the peer is dead; watched by the link where the
             wire is v2, and by ssh where it is v1.
         adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
+        offloads: what may be left undone in the frames that are carried, either way, by the names
+            of `vknet.offload`, where both endpoints can; frozenset() is nothing.
     """
 
     wire: Wire = Wire.V2
     timeout: float = DEFAULT_TIMEOUT
     adopt_timeout: bool = False
+    offloads: frozenset[str] = DEFAULT_OFFLOADS
 
 
 class Link:
@@ -124,10 +125,12 @@ class Link:
                 mtu=endpoint.mtu,
                 mtu_fixed=endpoint.mtu_fixed,
                 timeout=self._settings.timeout,
+                offloads=endpoint.accepts & self._settings.offloads,
             ),
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
+        self._kinds: frozenset[int] = frozenset()
         self._up = trio.Event()
         self._sending = False
         self._idle = trio.CancelScope()
@@ -170,9 +173,11 @@ class Link:
         finally:
             # Only now: a farewell may have gone through the stream until the last task ended.
             # Shielded, so that a cancellation does not take the place of what is being raised.
-            if stream is not None:
-                with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):
+                if stream is not None:
                     await trio.aclose_forcefully(stream)
+                # The next peer may be another, with less to it.
+                await self._endpoint.set_offload(())
         if self._cause is None:
             raise AssertionError("a link ends by an error or by being cancelled")
         raise self._cause
@@ -215,15 +220,16 @@ class Link:
         if not self._sending:
             return data
         try:
-            frames = self._endpoint.receive_nowait()
+            frames = self._endpoint.receive_offload_nowait()
         except trio.WouldBlock:
             return data
-        encoded = encode_frames(frames, self._talk.frame_limit)
+        encoded = encode_frames(frames, self._talk.frame_limit, self._kinds)
         out = self.monitor.link_counters.outbound
         out.frames += encoded.frames
         out.bytes += encoded.size
         if encoded.refused:
             out.drops[Drop.TOO_LONG] += encoded.refused
+        out.drops.update(encoded.misfits)
         return data + encoded.data if data else encoded.data
 
     async def _write(self, stream: Stream, data: bytes) -> None:
@@ -294,14 +300,16 @@ class Link:
             self.monitor.round_trip = heard.round_trip
         if heard.hello is not None:
             self._come_up(heard.hello)
-            await self._agree_mtu(heard.hello)
+            offloads = self._settings.offloads
+            self._kinds = kinds(offloads & heard.hello.offloads)
+            await adapt(self._endpoint, self._talk.ours, heard.hello, self._carrier.peer, offloads)
         if heard.frames:
             if not self.was_up and self._settings.wire is Wire.AUTO:
                 self._come_up(None)
             inbound = self.monitor.link_counters.inbound
             inbound.frames += len(heard.frames)
             inbound.bytes += sum(map(len, heard.frames))
-            await self._endpoint.send(heard.frames)
+            await self._endpoint.send_offload(heard.frames)
         if heard.bye is not None:
             raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
         if heard.error is not None:
@@ -340,31 +348,6 @@ class Link:
             self._endpoint.discard(Drop.STALE)
         self._sending = True
         self._wake_writer()
-
-    async def _agree_mtu(self, theirs: Hello) -> None:
-        ours = self._talk.ours
-        mtu = agree_mtu(ours, theirs)
-        if ours.mtu is None or mtu is None:
-            return
-        try:
-            # Below it Linux takes the IPv6 addresses off an interface, and off its bridge: that may
-            # be done by a person here, but not by a peer.
-            follow = mtu == ours.mtu or mtu >= IPV6_MIN_MTU
-            done = follow and await self._endpoint.set_mtu(mtu)
-        except SetupError as exc:
-            log.warning("%s", exc)
-            done = False
-        if not done:
-            log.warning(
-                "%s has an MTU of %d and %s on %s one of %s; give both the same",
-                ours.endpoint,
-                ours.mtu,
-                theirs.endpoint,
-                self._carrier.peer,
-                theirs.mtu,
-            )
-        elif mtu != ours.mtu:
-            log.info("%s now has an MTU of %d, as the other side", ours.endpoint, mtu)
 
     # --- watching ---------------------------------------------------------------------------------
 

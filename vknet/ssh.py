@@ -19,6 +19,7 @@ import trio
 
 from vknet.carrier import Carrier
 from vknet.errors import PeerGone, SetupError, printable
+from vknet.pipes import PipeStream
 from vknet.ssh_command import (
     AUTHENTICATED,
     CHATTER,
@@ -142,7 +143,10 @@ class SshCarrier(Carrier):
         assert process.stdout is not None
         assert process.stderr is not None
         start_soon(self._pass_on_stderr, process.stderr)
-        return trio.StapledStream(process.stdin, process.stdout)
+        # On this system they are what trio makes of pipes.
+        assert isinstance(process.stdin, trio.lowlevel.FdStream)
+        assert isinstance(process.stdout, trio.lowlevel.FdStream)
+        return PipeStream(process.stdin, process.stdout)
 
     async def why_ended(self) -> VknetError:
         with trio.move_on_after(END_GRACE):

@@ -30,7 +30,7 @@ def test_what_was_switched_on_before_is_off_on_a_persistent_tap(bed: Bed) -> Non
     )
     here.run(sys.executable, "-c", leave)
 
-    vknet = Program(here, "vknet", "tap0", "there:auto")
+    vknet = Program(here, "vknet", "--offload", "off", "tap0", "there:auto")
     vknet.says("link up")
     for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
         host.ip("addr", "add", address, "dev", "tap0")

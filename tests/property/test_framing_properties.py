@@ -26,6 +26,7 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, Hello, agree_mtu
+from vknet.offload import OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,12 @@ thoroughly = settings(deadline=None, max_examples=200)
 
 def oracle_encode(frames: Sequence[bytes]) -> bytes:
     return b"".join(MAGIC + len(f).to_bytes(4, "little") + f for f in frames)
+
+
+def oracle_block(block: bytes | OffloadFrame | Control) -> bytes:
+    if isinstance(block, OffloadFrame):
+        return b"\2VK2" + len(block.data).to_bytes(4, "little") + block.data
+    return oracle_encode([block]) if isinstance(block, bytes) else encode_control(block)
 
 
 def oracle_decode(data: bytes) -> tuple[list[bytes], bytes]:
@@ -77,6 +84,7 @@ hellos = st.builds(
     mtu_fixed=st.booleans(),
     timeout=st.floats(TIMEOUT_MIN, TIMEOUT_MAX),
     wire=st.integers(2, 2**31),
+    offloads=st.frozensets(st.sampled_from(OFFLOADS)),
 )
 reasons = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=200).filter(
     lambda s: s.isprintable() and s != ""
@@ -85,6 +93,13 @@ tokens = st.integers(0, 2**64 - 1)
 later_controls = st.one_of(
     st.builds(Ping, tokens), st.builds(Pong, tokens), st.builds(Bye, reasons)
 )
+offload_frames = st.builds(
+    OffloadFrame,
+    st.one_of(
+        st.binary(min_size=24, max_size=80),
+        st.sampled_from([24, 8330, 8331, 65673, 65674]).map(bytes),
+    ),
+)
 
 
 def nearly_blocks() -> st.SearchStrategy[bytes]:
@@ -92,7 +107,7 @@ def nearly_blocks() -> st.SearchStrategy[bytes]:
     mark = st.one_of(
         st.just(MAGIC),
         st.integers(0, 255).map(lambda kind: bytes([kind]) + b"VK2"),
-        st.sampled_from([b"\1VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]),
+        st.sampled_from([b"\1VK2", b"\2VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]),
     )
     edges = [0, 1, 7, 8, 9, 100, 101, 4095, 4096, 4097, 8319, 8320, 8321, 65664, 65665, 2**32 - 1]
     length = st.sampled_from(edges) | st.integers(0, 40)
@@ -132,14 +147,14 @@ def chopped(stream: bytes, sizes: Sequence[int]) -> list[bytes]:
 class Outcome:
     """What a decoder made of a stream: no memoryviews, so that outcomes compare."""
 
-    blocks: list[bytes | Control]
+    blocks: list[bytes | OffloadFrame | Control]
     error: str | None
     where: str | None
 
 
 def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
     """Decode, and see that nothing is raised but what may be, and no more held than may be."""
-    decoder = Decoder(wire, promised)
+    decoder = Decoder(wire, promised, offload=True)
     blocks: list[Block] = []
     error: str | None = None
     where: str | None = None
@@ -147,7 +162,7 @@ def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
         for chunk in chunks:
             decoder.feed(chunk, blocks)
             greeted = any(isinstance(block, Hello) for block in blocks)
-            frame_limit = promised if greeted else FRAME_LIMIT_V1
+            frame_limit = promised + 10 if greeted else FRAME_LIMIT_V1
             assert decoder.held < HEADER_SIZE + max(frame_limit, CONTROL_LIMIT)
     except RemoteProtocolError as exc:
         error, where = str(exc), "feed"
@@ -183,13 +198,11 @@ def test_frames_in_equal_pieces_come_out_the_same(frames: list[bytes], size: int
 
 
 @thoroughly
-@given(hellos, st.lists(frames_to(65664) | later_controls, max_size=8), chops)
+@given(hellos, st.lists(frames_to(65664) | later_controls | offload_frames, max_size=8), chops)
 def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
-    hello: Hello, blocks: list[bytes | Ping | Pong | Bye], sizes: list[int]
+    hello: Hello, blocks: list[bytes | OffloadFrame | Ping | Pong | Bye], sizes: list[int]
 ) -> None:
-    stream = encode_control(hello) + b"".join(
-        oracle_encode([b]) if isinstance(b, bytes) else encode_control(b) for b in blocks
-    )
+    stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
     outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))
     assert outcome == Outcome([hello, *blocks], None, None)
 

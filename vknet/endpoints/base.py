@@ -3,6 +3,10 @@
 Stages of a frame on its way out: `wait_receivable` (only when there was nothing), `receive_nowait`
 (drains a batch), the link.  On its way in: the link, `send` (a batch).  System calls are tried
 first; trio is asked to wait only after the kernel said EAGAIN.
+
+Frames are plain: whole, with their checksums.  An endpoint that can leave work undone, or have it
+done, says so in `accepts`; whoever can do with such frames (`vknet.offload`) asks for them with
+`set_offload`, and uses `receive_offload_nowait` and `send_offload`.  All others never meet one.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from vknet.segmentation import plain_frames
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
+    from vknet.offload import AnyFrame
 
 __all__ = ["BATCH_BYTES", "BATCH_FRAMES", "Drop", "Endpoint"]
 
@@ -52,6 +59,8 @@ class Endpoint(trio.abc.AsyncResource):
         name: what people call it: ``tap0``, ``/var/run/vknet``.
         mtu: in bytes; None where it has none of its own.
         mtu_fixed: a person chose the MTU, or it is not vknet's to change.
+        accepts: what may be left undone in the frames that it is sent, by the names of
+            `vknet.offload`; it can hand over such frames itself.
         receive_drops: frames dropped on their way out of the endpoint, by reason (`Drop`).
         send_drops: frames dropped on their way into it, by reason.
     """
@@ -60,6 +69,7 @@ class Endpoint(trio.abc.AsyncResource):
         self.name = name
         self.mtu = mtu
         self.mtu_fixed = mtu_fixed
+        self.accepts: frozenset[str] = frozenset()
         self.receive_drops: Counter[str] = Counter()
         self.send_drops: Counter[str] = Counter()
 
@@ -111,6 +121,24 @@ class Endpoint(trio.abc.AsyncResource):
         """
         del frames
         return 0
+
+    async def set_offload(self, names: Iterable[str]) -> None:
+        """From now on leave undone what of this the endpoint can, by name, and nothing else.
+
+        What is already waiting stays as it is.  It is off until the first call.
+        """
+        await trio.lowlevel.checkpoint()
+
+    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
+        """As `receive_nowait`, with offload frames for those that have something left undone."""
+        return self.receive_nowait()
+
+    async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
+        """As `send`, with offload frames among them; their headers are checked here.
+
+        What the endpoint does not accept is done before the frame is handed over.
+        """
+        await self.send(plain_frames(frames, self.send_drops))
 
     async def receive(self) -> list[Frame]:
         """Wait for frames and take them, as `receive_nowait` does.

@@ -10,11 +10,14 @@ import trio
 
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
 from vknet.errors import EndpointGone
+from vknet.offload import OffloadFrame, examine, kinds, usable
+from vknet.segmentation import plain_frames, segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
+    from vknet.offload import AnyFrame
 
 __all__ = ["MemoryEndpoint", "memory_endpoint_pair"]
 
@@ -27,7 +30,9 @@ class _Queue:
     """One direction of the wire.  Bounded: who puts a frame into a full one drops that frame."""
 
     capacity: int
-    frames: deque[bytes] = field(default_factory=deque)
+    frames: deque[bytes | OffloadFrame] = field(default_factory=deque)
+    kinds: frozenset[int] = frozenset()
+    """Of offload frames that its reader has asked for."""
     changed: trio.Event = field(default_factory=trio.Event)
     no_reader: bool = False
     no_writer: bool = False
@@ -40,16 +45,31 @@ class MemoryEndpoint(Endpoint):
     newest frame is dropped when it is full, as a network card does.
     """
 
-    def __init__(self, name: str, inbox: _Queue, outbox: _Queue, mtu: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        inbox: _Queue,
+        outbox: _Queue,
+        mtu: int | None,
+        accepts: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(name, mtu)
+        self.accepts = accepts
         self._inbox = inbox
         self._outbox = outbox
         self._receiving = False
 
+    async def set_offload(self, names: Iterable[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        self._inbox.kinds = kinds(self.accepts & usable(names))
+
     def receive_nowait(self) -> list[Frame]:
+        return plain_frames(self.receive_offload_nowait(), self.receive_drops)
+
+    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
         self._raise_if_closed()
         waiting = self._inbox.frames
-        frames: list[Frame] = []
+        frames: list[AnyFrame] = []
         size = 0
         while waiting and size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
             frame = waiting.popleft()
@@ -79,7 +99,11 @@ class MemoryEndpoint(Endpoint):
         await trio.lowlevel.checkpoint()
         self.send_nowait(frames)
 
-    def send_nowait(self, frames: Sequence[Frame]) -> None:
+    async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.send_nowait(frames)
+
+    def send_nowait(self, frames: Sequence[AnyFrame]) -> None:
         """As `send`, which never has to wait here.
 
         Raises:
@@ -93,11 +117,23 @@ class MemoryEndpoint(Endpoint):
         for frame in frames:
             if not frame:
                 self.send_drops[Drop.EMPTY] += 1
-            elif len(outbox.frames) >= outbox.capacity:
-                self.send_drops[Drop.FULL] += 1
+            elif not isinstance(frame, OffloadFrame):
+                self._put(bytes(frame))
+            elif isinstance(layout := examine(frame.data, self.mtu), str):
+                self.send_drops[layout] += 1
+            elif frame.kind in outbox.kinds:
+                self._put(OffloadFrame(bytes(frame.data)))
             else:
-                outbox.frames.append(bytes(frame))
+                # As a kernel does for whoever has not asked for more.
+                for piece in segment(frame, layout):
+                    self._put(piece)
         outbox.changed.set()
+
+    def _put(self, frame: bytes | OffloadFrame) -> None:
+        if len(self._outbox.frames) >= self._outbox.capacity:
+            self.send_drops[Drop.FULL] += 1
+        else:
+            self._outbox.frames.append(frame)
 
     async def aclose(self) -> None:
         self._inbox.no_reader = self._outbox.no_writer = True
@@ -118,13 +154,20 @@ def memory_endpoint_pair(
     *,
     capacity: int = CAPACITY,
     mtu: int | None = None,
+    accepts: Iterable[str] = (),
 ) -> tuple[MemoryEndpoint, MemoryEndpoint]:
     """Two endpoints, each receiving what is sent into the other.
 
     Args:
         names: what to call them.
         capacity: how many frames wait at an end before new ones are dropped.
-        mtu: in bytes, told to a peer; frames are not held to it.
+        mtu: in bytes, told to a peer; plain frames are not held to it.
+        accepts: what may be left undone in the frames that are sent to either, by the names of
+            `vknet.offload`.
     """
     there, back = _Queue(capacity), _Queue(capacity)
-    return MemoryEndpoint(names[0], back, there, mtu), MemoryEndpoint(names[1], there, back, mtu)
+    both = usable(accepts)
+    return (
+        MemoryEndpoint(names[0], back, there, mtu, both),
+        MemoryEndpoint(names[1], there, back, mtu, both),
+    )

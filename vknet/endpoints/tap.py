@@ -5,6 +5,9 @@ Facts the code rests on, seen on Linux 6.18:
 * The name ``tap%d`` makes the kernel pick the first unused number, in one step.
 * A TAP that vknet made vanishes when its descriptor is closed, however that comes about.  One that
   was there before (persistent) stays, with whatever was set on it.
+* Each frame has an offload header (`vknet.offload`) before it, both ways, and may be a super-frame.
+  What a kernel may hand over is asked for; what it takes, every kernel that has it at all takes,
+  but some that should refuse it with EINVAL (6.1.103, 6.6.44, 6.10.3).
 * While the interface is down a write fails with EIO, and a read finds nothing.  When it has been
   deleted, poll says EPOLLERR, and read and write fail with EBADFD for good.
 * tun drops at its own ring (txqueuelen frames, the newest first) when nobody reads.
@@ -12,13 +15,11 @@ Facts the code rests on, seen on Linux 6.18:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import pwd
 import socket
-import struct
 from errno import EACCES, EAGAIN, EBADFD, EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM
 from functools import partial
 from itertools import count
@@ -28,30 +29,33 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet import netlink
+from vknet.endpoints import tun
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
 from vknet.errors import EndpointGone, SetupError
+from vknet.offload import (
+    CSUM,
+    HEADER_SIZE,
+    NOTHING,
+    Misfit,
+    OffloadFrame,
+    examine,
+    kinds,
+)
+from vknet.segmentation import from_kernel, plain_frames, segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
+    from vknet.offload import AnyFrame, Layout
 
 __all__ = ["TapEndpoint", "open_tap"]
 
 log = logging.getLogger("vknet")
 
-TUN_DEVICE: Final = "/dev/net/tun"
-
-# linux/if_tun.h
-TUNSETIFF: Final = 0x400454CA
-TUNGETIFF: Final = 0x800454D2
-TUNSETOFFLOAD: Final = 0x400454D0
-IFF_TAP: Final = 0x0002
-IFF_NO_PI: Final = 0x1000
-IFF_PERSIST: Final = 0x0800
-IFREQ: Final = struct.Struct("16sH22x")
-
 ETHERNET_HEADER: Final = 14
+
+TAP_READ_SIZE: Final = HEADER_SIZE + READ_SIZE
 
 # The kernel puts the first unused number in.
 ANY_UNUSED: Final = "tap%d"
@@ -64,6 +68,7 @@ class TapEndpoint(Endpoint):
         index: the interface's number.
         made: vknet made the interface, so it goes when this is closed.
         bridge: the bridge it was put in; None if none.
+        segmented: how many offload frames that came for it had to be done here.
     """
 
     def __init__(
@@ -77,6 +82,22 @@ class TapEndpoint(Endpoint):
         self._fd = fd
         self._bridge_missing = False
         self._down = False
+        self._capabilities = tun.capabilities(fd)
+        self.accepts = self._capabilities
+        self._kinds = kinds(self.accepts)
+        self.segmented = 0
+
+    async def set_offload(self, names: Iterable[str]) -> None:
+        if self._fd < 0:
+            await trio.lowlevel.checkpoint()
+            return
+        # It takes the RTNL lock, which others may hold for long.
+        wanted = self._capabilities.intersection(names)
+        try:
+            await trio.to_thread.run_sync(tun.set_offloads, self._fd, wanted)
+        except OSError as exc:
+            # All is off then, as it was; if the TAP has gone, the next read says so.
+            log.debug("%s: no offloads: %s", self.name, exc.strerror)
 
     @property
     def bridge_index(self) -> int | None:
@@ -84,14 +105,18 @@ class TapEndpoint(Endpoint):
         return self._bridge_index
 
     def receive_nowait(self) -> list[Frame]:
-        frames: list[Frame] = []
+        return plain_frames(self.receive_offload_nowait(), self.receive_drops)
+
+    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
+        frames: list[AnyFrame] = []
         size = 0
         read = os.read
         try:
             while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
-                frame = read(self._fd, READ_SIZE)
-                frames.append(frame)
-                size += len(frame)
+                raw = read(self._fd, TAP_READ_SIZE)
+                plain = raw.startswith(NOTHING)
+                frames.append(raw[HEADER_SIZE:] if plain else from_kernel(raw))
+                size += len(raw)
         except BlockingIOError:
             if not frames:
                 raise trio.WouldBlock from None
@@ -105,19 +130,75 @@ class TapEndpoint(Endpoint):
         await trio.lowlevel.wait_readable(self._fd)
 
     async def send(self, frames: Sequence[Frame]) -> None:
+        await self.send_offload(frames)
+
+    async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
         fd = self._fd
-        write = os.write
+        write = os.writev
         for frame in frames:
+            if isinstance(frame, OffloadFrame):
+                self._write_offload(frame)
+                continue
             try:
-                write(fd, frame)
+                write(fd, (NOTHING, frame))
             except OSError as exc:
                 self._write_failed(exc, frame)
             else:
                 if self._down:
-                    self._down = False
-                    log.info("%s is up again", self.name)
+                    self._is_up()
 
-    def _write_failed(self, exc: OSError, frame: Frame) -> None:
+    def _write_offload(self, frame: OffloadFrame) -> None:
+        layout = examine(frame.data, self.mtu)
+        if layout is Misfit.OVER_MTU and self._look_at_mtu():
+            layout = examine(frame.data, self.mtu)
+        if isinstance(layout, str):
+            self.send_drops[layout] += 1
+        elif frame.kind not in self._kinds or (layout.payload == 0 and frame.is_super):
+            # One segment that was announced as several is what the kernel drops.
+            self._write_segments(frame, layout)
+        else:
+            try:
+                os.write(self._fd, frame.data)
+            except OSError as exc:
+                if exc.errno == EINVAL:
+                    self._accept_less(frame)
+                    self._write_segments(frame, layout)
+                else:
+                    self._write_failed(exc, frame)
+            else:
+                if self._down:
+                    self._is_up()
+
+    def _write_segments(self, frame: OffloadFrame, layout: Layout) -> None:
+        self.segmented += 1
+        for piece in segment(frame, layout):
+            try:
+                os.writev(self._fd, (NOTHING, piece))
+            except OSError as exc:
+                self._write_failed(exc, piece)
+
+    def _accept_less(self, frame: OffloadFrame) -> None:
+        """The kernel refuses what it said it had: from now on that is done here."""
+        self.accepts = frozenset((CSUM,)) if frame.kind not in kinds((CSUM,)) else frozenset()
+        self._kinds = kinds(self.accepts)
+        log.warning(
+            "%s: the kernel refuses frames of more than one segment; they are cut here from now on",
+            self.name,
+        )
+
+    def _look_at_mtu(self) -> bool:
+        """See which MTU the interface has now, which others may change; whether it is another."""
+        mtu = tun.current_mtu(self.index)
+        if mtu is None or mtu == self.mtu:
+            return False
+        self.mtu = mtu
+        return True
+
+    def _is_up(self) -> None:
+        self._down = False
+        log.info("%s is up again", self.name)
+
+    def _write_failed(self, exc: OSError, frame: AnyFrame) -> None:
         if exc.errno == EIO:
             self.send_drops[Drop.DOWN] += 1
             if not self._down:
@@ -159,8 +240,12 @@ class TapEndpoint(Endpoint):
         return True
 
     async def upkeep(self) -> None:
-        """Put the TAP back in its bridge when the bridge was deleted and perhaps made anew."""
+        """Put the TAP back in its bridge when the bridge was deleted and perhaps made anew.
+
+        Another MTU, which somebody gave it meanwhile, holds from here on.
+        """
         await trio.lowlevel.checkpoint()
+        self._look_at_mtu()
         if self.bridge is None:
             return
         try:
@@ -215,8 +300,6 @@ async def open_tap(
 def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
     fd, actual, made = _attach_unused(bridge) if name is None else _attach(name, bridge)
     try:
-        # A persistent TAP remembers what its last user switched on.
-        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
         address = _lasting_address(actual) if made else None
         index = socket.if_nametoindex(actual)
         interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
@@ -272,24 +355,23 @@ def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
 def _attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
     """Attach to a TAP, making it if need be: its descriptor, its name, and whether it is new."""
     try:
-        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = tun.open_device()
     except OSError as exc:
         raise SetupError(_why_no_device(exc)) from exc
     try:
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI))
-        raw, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ.size)))
+        actual, made = tun.attach(fd, name)
     except OSError as exc:
         os.close(fd)
         raise SetupError(_why_not(name, bridge, exc)) from exc
-    return fd, raw.rstrip(b"\0").decode(), not flags & IFF_PERSIST
+    return fd, actual, made
 
 
 def _why_no_device(exc: OSError) -> str:
     if exc.errno in (ENOENT, ENXIO, ENODEV):
-        return f"no {TUN_DEVICE} here; as root: modprobe tun"
+        return f"no {tun.TUN_DEVICE} here; as root: modprobe tun"
     if exc.errno in (EACCES, EPERM):
-        return f"no right to open {TUN_DEVICE}; as root: chmod 0666 {TUN_DEVICE}"
-    return f"cannot open {TUN_DEVICE}: {exc.strerror}"
+        return f"no right to open {tun.TUN_DEVICE}; as root: chmod 0666 {tun.TUN_DEVICE}"
+    return f"cannot open {tun.TUN_DEVICE}: {exc.strerror}"
 
 
 def _why_not(name: str, bridge: str | None, exc: OSError) -> str:

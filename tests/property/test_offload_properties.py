@@ -1,0 +1,92 @@
+"""Offload headers under any bytes: nothing raises, and what passes makes sense."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.superframes import TCP, UDP, Super, checksums_hold, parts
+from vknet.offload import OFFLOADS, Layout, OffloadFrame, examine, is_dhcp, kinds
+from vknet.segmentation import from_kernel, segment
+
+thoroughly = settings(deadline=None, max_examples=400)
+
+MTU: Final = 1500
+
+
+@st.composite
+def supers(draw: st.DrawFn) -> Super:
+    version = draw(st.sampled_from([4, 6]))
+    protocol = draw(st.sampled_from([TCP, UDP]))
+    size = draw(st.sampled_from([0, 8, 100, 1001, 1400]))
+    most = min(size * 100, 20_000) or 1400
+    return Super(
+        payload=draw(st.binary(min_size=1, max_size=9)) * draw(st.integers(1, most // 9)),
+        size=size,
+        version=version,
+        protocol=protocol,
+        tags=draw(st.sampled_from([b"", bytes.fromhex("81000005")])),
+        options=bytes(4 * draw(st.integers(0, 10))) if protocol == TCP else b"",
+        ip_options=b"\1" * 4 * draw(st.integers(0, 3)) if version == 4 else b"",
+        flags=draw(st.integers(0, 255)),
+        sequence=draw(st.integers(0, 2**32 - 1)),
+        identification=draw(st.integers(0, 2**16 - 1)),
+    )
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> bytes:
+    """The data of a good one with some bytes changed where it matters, and cut short perhaps."""
+    data = bytearray(draw(supers()).frame().data)
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, min(len(data), 100) - 1))
+        data[at] = draw(
+            st.sampled_from([0, 1, 4, 5, 6, 17, 44, 60, 0x7F, 0x80, 0xFF, data[at] ^ 1])
+        )
+    return bytes(data[: draw(st.just(len(data)) | st.integers(24, len(data)))])
+
+
+@thoroughly
+@given(supers())
+def test_honest_super_frames_pass_and_make_honest_segments(frame: Super) -> None:
+    made = frame.frame()
+    assert made.kind in kinds(OFFLOADS)
+    layout = examine(made.data, 9000)
+    assert isinstance(layout, Layout)
+    pieces = segment(made, layout)
+    assert all(map(checksums_hold, pieces))
+    assert b"".join(parts(piece).payload for piece in pieces) == frame.payload
+
+
+@thoroughly
+@given(hostile() | st.binary(min_size=24, max_size=200))
+def test_whatever_comes_is_refused_or_makes_frames_in_bounds(data: bytes) -> None:
+    frame = OffloadFrame(data)
+    layout = examine(data, MTU)
+    if isinstance(layout, str):
+        return
+    pieces = segment(frame, layout)
+    assert 1 <= len(pieces) <= len(data)
+    assert sum(map(len, pieces)) <= len(frame) * 20
+    if frame.is_super:
+        assert max(map(len, pieces)) <= MTU + 14 + 4 * 4
+    else:
+        assert len(pieces[0]) == len(frame)
+
+
+@thoroughly
+@given(hostile() | st.binary(min_size=24, max_size=200))
+def test_a_view_is_examined_as_bytes_are(data: bytes) -> None:
+    assert examine(memoryview(data), MTU) == examine(data, MTU)
+    assert is_dhcp(memoryview(data)) == is_dhcp(data)
+
+
+@thoroughly
+@given(hostile() | st.binary(min_size=24, max_size=200))
+def test_whatever_a_kernel_hands_over_is_a_frame_of_some_kind(data: bytes) -> None:
+    made = from_kernel(data)
+    assert len(made) == len(data) - 10
+    if isinstance(made, OffloadFrame):
+        assert made.data[0] in (0, 1)

@@ -1,0 +1,150 @@
+"""Super-frames for tests, built field by field, and an account of packets that shares no code with
+the product's."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from vknet.offload import OffloadFrame
+
+__all__ = ["DESTINATION", "SOURCE", "Super", "checksums_hold", "ones_sum", "parts"]
+
+DESTINATION: Final = bytes.fromhex("020000000002")
+SOURCE: Final = bytes.fromhex("020000000001")
+
+V4: Final = (IPv4Address("198.18.1.1").packed, IPv4Address("198.18.1.2").packed)
+V6: Final = (IPv6Address("fd00:1::1").packed, IPv6Address("fd00:1::2").packed)
+
+TCP: Final = 6
+UDP: Final = 17
+
+
+def ones_sum(data: bytes) -> int:
+    """RFC 1071, word by word as it is written there."""
+    total = 0
+    for (word,) in struct.iter_unpack("!H", data + bytes(len(data) % 2)):
+        total += word
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@dataclass(frozen=True)
+class Super:
+    """A frame that a kernel left undone, and its header.
+
+    Attributes:
+        size: bytes of payload in a segment; 0 leaves only the checksum undone.
+        extensions: IPv6 extension headers, whole, of type `first`.
+    """
+
+    payload: bytes = b"x" * 4000
+    size: int = 1448
+    version: int = 4
+    protocol: int = TCP
+    tags: bytes = b""
+    options: bytes = b""
+    ip_options: bytes = b""
+    extensions: bytes = b""
+    first: int = 0
+    flags: int = 0x18
+    sequence: int = 1_000_000
+    identification: int = 0x1234
+    ecn: bool = False
+    hdr_len: int | None = None
+    header: dict[str, int] = field(default_factory=dict)
+
+    def but(self, **changes: int) -> Super:
+        """The same with fields of the offload header replaced, whether that makes sense or not."""
+        return replace(self, header=changes)
+
+    def frame(self) -> OffloadFrame:
+        """What a TAP would hand over."""
+        transport = self._transport()
+        ip = self._ip(len(transport))
+        ethertype = b"\x08\x00" if self.version == 4 else b"\x86\xdd"
+        frame = DESTINATION + SOURCE + self.tags + ethertype + ip + transport
+        start = len(frame) - len(transport)
+        headers = len(frame) - len(self.payload)
+        gso = {(4, TCP): 1, (6, TCP): 4}.get((self.version, self.protocol), 5) if self.size else 0
+        fields = {
+            "flags": 1,
+            "gso_type": gso | (0x80 if self.ecn else 0),
+            "hdr_len": (headers if self.hdr_len is None else self.hdr_len) if gso else 0,
+            "gso_size": self.size,
+            "csum_start": start,
+            "csum_offset": 16 if self.protocol == TCP else 6,
+        } | self.header
+        return OffloadFrame(struct.pack("<BBHHHH", *fields.values()) + frame)
+
+    def _transport(self) -> bytes:
+        if self.protocol == UDP:
+            length = 8 + len(self.payload)
+            head = struct.pack("!HHHH", 5000, 5001, length, self._pseudo(length))
+            return head + self.payload
+        length = 20 + len(self.options) + len(self.payload)
+        head = struct.pack(
+            "!HHIIBBHHH",
+            *(5000, 5001, self.sequence, 77, (20 + len(self.options)) << 2, self.flags, 501),
+            *(self._pseudo(length), 0),
+        )
+        return head + self.options + self.payload
+
+    def _pseudo(self, length: int) -> int:
+        addresses = V4 if self.version == 4 else V6
+        return ones_sum(b"".join(addresses) + struct.pack("!II", length, self.protocol))
+
+    def _ip(self, length: int) -> bytes:
+        if self.version == 6:
+            kind = self.first if self.extensions else self.protocol
+            head = struct.pack("!IHBB", 6 << 28, len(self.extensions) + length, kind, 64)
+            return head + b"".join(V6) + self.extensions
+        size = 20 + len(self.ip_options)
+        fields = [0x40 | size // 4, 0, size + length, self.identification, 0x4000, 64]
+        head = struct.pack("!BBHHHBBH", *fields, self.protocol, 0) + b"".join(V4) + self.ip_options
+        check = ones_sum(head) ^ 0xFFFF
+        return head[:10] + check.to_bytes(2, "big") + head[12:]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A plain IP packet in a frame, taken apart."""
+
+    version: int
+    ip: bytes
+    protocol: int
+    transport: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """What TCP or UDP carries."""
+        return self.transport[8 if self.protocol == UDP else self.transport[12] >> 4 << 2 :]
+
+
+def parts(frame: bytes) -> Parts:
+    """Take a frame apart that holds TCP or UDP, with tags and plain IPv6 extensions perhaps."""
+    at = 12
+    while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
+        at += 4
+    at += 2
+    if frame[at] >> 4 == 4:
+        size = (frame[at] & 15) * 4
+        (total,) = struct.unpack_from("!H", frame, at + 2)
+        end = at + total
+        return Parts(4, frame[at : at + size], frame[at + 9], frame[at + size : end])
+    (length,) = struct.unpack_from("!H", frame, at + 4)
+    kind, start = frame[at + 6], at + 40
+    while kind not in (TCP, UDP):
+        kind, start = frame[start], start + 8 + frame[start + 1] * 8
+    return Parts(6, frame[at:start], kind, frame[start : at + 40 + length])
+
+
+def checksums_hold(frame: bytes) -> bool:
+    """Whether the checksums of a plain frame are right."""
+    packet = parts(frame)
+    addresses = packet.ip[12:20] if packet.version == 4 else packet.ip[8:40]
+    pseudo = addresses + struct.pack("!II", len(packet.transport), packet.protocol)
+    header = packet.version == 6 or ones_sum(packet.ip) == 0xFFFF
+    return header and ones_sum(pseudo + packet.transport) == 0xFFFF

@@ -1,0 +1,310 @@
+"""The offload header: what passes, what is refused, and what is done here in the kernel's stead.
+
+That segments are the kernel's own, byte for byte, is seen in tests/hosts/test_offload.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.superframes import TCP, UDP, Super, checksums_hold, parts
+from vknet.offload import (
+    DEFAULT_OFFLOADS,
+    OFFLOADS,
+    Layout,
+    Misfit,
+    OffloadFrame,
+    examine,
+    kinds,
+    usable,
+)
+from vknet.segmentation import from_kernel, plain_frames, segment
+
+if TYPE_CHECKING:
+    from vknet.offload import AnyFrame
+
+TAG = bytes.fromhex("8100 6005")
+BIG = bytes(range(256)) * 200
+
+
+def segments(frame: Super) -> list[bytes]:
+    made = frame.frame()
+    layout = examine(made.data)
+    assert isinstance(layout, Layout)
+    return segment(made, layout)
+
+
+def patched(frame: OffloadFrame, at: int, new: bytes) -> bytes:
+    """An offload frame's data with these bytes put in, `at` bytes into the frame."""
+    data = bytes(frame.data)
+    return data[: 10 + at] + new + data[10 + at + len(new) :]
+
+
+# --- names and kinds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "those"),
+    [
+        (OFFLOADS, set(OFFLOADS)),
+        (["csum", "tso4", "later"], {"csum", "tso4"}),
+        (["tso4", "tso6", "uso"], set()),
+        (["csum", "tso_ecn"], {"csum"}),
+        (["csum", "tso6", "tso_ecn"], {"csum", "tso6", "tso_ecn"}),
+        (["csum", "uso", "tso_ecn"], {"csum", "uso"}),
+        ([], set()),
+    ],
+)
+def test_offloads_that_rest_on_others_go_with_them(names: list[str], those: set[str]) -> None:
+    assert usable(names) == those
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [
+        (Super(size=0), "csum"),
+        (Super(), "tso4"),
+        (Super(version=6), "tso6"),
+        (Super(ecn=True), "tso_ecn"),
+        (Super(protocol=UDP), "uso"),
+    ],
+)
+def test_a_kind_is_allowed_by_its_name_and_not_without_it(frame: Super, name: str) -> None:
+    assert frame.frame().kind in kinds(OFFLOADS)
+    assert frame.frame().kind not in kinds(set(OFFLOADS) - {name})
+
+
+def test_udp_is_not_cut_unless_asked_for() -> None:
+    assert Super(protocol=UDP).frame().kind not in kinds(DEFAULT_OFFLOADS)
+
+
+# --- what a stranger's header may say -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Super(),
+        Super(version=6),
+        Super(ecn=True),
+        Super(tags=TAG),
+        Super(tags=TAG * 4),
+        Super(options=bytes(40)),
+        Super(ip_options=b"\1" * 40),
+        Super(version=6, extensions=bytes([60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0])),
+        Super(protocol=UDP, payload=bytes(128 * 500), size=500),
+        Super(hdr_len=0),
+        Super(hdr_len=4054),
+        Super(size=8),
+    ],
+)
+def test_an_honest_super_frame_passes(frame: Super) -> None:
+    assert isinstance(examine(frame.frame().data), Layout)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (Super().but(flags=0), Misfit.UNKNOWN),
+        (Super().but(flags=3), Misfit.UNKNOWN),
+        (Super().but(flags=0x81), Misfit.UNKNOWN),
+        (Super().but(gso_type=2), Misfit.UNKNOWN),
+        (Super().but(gso_type=3), Misfit.UNKNOWN),
+        (Super().but(gso_type=0x80), Misfit.UNKNOWN),
+        (Super().but(gso_type=0x85), Misfit.UNKNOWN),
+        (Super().but(gso_type=4), Misfit.HEADER),
+        (Super(version=6).but(gso_type=1), Misfit.HEADER),
+        (Super().but(gso_type=5), Misfit.HEADER),
+        (Super(protocol=UDP).but(gso_type=1, csum_offset=16), Misfit.HEADER),
+        (Super().but(hdr_len=4055), Misfit.HEADER),
+        (Super().but(gso_size=0), Misfit.HEADER),
+        (Super().but(gso_size=7), Misfit.HEADER),
+        (Super(protocol=UDP).but(gso_size=0), Misfit.HEADER),
+        (Super(protocol=UDP).but(gso_size=31), Misfit.HEADER),
+        (Super().but(csum_start=33), Misfit.HEADER),
+        (Super().but(csum_start=35), Misfit.HEADER),
+        (Super().but(csum_start=0), Misfit.HEADER),
+        (Super().but(csum_start=0xFFFF), Misfit.HEADER),
+        (Super().but(csum_offset=6), Misfit.HEADER),
+        (Super().but(csum_offset=0xFFFF), Misfit.HEADER),
+        (Super(size=0).but(csum_start=14), Misfit.HEADER),
+        (Super(size=0).but(csum_offset=17), Misfit.HEADER),
+        (Super(size=0, protocol=UDP).but(csum_offset=16), Misfit.HEADER),
+        (Super(size=0).but(csum_start=4053, csum_offset=0), Misfit.HEADER),
+    ],
+)
+def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str) -> None:
+    assert examine(frame.frame().data) == why
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "new"),
+    [
+        ("no IP", 12, "88b5"),
+        ("the other IP", 12, "86dd"),
+        ("another version", 14, "65"),
+        ("a header of 16 bytes", 14, "44"),
+        ("a header past the end", 14, "4f"),
+        ("a length too short", 16, "0fc7"),
+        ("a length of 0", 16, "0000"),
+        ("more fragments", 20, "2000"),
+        ("a fragment", 20, "0001"),
+        ("another protocol", 23, "01"),
+        ("a TCP header of 16 bytes", 46, "40"),
+    ],
+)
+def test_a_frame_that_is_not_what_its_header_says_is_refused(what: str, at: int, new: str) -> None:
+    frame = replace(Super(), payload=b"x" * 20).frame()
+    assert isinstance(examine(frame.data), Layout)
+    assert examine(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "new"),
+    [
+        ("a fragment", 20, "2c"),
+        ("no TCP", 20, "3a"),
+        ("an extension past the end", 20, "00"),
+        ("a length too short", 18, "0001"),
+        ("another version", 14, "45"),
+    ],
+)
+def test_an_ipv6_frame_that_is_not_what_its_header_says_is_refused(
+    what: str, at: int, new: str
+) -> None:
+    frame = replace(Super(version=6), payload=b"\xff" * 20).frame()
+    assert isinstance(examine(frame.data), Layout)
+    assert examine(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+
+
+@pytest.mark.parametrize("frame", [Super(), Super(version=6), Super(protocol=UDP), Super(size=0)])
+def test_a_frame_cut_short_anywhere_is_refused(frame: Super) -> None:
+    data = replace(frame, payload=b"x" * 40, size=frame.size and 16).frame().data
+    assert isinstance(examine(data), Layout)
+    for length in range(24, 10 + 14 + 20 + 8):
+        assert examine(data[:length]) == Misfit.HEADER
+
+
+def test_a_tower_of_tags_is_not_climbed() -> None:
+    assert examine(Super(tags=TAG * 5).frame().data) == Misfit.HEADER
+
+
+def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
+    one = bytes([60, 0, 1, 4, 0, 0, 0, 0])
+    last = bytes([TCP]) + one[1:]
+    assert isinstance(examine(Super(version=6, extensions=one * 7 + last).frame().data), Layout)
+    assert examine(Super(version=6, extensions=one * 8 + last).frame().data) == Misfit.HEADER
+
+
+def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:
+    outer = replace(Super(size=0, protocol=UDP), payload=b"x" * 100).frame()
+    inner = bytearray(outer.data)
+    inner[6:10] = struct.pack("<HH", 14 + 20 + 8 + 50, 16)
+    assert isinstance(examine(bytes(inner)), Layout)
+
+
+def test_segments_over_the_mtu_are_refused_and_tags_do_not_count() -> None:
+    frame = Super(size=1448, options=bytes(12), tags=TAG * 2).frame()
+    assert isinstance(examine(frame.data, 1500), Layout)
+    assert examine(frame.data, 1499) == Misfit.OVER_MTU
+    short = replace(Super(size=1448), payload=b"x" * 100).frame()
+    assert isinstance(examine(short.data, 140), Layout), "there is only one, and that is short"
+
+
+# --- what is done here ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame", [Super(BIG), Super(BIG, version=6), Super(BIG, protocol=UDP)])
+def test_segments_have_the_payload_the_sizes_and_the_checksums(frame: Super) -> None:
+    made = segments(frame)
+    assert b"".join(parts(f).payload for f in made) == BIG
+    assert {len(parts(f).payload) for f in made[:-1]} == {1448}
+    assert all(map(checksums_hold, made))
+
+
+def test_sequence_numbers_and_identifications_count_up_and_wrap() -> None:
+    made = segments(Super(bytes(1448 * 4), sequence=2**32 - 1448 * 2, identification=0xFFFE))
+    starts = [struct.unpack_from("!I", parts(f).transport, 4)[0] for f in made]
+    assert starts == [2**32 - 2896, 2**32 - 1448, 0, 1448]
+    assert [struct.unpack_from("!H", parts(f).ip, 4)[0] for f in made] == [0xFFFE, 0xFFFF, 0, 1]
+
+
+def test_flags_are_those_of_the_first_the_last_or_all() -> None:
+    fin, psh, ack, ece, cwr = 0x01, 0x08, 0x10, 0x40, 0x80
+    made = segments(Super(bytes(1448 * 3), flags=fin | psh | ack | ece | cwr, ecn=True))
+    flags = [parts(f).transport[13] for f in made]
+    assert flags == [ack | ece | cwr, ack | ece, ack | ece | psh | fin]
+
+
+def test_tags_and_addresses_are_kept() -> None:
+    frame = Super(tags=TAG)
+    head = bytes(frame.frame().data)[10 : 10 + 16]
+    assert {f[:16] for f in segments(frame)} == {head}
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"odd", bytes(1400)])
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_a_checksum_alone_is_put_in(protocol: int, payload: bytes) -> None:
+    frame = Super(payload, size=0, protocol=protocol)
+    (made,) = segments(frame)
+    assert checksums_hold(made)
+    assert parts(made).payload == payload
+
+
+def test_a_udp_checksum_of_zero_is_sent_as_its_other_form() -> None:
+    found = 0
+    for number in range(0x10000):
+        (made,) = segments(Super(number.to_bytes(2, "big"), size=0, protocol=UDP))
+        check = parts(made).transport[6:8]
+        assert check != b"\0\0"
+        found += check == b"\xff\xff"
+    assert found
+
+
+def test_one_segment_that_was_announced_as_several_is_whole() -> None:
+    frame = Super(bytes(1448))
+    (made,) = segments(frame)
+    assert made[:40] == bytes(frame.frame().data)[10:50]
+    assert checksums_hold(made)
+
+
+def test_a_batch_is_made_plain_in_order_and_misfits_are_counted() -> None:
+    drops: Counter[str] = Counter()
+    batch: list[AnyFrame] = [
+        b"first",
+        Super(bytes(2000)).frame(),
+        Super().but(flags=9).frame(),
+        b"last",
+    ]
+    made = plain_frames(batch, drops)
+    assert (made[0], len(made), made[-1]) == (b"first", 4, b"last")
+    assert drops == {Misfit.UNKNOWN: 1}
+
+
+# --- what comes from a kernel ---------------------------------------------------------------------
+
+
+def test_a_frame_with_nothing_left_to_do_is_plain() -> None:
+    assert from_kernel(bytes(10) + b"a frame") == b"a frame"
+    assert from_kernel(b"\2" + bytes(9) + b"a frame") == b"a frame", "its sum was found good"
+
+
+def test_a_frame_with_something_left_to_do_keeps_its_header() -> None:
+    frame = Super().frame()
+    assert from_kernel(bytes(frame.data)) == frame
+    assert from_kernel(b"\3" + bytes(frame.data)[1:]) == frame, "but for what is the kernel's own"
+
+
+@pytest.mark.parametrize(("ports", "done"), [((67, 68), True), ((68, 67), True), ((67, 53), False)])
+def test_dhcp_gets_its_checksum_at_once(ports: tuple[int, int], done: bool) -> None:
+    frame = replace(Super(size=0, protocol=UDP), payload=bytes(300)).frame()
+    raw = patched(frame, 34, struct.pack("!HH", *ports))
+    made = from_kernel(raw)
+    assert isinstance(made, bytes) == done
+    if isinstance(made, bytes):
+        assert checksums_hold(made)

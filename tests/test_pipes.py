@@ -1,0 +1,120 @@
+"""The stream of two pipes: trio's own checks, and what is its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+
+import pytest
+import trio
+import trio.testing
+from trio.lowlevel import FdStream
+
+from vknet.pipes import PIPE_SIZE, PipeStream
+
+
+def pair() -> tuple[PipeStream, PipeStream]:
+    there, back = os.pipe(), os.pipe()
+    one = PipeStream(FdStream(there[1]), FdStream(back[0]))
+    return one, PipeStream(FdStream(back[1]), FdStream(there[0]))
+
+
+async def test_bytes_cross_both_ways_however_many() -> None:
+    one, two = pair()
+    data = os.urandom(3 * PIPE_SIZE)
+    got = bytearray()
+    async with one, two, trio.open_nursery() as nursery:
+        nursery.start_soon(one.send_all, data)
+        while len(got) < len(data):
+            got += await two.receive_some(100_000)
+        await two.send_all(b"answer")
+        assert await one.receive_some() == b"answer"
+    assert got == data
+
+
+async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None:
+    one, two = pair()
+    async with one, two, trio.open_nursery() as nursery:
+        nursery.start_soon(one.send_all, b"at once")
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope() as scope:
+            assert await two.receive_some() == b"at once"
+            scope.cancel()
+
+
+async def test_a_cancelled_sender_that_need_not_wait_has_sent_all_or_nothing() -> None:
+    one, two = pair()
+    async with one, two:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await one.send_all(b"nothing")
+        assert scope.cancelled_caught
+        with trio.move_on_after(0) as scope:
+            await two.receive_some()
+        assert scope.cancelled_caught
+
+
+async def test_a_flood_leaves_turns_to_others() -> None:
+    one, two = pair()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with one, two, trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(100):
+            await one.send_all(b"x")
+            await two.receive_some()
+        nursery.cancel_scope.cancel()
+    assert turns >= 100
+
+
+async def test_the_end_and_what_is_closed() -> None:
+    one, two = pair()
+    await one.send_eof()
+    assert await two.receive_some() == b""
+    with pytest.raises(trio.ClosedResourceError):
+        await one.send_all(b"x")
+    await two.aclose()
+    await one.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await one.receive_some()
+
+
+async def test_a_pipe_that_nobody_reads_any_more_is_broken() -> None:
+    one, two = pair()
+    await two.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        await one.send_all(b"x")
+    await one.aclose()
+
+
+async def test_closing_wakes_whoever_waits() -> None:
+    one, two = pair()
+
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await two.receive_some()
+
+    async with one, trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await two.aclose()
+
+
+async def test_pipes_are_made_longer_and_sockets_are_left() -> None:
+    one, two = pair()
+    async with one, two:
+        assert fcntl.fcntl(one._sending.fileno(), fcntl.F_GETPIPE_SZ) == PIPE_SIZE
+        assert fcntl.fcntl(one._receiving.fileno(), fcntl.F_GETPIPE_SZ) == PIPE_SIZE
+    left, right = socket.socketpair()
+    stream = PipeStream(FdStream(os.dup(left.fileno())), FdStream(left.detach()))
+    async with stream:
+        await stream.send_all(b"as well")
+        assert right.recv(100) == b"as well"
+    right.close()

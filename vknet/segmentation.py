@@ -1,0 +1,187 @@
+"""What an offload header leaves to be done, done here: segments, checksums.  Pure.
+
+For frames that meet somebody who takes plain ones only.  It is what the kernel would do for a card
+that can do nothing, byte for byte, as in tcp_gso_segment (net/ipv4/tcp_offload.c),
+inet_gso_segment, ipv6_gso_segment, __udp_gso_segment and skb_checksum_help.
+
+Theory.  The Internet checksum (RFC 1071) is a sum modulo 65535 of 16-bit words, and 65536 is 1
+modulo 65535: so the sum of any bytes is the number that they spell, modulo 65535.  The field that
+the sum goes to holds the sum of the pseudo header, with the length of the whole super-frame in it;
+each segment begins with that, less the difference in length.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vknet.offload import (
+    GSO_UDP,
+    HEADER,
+    HEADER_SIZE,
+    NEEDS_CSUM,
+    OffloadFrame,
+    examine,
+    is_dhcp,
+)
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable
+
+    from vknet.framing import Frame
+    from vknet.offload import AnyFrame, Layout
+
+__all__ = ["complete", "from_kernel", "plain_frames", "segment"]
+
+TCP_CHECK: Final = 16
+TCP_FLAGS: Final = 13
+FIN: Final = 0x01
+PSH: Final = 0x08
+CWR: Final = 0x80
+
+UDP_LENGTH: Final = 4
+UDP_CHECK: Final = 6
+
+
+def from_kernel(raw: bytes) -> AnyFrame:
+    """What a TAP hands over, header first: a plain frame if there is nothing left to be done.
+
+    DHCP's checksums are put in here, where the frame comes from: a client that reads from a raw
+    socket sees them unfinished otherwise, and those of old refuse that.
+    """
+    flags, gso_type = raw[0], raw[1]
+    if gso_type == 0 and not flags & NEEDS_CSUM:
+        return raw[HEADER_SIZE:]
+    if flags & ~NEEDS_CSUM:
+        # That a sum was found good, or how it came about, is this kernel's own affair.
+        raw = bytes([flags & NEEDS_CSUM]) + raw[1:]
+    frame = OffloadFrame(raw)
+    if is_dhcp(raw) and not isinstance(examine(raw), str):
+        return complete(frame)
+    return frame
+
+
+def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]:
+    """The same batch for somebody who takes plain frames only.
+
+    Args:
+        frames: in order.
+        drops: counts those with a header that does not fit them, by reason.
+    """
+    plain: list[Frame] = []
+    for frame in frames:
+        if not isinstance(frame, OffloadFrame):
+            plain.append(frame)
+            continue
+        layout = examine(frame.data)
+        if isinstance(layout, str):
+            drops[layout] += 1
+        else:
+            plain += segment(frame, layout)
+    return plain
+
+
+def segment(frame: OffloadFrame, layout: Layout) -> list[bytes]:
+    """The plain frames that one offload frame stands for, in order: at least one.
+
+    Args:
+        frame: its header fits.
+        layout: as `examine` found it.
+    """
+    data = frame.data
+    if layout.payload == 0:
+        return [complete(frame)]
+    if data[1] == GSO_UDP:
+        return _cut_udp(data, layout)
+    return _cut_tcp(data, layout)
+
+
+def complete(frame: OffloadFrame) -> bytes:
+    """The frame in one piece, with its checksum put in; the header has to fit (`examine`)."""
+    data = frame.data
+    _, _, _, _, start, offset = HEADER.unpack_from(data)
+    made = bytearray(memoryview(data)[HEADER_SIZE:])
+    # A sum of 0 is sent as 65535, its other form: for UDP, 0 is no checksum at all.
+    check = _fold(_sum(made[start:])) ^ 0xFFFF or 0xFFFF
+    made[start + offset : start + offset + 2] = check.to_bytes(2, "big")
+    return bytes(made)
+
+
+def _cut_tcp(data: Frame, layout: Layout) -> list[bytes]:
+    headers = bytearray(memoryview(data)[HEADER_SIZE : layout.payload])
+    network, transport = layout.network - HEADER_SIZE, layout.transport - HEADER_SIZE
+    check_at = transport + TCP_CHECK
+    flags_at = transport + TCP_FLAGS
+    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - layout.transport)
+    sequence = int.from_bytes(headers[transport + 4 : transport + 8], "big")
+    flags = headers[flags_at]
+    # FIN and PSH are the last segment's, CWR is the first one's.
+    last = flags & ~CWR
+    others = flags & ~(FIN | PSH)
+    segments = []
+    for number, payload in enumerate(_pieces(data, layout)):
+        is_last = layout.payload + (number + 1) * layout.size >= len(data)
+        headers[flags_at] = last if is_last else others
+        headers[transport + 4 : transport + 8] = sequence.to_bytes(4, "big")
+        length = len(headers) - transport + len(payload)
+        headers[check_at : check_at + 2] = bytes(2)
+        total = (seed + length) % 0xFFFF + _sum(headers[transport:]) + _sum(payload)
+        headers[check_at : check_at + 2] = (_fold(total) ^ 0xFFFF).to_bytes(2, "big")
+        _set_ip(headers, network, len(headers) - network + len(payload), number)
+        segments.append(b"".join((headers, payload)))
+        sequence = (sequence + layout.size) & 0xFFFFFFFF
+        others &= ~CWR
+    return segments
+
+
+def _cut_udp(data: Frame, layout: Layout) -> list[bytes]:
+    headers = bytearray(memoryview(data)[HEADER_SIZE : layout.payload])
+    network, transport = layout.network - HEADER_SIZE, layout.transport - HEADER_SIZE
+    check_at = transport + UDP_CHECK
+    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - layout.transport)
+    segments = []
+    for number, payload in enumerate(_pieces(data, layout)):
+        length = len(headers) - transport + len(payload)
+        headers[transport + UDP_LENGTH : check_at] = length.to_bytes(2, "big")
+        headers[check_at : check_at + 2] = bytes(2)
+        total = (seed + length) % 0xFFFF + _sum(headers[transport:]) + _sum(payload)
+        headers[check_at : check_at + 2] = (_fold(total) ^ 0xFFFF or 0xFFFF).to_bytes(2, "big")
+        _set_ip(headers, network, len(headers) - network + len(payload), number)
+        segments.append(b"".join((headers, payload)))
+    return segments
+
+
+def _pieces(data: Frame, layout: Layout) -> Iterable[memoryview]:
+    view = memoryview(data)
+    for at in range(layout.payload, len(data), layout.size):
+        yield view[at : at + layout.size]
+
+
+def _set_ip(headers: bytearray, at: int, length: int, number: int) -> None:
+    """Set the lengths in the IP header for a packet of so many bytes, the n-th of its super-frame.
+
+    An IPv4 identification counts up from the one of the super-frame: call this in order.
+    """
+    if headers[at] >> 4 == 6:
+        headers[at + 4 : at + 6] = (length - 40).to_bytes(2, "big")
+        return
+    end = at + (headers[at] & 0x0F) * 4
+    headers[at + 2 : at + 4] = length.to_bytes(2, "big")
+    if number:
+        identification = (headers[at + 4] << 8 | headers[at + 5]) + 1
+        headers[at + 4 : at + 6] = (identification & 0xFFFF).to_bytes(2, "big")
+    headers[at + 10 : at + 12] = bytes(2)
+    headers[at + 10 : at + 12] = (_fold(_sum(headers[at:end])) ^ 0xFFFF).to_bytes(2, "big")
+
+
+def _sum(data: Frame | bytearray) -> int:
+    """A number that is the sum of the 16-bit words modulo 65535, and 0 only if all of them are."""
+    number = int.from_bytes(data, "big")
+    if len(data) % 2:
+        number <<= 8
+    return number % 0xFFFF or (0xFFFF if number else 0)
+
+
+def _fold(total: int) -> int:
+    """A sum in sixteen bits, 0 only if nothing was summed up but zeros."""
+    return total % 0xFFFF or (0xFFFF if total else 0)
