@@ -203,6 +203,10 @@ LINES = {
         ethernet(IPV4, ipv4("192.0.2.5", version=5)),
         "IPv4 192.0.2.5 > 192.0.2.1, malformed, length 54",
     ),
+    "IPv4 with nothing in it": (
+        packet("192.0.2.5", 253, b""),
+        "IPv4 192.0.2.5 > 192.0.2.1, protocol 253, length 34",
+    ),
     "IPv4 shorter than its header": (
         ethernet(IPV4, ipv4("192.0.2.5", total=19)),
         "IPv4 192.0.2.5 > 192.0.2.1, malformed, length 54",
@@ -320,6 +324,14 @@ MESSAGES = {
         ),
         "ICMPv6 router advertisement for 1800 s prefix 2001:db8::/64",
     ),
+    "a router advertisement without options": (
+        packet("fe80::5", ICMPV6, icmpv6(134, bytes(12))),
+        "ICMPv6 router advertisement for 0 s",
+    ),
+    "a router advertisement with a prefix that is none": (
+        packet("fe80::5", ICMPV6, icmpv6(134, bytes(12) + b"\3\1" + bytes(6) + b"\1" + PREFIX[1:])),
+        "ICMPv6 router advertisement for 0 s",
+    ),
     "a router advertisement cut short": (
         packet("fe80::5", ICMPV6, icmpv6(134, bytes(11))),
         "ICMPv6 router advertisement cut short",
@@ -401,6 +413,10 @@ MESSAGES = {
     "BOOTP": (
         dhcp_frame(dhcp(b"\x35\1\1", operation=3)),
         "BOOTP operation 3 for 02:00:00:00:00:0c",
+    ),
+    "BOOTP without anything behind it": (
+        dhcp_frame(dhcp(b"")),
+        "BOOTP request for 02:00:00:00:00:0c",
     ),
     "DHCP cut short": (dhcp_frame(dhcp(b"")[:-1]), "DHCP cut short"),
     "a port that only looks like DHCP": (
