@@ -1,10 +1,17 @@
 # make demo    see two hosts joined, in namespaces of their own
 # make test    everything: ruff, mypy, unit, property and host tests
-# make clean   remove what these two made in this folder
+# make bench   vknet beside its peers, about 20 minutes: docs/benchmarks.*
+#              (less of it: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
+# make clean   remove what these made in this folder
 
 HOSTS = openssh-server openssh-client iproute2 iputils-ping
 
-.PHONY: demo test clean
+# How often each tool has its turn, how long a test of throughput takes, and where the page goes.
+ROUNDS = 3
+SECONDS = 5
+TO = docs
+
+.PHONY: demo test bench clean
 
 demo:
 	@testbed/prepare.sh demo $(HOSTS)
@@ -13,6 +20,11 @@ demo:
 test:
 	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc systemd user-mode-linux busybox-static
 	@.venv/bin/nox
+
+bench:
+	@testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn socat vde2 vdeplug
+	@.venv/bin/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS) --to $(TO)
+	@.venv/bin/python -m bench.plot $(TO)/benchmarks.json $(TO)/benchmarks.png
 
 clean:
 	rm -rf .venv .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

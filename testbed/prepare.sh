@@ -3,8 +3,8 @@
 #
 #   testbed/prepare.sh PURPOSE PACKAGE...
 #
-# PURPOSE is the target of make.  The venv is .venv; it holds vknet itself, editable, and for every
-# purpose but the demo nox, which makes venvs of its own.
+# PURPOSE is the target of make.  The venv is .venv; it holds vknet itself, editable, for tests nox,
+# which makes venvs of its own, and for benchmarks what plots them.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=$1
@@ -52,8 +52,11 @@ stamp=.venv/.prepared-$purpose
 if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     echo "preparing a venv in .venv"
     "$PYTHON" -m venv .venv
-    extra=
-    [ "$purpose" = demo ] || extra="nox"
+    case $purpose in
+    test) extra=nox ;;
+    bench) extra="matplotlib>=3.8" ;;
+    *) extra= ;;
+    esac
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . $extra
     touch "$stamp"
 fi

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Final
 
-from testbed.hosts import eventually
+from testbed.host import eventually
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
-    from testbed.hosts import Host
+    from testbed.host import Host
 
 __all__ = ["Program"]
 
@@ -28,14 +28,17 @@ class Program:
         host: where it runs.
         command: the program and its arguments.
         user: as whom; root if None.
+        stdin: as for subprocess.Popen; nothing to read unless given.
     """
 
-    def __init__(self, host: Host, *command: str, user: str | None = None) -> None:
+    def __init__(
+        self, host: Host, *command: str, user: str | None = None, stdin: int = subprocess.DEVNULL
+    ) -> None:
         self.host = host
         self.command = command
         self._log: Path = host.directory / f"program-{next(_numbers)}.log"
         with self._log.open("wb") as stderr:
-            self.process: subprocess.Popen[bytes] = host.start(*command, user=user, stderr=stderr)
+            self.process = host.start(*command, user=user, stdin=stdin, stderr=stderr)
 
     @property
     def log(self) -> str:

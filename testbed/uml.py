@@ -24,10 +24,10 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from testbed.hosts import USER_ID, eventually
+from testbed.host import USER_ID, eventually
 
 if TYPE_CHECKING:
-    from testbed.hosts import Host
+    from testbed.host import Host
 
 __all__ = ["Uml"]
 

@@ -1,0 +1,99 @@
+"""Small UDP datagrams at a steady rate, and how many of them arrive.
+
+    python datagrams.py send ADDRESS SECONDS RATE
+    python datagrams.py receive ADDRESS SECONDS
+
+Nothing but the datagrams crosses the path: a program with a control connection of its own on the
+same path, such as iperf3, loses it now and then when the path is flooded.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["PORT", "WARM_UP", "receive", "send"]
+
+PORT: Final = 5202
+PAYLOAD: Final = bytes(64)
+
+# From the first datagram to the first one that counts: queues on the way are full then.
+WARM_UP: Final = 0.5
+
+# How long the first one may take; a path that takes longer has broken down.
+PATIENCE: Final = 5.0
+
+# Between two looks at the clock.
+TURN: Final = 256
+
+# From one burst of the sender to the next, in seconds: 50 datagrams at 50 000 a second.
+BURST_EVERY: Final = 0.001
+
+
+def send(address: str, seconds: float, rate: float) -> int:
+    """Send so many a second, or as many as the kernel takes; how many that were."""
+    count = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, PORT))
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            due = min(int(passed * rate) - count, TURN)
+            # ENOBUFS: the interface is full.  ECONNREFUSED: nobody listens there any more.
+            with suppress(OSError):
+                for _ in range(due):
+                    sock.send(PAYLOAD)
+            count += due
+            if due < TURN:
+                time.sleep(BURST_EVERY)
+    return count
+
+
+def receive(address: str, seconds: float) -> float:
+    """Datagrams that arrive each second, from `WARM_UP` seconds after the first one on.
+
+    It is none where the first one does not come within `PATIENCE`.
+    """
+    buffer = bytearray(len(PAYLOAD))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, PORT))
+        print("ready", flush=True)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.recv_into(buffer)
+        except TimeoutError:
+            return 0
+        sock.setblocking(False)
+        start = time.monotonic() + WARM_UP
+        _drain(sock, buffer, start)
+        count = _drain(sock, buffer, start + seconds)
+    return count / seconds
+
+
+def _drain(sock: socket.socket, buffer: bytearray, until: float) -> int:
+    """Count what comes until then."""
+    count = 0
+    while (now := time.monotonic()) < until:
+        try:
+            for _ in range(TURN):
+                sock.recv_into(buffer)
+                count += 1
+        except BlockingIOError:
+            select.select([sock], [], [], until - now)
+    return count
+
+
+def main() -> None:
+    role, address, *numbers = sys.argv[1:]
+    work: Callable[..., float] = send if role == "send" else receive
+    print(work(address, *map(float, numbers)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

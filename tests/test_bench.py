@@ -1,0 +1,87 @@
+"""What the benchmarks make of what they measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.figures import BASELINE, LIMIT
+from bench.measures import Round, percentile
+from bench.processes import Memory, cpu_seconds
+from bench.report import Run, to_json, to_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def rounds(command: str, tcp: Sequence[float], memory: Memory | None = None) -> list[Round]:
+    memories = {} if memory is None else {"here": memory, "there": memory}
+    return [Round({"tcp_there": each}, memories, [command]) for each in tcp]
+
+
+def row(page: str, section: str, name: str) -> list[str]:
+    """The cells of a tool's row in a section."""
+    table = page.partition(f"## {section}")[2].partition("\n## ")[0]
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture
+def page() -> str:
+    memory = Memory([{"tool": 20.0, "ssh": 5.0}, {"tool": 30.0, "ssh": 4.0}])
+    run = Run(
+        5,
+        60,
+        {"kernel": "Linux"},
+        {
+            "fast": rounds("fast there", (700, 600, 100), memory),
+            BASELINE: rounds("ssh -w", (100, 200, 300)),
+            LIMIT: rounds("ssh", (1200,)),
+        },
+    )
+    return to_markdown(json.loads(json.dumps(to_json(run))))
+
+
+def test_the_page_has_medians_and_not_means(page: str) -> None:
+    assert row(page, "Medians", "fast")[:2] == ["fast", "600"]
+
+
+def test_ratios_are_taken_against_ssh_w_and_the_plain_pipe(page: str) -> None:
+    cells = row(page, "Against", "fast")
+    assert cells[1] == "3.00"
+    assert cells[-2] == "0.50"
+
+
+def test_what_was_not_measured_is_a_dash(page: str) -> None:
+    assert row(page, "Medians", "fast")[2:] == ["-"] * 8
+    assert row(page, "Against", "fast")[-1] == "-"
+
+
+def test_the_peak_of_memory_is_that_of_one_moment(page: str) -> None:
+    assert row(page, "Memory", "fast")[1] == "34.0 (ssh 5.0, tool 30.0)"
+
+
+def test_memory_that_grows_to_the_end_shows() -> None:
+    flat = Memory([{"tool": 30.0}] * 60)
+    leaking = Memory([{"tool": 30.0 + second} for second in range(60)])
+    warming_up = Memory([{"tool": min(10.0 + second, 15.0)} for second in range(60)])
+    assert flat.growth == warming_up.growth == 0
+    assert leaking.growth == 36
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(0, 1), (50, 50), (98.5, 99), (99, 99), (100, 100)]
+)
+def test_a_percentile_is_one_of_the_values(percent: float, expected: float) -> None:
+    assert percentile(list(range(100, 0, -1)), percent) == expected
+
+
+def test_cpu_time_counts_each_process_with_its_ended_children() -> None:
+    times = os.times()
+    ours = times.user + times.system + times.children_user + times.children_system
+    once = cpu_seconds({"here": [os.getpid()]})
+    assert ours - 0.05 <= once
+    assert cpu_seconds({"here": [os.getpid()], "there": [os.getpid()]}) >= 2 * once
