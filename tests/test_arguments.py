@@ -12,7 +12,7 @@ from vknet.arguments import HELP, Settings, _parser, parse_arguments
 from vknet.errors import UsageError
 from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
-from vknet.link import LinkSettings
+from vknet.settings import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
 from vknet.ssh_command import SshSettings, remote_command
 

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
         VknetError,
     )
     from vknet.framing import Frame, Wire
-    from vknet.link import Link, LinkSettings
+    from vknet.link import Link
     from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
     from vknet.retry import keep_linked
+    from vknet.settings import LinkSettings
     from vknet.spec import RetryPolicy, Target, parse_target
     from vknet.ssh import SshCarrier, SshDialer
     from vknet.ssh_command import SshSettings
@@ -118,7 +119,8 @@ _HOMES: Final = {
         "VknetError",
     ),
     "vknet.framing": ("Frame", "Wire"),
-    "vknet.link": ("Link", "LinkSettings"),
+    "vknet.link": ("Link",),
+    "vknet.settings": ("LinkSettings",),
     "vknet.monitor": (
         "Connecting",
         "Counters",

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -34,10 +33,10 @@ from vknet.errors import (
     VknetError,
 )
 from vknet.framing import FRAME_LIMIT_V2, Wire, encode_frames
-from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import Hello
 from vknet.monitor import Monitor, Up
-from vknet.offload import DEFAULT_OFFLOADS, kinds
+from vknet.offload import kinds
+from vknet.settings import LinkSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
 
-__all__ = ["Link", "LinkSettings"]
+__all__ = ["Link"]
 
 log = logging.getLogger("vknet")
 
@@ -69,25 +68,6 @@ BYE_PATIENCE: Final = 0.25
 UPKEEP_INTERVAL: Final = 1.0
 
 ETHERNET_OVERHEAD: Final = 14 + 4
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """How a link behaves.
-
-    Attributes:
-        wire: what to speak.  `Wire.V2` suits two programs that both use this library.
-        timeout: seconds of silence after which the peer is dead; watched by the link where the
-            wire is v2, and by ssh where it is v1.
-        adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
-        offloads: what may be left undone in the frames that are carried, either way, by the names
-            of `vknet.offload`, where both endpoints can; frozenset() is nothing.
-    """
-
-    wire: Wire = Wire.V2
-    timeout: float = DEFAULT_TIMEOUT
-    adopt_timeout: bool = False
-    offloads: frozenset[str] = DEFAULT_OFFLOADS
 
 
 class Link:

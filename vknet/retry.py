@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet.errors import EndpointGone, UsageError, VknetError
-from vknet.link import Link, LinkSettings
+from vknet.link import Link
 from vknet.monitor import Connecting, Lost, Monitor
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vknet.carrier import Carrier
     from vknet.endpoints.base import Endpoint
+    from vknet.settings import LinkSettings
     from vknet.spec import RetryPolicy
 
 __all__ = ["keep_linked"]

@@ -1,0 +1,30 @@
+"""How a link is to behave.  Pure, and quick to import: the command lines need it before trio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vknet.framing import Wire
+from vknet.health import DEFAULT_TIMEOUT
+from vknet.offload import DEFAULT_OFFLOADS
+
+__all__ = ["LinkSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """How a link behaves.
+
+    Attributes:
+        wire: what to speak.  `Wire.V2` suits two programs that both use this library.
+        timeout: seconds of silence after which the peer is dead; watched by the link where the
+            wire is v2, and by ssh where it is v1.
+        adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
+        offloads: what may be left undone in the frames that are carried, either way, by the names
+            of `vknet.offload`, where both endpoints can; frozenset() is nothing.
+    """
+
+    wire: Wire = Wire.V2
+    timeout: float = DEFAULT_TIMEOUT
+    adopt_timeout: bool = False
+    offloads: frozenset[str] = DEFAULT_OFFLOADS
