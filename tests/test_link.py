@@ -361,6 +361,23 @@ async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_another(
+    streams: Streams,
+) -> None:
+    one, peer = offload_side(streams[0]), Peer(streams[1])
+    await one.link._endpoint.set_offload(OFFLOADS)
+    six = Super(bytes(4000), version=6).frame()
+    await one.plug.send_offload([SUPER, six])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(replace(hello(), offloads=frozenset(("csum", "tso6"))))
+        assert isinstance(await peer.next(), Hello)
+        cut = [await peer.next() for _ in range(3)]
+        assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
+        assert await peer.next() == six
+        nursery.cancel_scope.cancel()
+
+
 async def test_nothing_is_left_undone_any_more_when_the_link_has_ended(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with trio.open_nursery() as nursery:

@@ -266,6 +266,16 @@ def test_a_udp_checksum_of_zero_is_sent_as_its_other_form() -> None:
     assert found
 
 
+def test_a_checksum_of_zero_in_a_udp_segment_is_sent_as_its_other_form_too() -> None:
+    found = 0
+    for number in range(0x10000):
+        last = segments(Super(b"first..." + number.to_bytes(2, "big"), size=8, protocol=UDP))[-1]
+        check = parts(last).transport[6:8]
+        assert check != b"\0\0"
+        found += check == b"\xff\xff"
+    assert found
+
+
 def test_one_segment_that_was_announced_as_several_is_whole() -> None:
     frame = Super(bytes(1448))
     (made,) = segments(frame)

@@ -70,9 +70,10 @@ def open_device() -> int:
 
 
 def attach(fd: int, name: str) -> tuple[str, bool]:
-    """Make a descriptor that of a TAP, which is made if there is none, with all offloads off.
+    """Make a descriptor that of a TAP, which is made if there is none.
 
-    Every frame then has `vknet.offload.HEADER_SIZE` bytes before it, little-endian, both ways.
+    Every frame then has `vknet.offload.HEADER_SIZE` bytes before it, little-endian, both ways.  The
+    offloads are as the last user left them until `capabilities` or `set_offloads` is called.
 
     Args:
         fd: of `open_device`.
@@ -89,7 +90,6 @@ def attach(fd: int, name: str) -> tuple[str, bool]:
     raw, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ.size)))
     fcntl.ioctl(fd, TUNSETVNETHDRSZ, INT.pack(HEADER_SIZE))
     fcntl.ioctl(fd, TUNSETVNETLE, INT.pack(1))
-    set_offloads(fd, ())
     return raw.rstrip(b"\0").decode(), not flags & IFF_PERSIST
 
 
