@@ -347,7 +347,8 @@ def test_a_flood_of_flows_is_bounded_and_keeps_order_where_they_share() -> None:
         waves = 8
         for wave in range(waves):
             queue.push([frame[:-1] + bytes([wave]) for frame in strangers(5 * FLOWS)], 0.0)
-            assert FLOWS < queue.flows <= 2 * FLOWS
+            # How many share a queue is the secret of this run's hashes; that there are many is not.
+            assert FLOWS // 2 < queue.flows <= 2 * FLOWS
             queue.pull(0.0, 64 * FLOWS)
         left = queue.pull(0.0, EVERYTHING)
         assert len(left) == 4 * waves * FLOWS

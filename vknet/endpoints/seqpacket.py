@@ -165,7 +165,9 @@ class SeqpacketEndpoint(Endpoint):
         return bool(waiting == 0)
 
     def _gone(self) -> EndpointGone:
-        return EndpointGone(f"{self.name}: the switch behind the socket closed the connection")
+        return EndpointGone(
+            f"{self.name}: the switch behind the socket closed the connection: it was stopped, or is full"
+        )
 
     def _raise_if_closed(self) -> None:
         if self._sock.fileno() < 0:

@@ -71,7 +71,8 @@ kernels, virtual machines.  A TAP interface is its way out.
   -d                     stay in the foreground, and log to stderr
   -p SOCKET              the socket to listen on (default /var/run/vknet)
   -t TAP                 auto (default), tapN, tap:NAME, or none: no way out,
-                         which needs no address and no root
+                         which needs no address and, with a -p of your own,
+                         no root
 
   --age SECONDS          forget a MAC address unseen for so long (default 300)
   --clients N            the most clients at a time (default 256)
@@ -149,6 +150,8 @@ def parse(argv: Sequence[str]) -> Settings:
     if unknown:
         raise UsageError(what_is_unknown(unknown, "vknetd"))
     action = _action(args)
+    if args.bridge is not None and args.tap is not None and args.bridge == args.tap:
+        raise UsageError(f"-t and -b are both {printable(args.tap)}; give them different names")
     interfaces = tuple(_interface(text) for text in args.interfaces)
     tap = _tap("auto" if args.tap is None else args.tap)
     if tap is None and action is Action.SWITCH:

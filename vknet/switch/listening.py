@@ -135,7 +135,8 @@ def _group(name: str | None) -> int | None:
     if os.geteuid() == 0:
         log.warning(
             "there is no group %s, so that the group of root may connect; for others:"
-            " groupadd --system %s && usermod -aG %s USER, and start vknetd again",
+            " groupadd --system %s && usermod -aG %s USER;"
+            " then start vknetd again, and let USER log in anew",
             wanted,
             wanted,
             wanted,
