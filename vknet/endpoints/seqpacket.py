@@ -166,7 +166,8 @@ class SeqpacketEndpoint(Endpoint):
 
     def _gone(self) -> EndpointGone:
         return EndpointGone(
-            f"{self.name}: the switch behind the socket closed the connection: it was stopped, or is full"
+            f"{self.name}: the switch behind the socket closed the connection:"
+            " it was stopped, or takes no more clients"
         )
 
     def _raise_if_closed(self) -> None:
