@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["EXIT_FAILED", "EXIT_STOPPED", "EXIT_USAGE", "STOP_SIGNALS", "stop_at_once_on_signals"]
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_STOPPED",
+    "EXIT_USAGE",
+    "STOP_SIGNALS",
+    "begin_work",
+    "stop_at_once_on_signals",
+]
 
 EXIT_STOPPED: Final = 0
 EXIT_FAILED: Final = 1
@@ -26,7 +33,23 @@ def stop_at_once_on_signals() -> None:
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop_at_once)
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, _nothing_to_report)
+
+
+def begin_work() -> None:
+    """From now on there is something to be undone: only whoever waits for signals acts on them."""
+    _Work.begun = True
+
+
+class _Work:
+    begun = False
 
 
 def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
-    os._exit(EXIT_STOPPED)
+    if not _Work.begun:
+        os._exit(EXIT_STOPPED)
+
+
+def _nothing_to_report(_number: int, _frame: FrameType | None) -> None:
+    """SIGUSR1 came before there was anything, or after."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vknet.process import STOP_SIGNALS
+from vknet.process import STOP_SIGNALS, begin_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ async def obey_signals(
         task_status.started()
         return
     with trio.open_signal_receiver(*signals) as received:
+        begin_work()
         task_status.started()
         async for number in received:
             if number == signal.SIGUSR1:

@@ -124,6 +124,26 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     assert path.is_symlink()
 
 
+def test_a_link_that_is_put_in_a_sockets_place_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, precious = tmp_path / "vknet", tmp_path / "precious"
+    precious.touch(0o600)
+
+    def swap(_: str) -> grp.struct_group:
+        path.unlink()
+        path.symlink_to(precious)
+        return grp.getgrgid(os.getegid())
+
+    monkeypatch.setattr(grp, "getgrnam", swap)
+    with (
+        pytest.raises(SetupError, match="somebody else changes this directory"),
+        listen_at(str(path), 0o666, OWN_GROUP),
+    ):
+        pass
+    assert mode_of(precious) == 0o600
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(SetupError, match=f"No such file or directory: {tmp_path}/missing"),

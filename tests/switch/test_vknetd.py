@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import pytest
 from testbed.hosts import eventually
 from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.endpoints.base import READ_SIZE, Drop
+from vknet.switch.control import ASKING_MAX
 from vknet.switch.switch import PortDrop
 from vknet.switch.table import LIMIT
 
@@ -179,6 +180,31 @@ def test_it_says_who_its_clients_are(daemon: Vknetd) -> None:
         assert "1 of 256 clients" in done.stdout
         daemon.process.send_signal(signal.SIGUSR1)
         daemon.says("1 of 256 clients")
+
+
+def test_signals_in_a_row_end_it_as_well_as_one(tmp_path: Path) -> None:
+    for _ in range(5):
+        with Vknetd(tmp_path) as daemon:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+                with suppress(ProcessLookupError):
+                    daemon.process.send_signal(number)
+            assert daemon.process.wait(20) == 0
+            assert not daemon.path.exists()
+
+
+def test_askers_without_end_do_not_take_its_descriptors(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon, client(daemon) as a, ExitStack() as stack:
+        for number in range(6000):
+            a.send(frame(EVERYBODY, mac(number + 1)))
+        eventually(lambda: daemon.port(1)["addresses"] == 6000, "all learned")
+        before = daemon.descriptors()
+        for _ in range(200):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(f"{daemon.path}.ctl")
+        # Those that are too many are hung up on.
+        sock.settimeout(20)
+        assert sock.recv(10) == b""
+        assert daemon.descriptors() <= before + ASKING_MAX + 1
 
 
 def test_somebody_who_asks_and_never_reads_keeps_nobody_from_asking(daemon: Vknetd) -> None:

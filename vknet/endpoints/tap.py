@@ -307,13 +307,13 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
             log.warning(
                 "the bridge %s is down; it carries nothing until: ip link set %s up", bridge, bridge
             )
+        return TapEndpoint(fd, interface, made=made, bridge=bridge, fixed=mtu is not None)
     except OSError as exc:
         os.close(fd)
         raise SetupError(f"cannot set up the TAP {actual}: {exc.strerror}") from exc
     except BaseException:
         os.close(fd)
         raise
-    return TapEndpoint(fd, interface, made=made, bridge=bridge, fixed=mtu is not None)
 
 
 def _lasting_address(name: str) -> str:

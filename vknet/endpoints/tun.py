@@ -124,11 +124,11 @@ def capabilities(fd: int) -> frozenset[str]:
 
 def current_mtu(index: int) -> int | None:
     """The MTU that the interface of this number has now, in bytes; None if it has gone."""
-    # Any socket takes it, and this kind a confined service may have.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        # Any socket takes it, and this kind a confined service may have.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             name = socket.if_indextoname(index).encode()
             answer = fcntl.ioctl(sock, SIOCGIFMTU, IFREQ_INT.pack(name, 0))
-        except OSError:
-            return None
+    except OSError:
+        return None
     return int(IFREQ_INT.unpack(answer)[1])

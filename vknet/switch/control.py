@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,19 +19,37 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "serve"]
 
-# Somebody who reads slowly is not waited for; nor do many at a time get an answer.
+# Somebody who reads slowly is not waited for; nor do many at a time get an answer: each has a
+# descriptor.
 ANSWER_WITHIN: Final = 5.0
-ASKING_MAX: Final = 8
+ASKING_MAX: Final = 32
+
+# The frames wait while an answer is written down, which for a full table takes long.  So it is good
+# for others as well, for as many times what it took: that much of the time is the frames'.
+FRAMES_SHARE: Final = 4
 
 
 async def serve(listener: socket.socket, status: Callable[[], Mapping[str, Any]]) -> None:
     """Answer everybody who connects, until cancelled; the socket is closed then."""
-    asking = trio.CapacityLimiter(ASKING_MAX)
+    asking = 0
+    text, good_until = b"", -math.inf
 
     async def answer(stream: trio.SocketStream) -> None:
-        with trio.move_on_after(ANSWER_WITHIN), suppress(trio.BrokenResourceError):
-            async with asking, stream:
-                await stream.send_all(json.dumps(status()).encode() + b"\n")
+        nonlocal asking, text, good_until
+        asking += 1
+        try:
+            async with stream:
+                if asking > ASKING_MAX:
+                    return
+                before = time.monotonic()
+                if before >= good_until:
+                    text = json.dumps(status()).encode() + b"\n"
+                    after = time.monotonic()
+                    good_until = after + FRAMES_SHARE * (after - before)
+                with trio.move_on_after(ANSWER_WITHIN), suppress(trio.BrokenResourceError):
+                    await stream.send_all(text)
+        finally:
+            asking -= 1
 
     listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     await trio.serve_listeners(answer, [listening])

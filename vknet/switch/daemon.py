@@ -28,6 +28,7 @@ from vknet._version import __version__
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.errors import EndpointGone, SetupError, printable
+from vknet.ethernet import NO_MAC, is_multicast
 from vknet.switch import control
 from vknet.switch.filter import SourceFilter
 from vknet.switch.status import Peer, port_status, table_status
@@ -266,13 +267,19 @@ def _set_up_outside(settings: Settings, tap: TapEndpoint) -> Outside:
             index = socket.if_nametoindex(tap.bridge)
         except OSError as exc:
             raise SetupError(f"the bridge {tap.bridge} has gone") from exc
+        if interface.master != index:
+            raise SetupError(f"{tap.name} is not in {tap.bridge}; another took its name or place")
         bridge, more = netlink.set_up_addresses(index, wanted)
         macs.append(bridge.mac)
         addresses += more
     if not settings.secure:
         return Outside(None, ())
+    # A bridge that lost its last port may have none.
+    macs = [mac for mac in macs if mac not in (b"", NO_MAC) and not is_multicast(mac)]
     prefixes = [interface.network for interface in settings.interfaces]
-    return Outside(SourceFilter(prefixes, tap_mac=macs[0], tap_addresses=addresses), tuple(macs))
+    return Outside(
+        SourceFilter(prefixes, tap_mac=interface.mac, tap_addresses=addresses), tuple(macs)
+    )
 
 
 def _is_prefix_alone(interface: IPv4Interface | IPv6Interface) -> bool:

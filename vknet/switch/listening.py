@@ -107,9 +107,10 @@ def adopt(sockets: Sequence[socket.socket]) -> Iterator[Listeners]:
             with _locked(path):
                 control = stack.enter_context(_bound(path + CONTROL_SUFFIX, socket.SOCK_STREAM))
                 owner = Path(path).stat()
-                with suppress(PermissionError):
-                    os.chown(path + CONTROL_SUFFIX, owner.st_uid, owner.st_gid)
-                Path(path + CONTROL_SUFFIX).chmod(CONTROL_MODE)
+                with _held(path + CONTROL_SUFFIX) as itself:
+                    with suppress(PermissionError):
+                        os.chown(itself, owner.st_uid, owner.st_gid)
+                    Path(itself).chmod(CONTROL_MODE)
                 control.listen(BACKLOG)
         yield Listeners(frames, control, path)
 
@@ -145,16 +146,37 @@ def _group(name: str | None) -> int | None:
 
 
 def _give_away(path: str, mode: int, gid: int | None, group: str | None) -> None:
+    with _held(path) as itself:
+        try:
+            if gid is not None:
+                os.chown(itself, -1, gid)
+        except OSError as exc:
+            # A user's own switch: the default group is not theirs to give to, and was not asked
+            # for; in a user namespace it may not even exist.
+            if group is not None:
+                raise SetupError(
+                    f"no right to give {path} to the group {group}; only root and its members may"
+                ) from exc
+        Path(itself).chmod(mode)
+
+
+@contextmanager
+def _held(path: str) -> Iterator[str]:
+    """A name for the socket at this path, which stays its own when another is put in its place.
+
+    Where somebody else may write in the directory, a link to any file could be, and its owner and
+    mode would be changed.
+    """
     try:
-        if gid is not None:
-            os.chown(path, -1, gid)
-    except PermissionError as exc:
-        # A user's own switch: the default group is not theirs to give to, and was not asked for.
-        if group is not None:
-            raise SetupError(
-                f"no right to give {path} to the group {group}; only root and its members may"
-            ) from exc
-    Path(path).chmod(mode)
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        raise SetupError(f"{path}: {exc.strerror}; somebody else changes this directory") from exc
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise SetupError(f"{path} was replaced; somebody else changes this directory")
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 @contextmanager
