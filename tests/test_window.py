@@ -128,6 +128,20 @@ def test_a_route_ten_times_as_long_is_followed_within_twenty_round_trips() -> No
     assert carried(simulation, 2) >= 0.9
 
 
+def test_a_rate_that_falls_just_after_a_probe_is_followed() -> None:
+    # What is under way then did not fill the path when it was sent, and is a long queue now.
+    path = Path(12.5 * MBIT, 0.4)
+    simulation = settled(path)
+    while not simulation.window._probing:
+        simulation.run(0.05)
+    while simulation.window._probing:
+        simulation.run(0.05)
+    path.rate /= 100
+    simulation.run(1.3 * 0.4 * 100 + 20 * 0.4)
+    assert carried(simulation, 20) >= 0.9
+    assert simulation.median_round_trip(simulation.now - 10) <= 1.2
+
+
 @pytest.mark.parametrize("seconds", [0.2, 1.0])
 def test_acks_that_stop_and_come_in_a_bunch_are_forgotten_at_once(seconds: float) -> None:
     simulation = settled(dsl())

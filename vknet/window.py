@@ -218,10 +218,14 @@ class Window:
             )
         if total == self._acked:
             return
+        was_full = not self.room
         record = self._newest(total)
         self._acked = total
-        self._see_round_trip(max(0.0, now - record.sent_at), now)
-        self._see_rate(record, now)
+        round_trip = max(0.0, now - record.sent_at)
+        self._see_round_trip(round_trip, now)
+        # Behind a long queue it is the path that is slow, whatever there was to send before.
+        queued = was_full and round_trip > LONG_ROUND * self._full_round_trip()
+        self._see_rate(record, now, limited=record.limited and not queued)
         self._acked_at = now
         self._acked_sent_at = record.sent_at
         if total >= self._round_end:
@@ -237,10 +241,10 @@ class Window:
 
     # --- the two filters --------------------------------------------------------------------------
 
-    def _see_rate(self, record: _Record, now: float) -> None:
+    def _see_rate(self, record: _Record, now: float, *, limited: bool) -> None:
         elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, self._fine)
         sample = (self._acked - record.acked) / elapsed
-        if record.limited and sample <= self.rate:
+        if limited and sample <= self.rate:
             return
         if now - self._rates_since >= max(self._fine, self.round_trip or 0.0):
             self._rates_since = now
@@ -265,8 +269,7 @@ class Window:
         self._round_end = self._sent
         if self._probing or self.round_trip is None:
             return
-        # What a round takes when the window is what fills the path.
-        full = GAIN * self.round_trip + self._slack() + self._quantum / self.rate
+        full = self._full_round_trip()
         if not limited:
             most = full if self._fast else (self.round_trip + full) / 2
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
@@ -320,6 +323,12 @@ class Window:
     def _slack(self) -> float:
         """Seconds."""
         return self._fine + BUSY * min(1.0, self.rate / BUSY_RATE)
+
+    def _full_round_trip(self) -> float:
+        """Seconds that a round trip takes when it is the window that fills the path."""
+        if self.round_trip is None or not self.rate:
+            return math.inf
+        return GAIN * self.round_trip + self._slack() + self._quantum / self.rate
 
     def _probe_size(self) -> int:
         return max(self._quantum, int(PROBE_GAIN * self.rate * (self.round_trip or 0.0)))

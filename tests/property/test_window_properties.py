@@ -34,7 +34,7 @@ seeds = st.integers(0, 2**32 - 1)
 def longest_wanted(path: Path) -> float:
     """1.5 round trips, and what cannot be less on a slow path, or on a fast one."""
     slack = FINE + BUSY * min(1.0, path.rate / BUSY_RATE)
-    floor = 1.1 * slack + 4 * QUANTUM / path.rate + 2 * path.busy
+    floor = 1.1 * slack + 5 * QUANTUM / path.rate + 2 * path.busy
     return 1.5 * path.round_trip + floor
 
 
