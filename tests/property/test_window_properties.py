@@ -65,9 +65,9 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
     path = Path(rate if up else 100 * rate, round_trip)
     simulation = Simulation(path, seed)
     simulation.run(max(1.0, 20 * round_trip, 150 * QUANTUM / rate))
+    # What is under way when nobody can know has to be carried first.
+    drained = 0.0 if up else 100 * longest_wanted(path)
     path.rate = 100 * rate if up else rate
-    # What was under way is what the path was told to carry, and it has to be carried first.
-    drained = 0.0 if up else simulation.window.size / path.rate
     simulation.run(drained + max(2.0, 20 * round_trip))
     start = simulation.now
     simulation.run(max(1.0, 20 * round_trip, 100 * QUANTUM / path.rate))
