@@ -30,6 +30,9 @@ MBIT = 1e6 / 8
 
 BATCH = 128 * 1024
 
+# Bytes per second that the receiver's kernel hands over when all of them are there.
+MEMORY_RATE = 2.5e9
+
 
 @dataclass
 class Path:
@@ -64,16 +67,13 @@ class Simulation:
         path: what leads to the receiver.
         seed: of all that is random.
         tick: of the clock that the window is given, in seconds; 0 is exact.
-        resolution: what the window is told of that.
     """
 
-    def __init__(
-        self, path: Path, seed: int = 0, *, tick: float = 0.0, resolution: float = 0.0
-    ) -> None:
+    def __init__(self, path: Path, seed: int = 0, *, tick: float = 0.0) -> None:
         self.path = path
         self.now = 0.0
         self._tick = tick
-        self.window = Window(self.clock(), resolution=resolution)
+        self.window = Window(self.clock())
         self.acks: list[Ack] = [Ack(0.0, 0, 0.0)]
         self.stopped_until = 0.0
         self._random = random.Random(seed)
@@ -183,9 +183,9 @@ class Simulation:
         self._waiting -= size
         if self._pieces:
             self._carry_next()
-        arrival = max(self.now + self._delay(), self._last_arrival)
-        if arrival < self.stopped_until:
-            arrival = self.stopped_until
+        arrival = max(self.now + self._delay(), self.stopped_until)
+        # A bunch is no single moment.
+        arrival = max(arrival, self._last_arrival + size / MEMORY_RATE)
         self._last_arrival = arrival
         self._at(arrival, lambda: self._arrive(size))
         self._send()

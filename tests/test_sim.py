@@ -107,6 +107,11 @@ def test_what_a_long_delay_holds_is_bounded() -> None:
         impairment.put([big] * 100, 0.0)
     assert 0 < impairment.counts.drops[Loss.LIMIT] < 6000
     assert len(impairment.take(1000.0)) * len(big) <= 256 * 1024 * 1024
+    before = impairment.counts.drops[Loss.LIMIT]
+    for second in range(60):
+        impairment.put([big] * 100, 2000.0 * second)
+        impairment.take(2000.0 * second + 1000.0)
+    assert impairment.counts.drops[Loss.LIMIT] == before, "what was taken out is held no longer"
 
 
 def test_loss_is_as_frequent_as_asked_for_and_the_same_with_the_same_seed() -> None:
@@ -301,6 +306,24 @@ async def test_the_alarm_is_trios_own_sleep_on_virtual_time(
         alarm.set(start + 1.5)
         await alarm.wait()
         assert trio.current_time() == start + 1.5
+
+
+async def test_an_alarm_put_off_in_the_moment_it_goes_off_goes_on_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_readable = trio.lowlevel.wait_readable
+    calls = itertools.count()
+
+    async def readable_a_moment_ago(fd: int) -> None:
+        if next(calls):
+            await wait_readable(fd)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", readable_a_moment_ago)
+    with TimerAlarm() as alarm:
+        when = trio.current_time() + 0.001
+        alarm.set(when)
+        await alarm.wait()
+        assert trio.current_time() >= when
 
 
 async def test_an_alarm_that_was_set_anew_after_it_went_off_waits_again() -> None:

@@ -87,12 +87,13 @@ PROBE_GAIN: Final = 0.5
 PROBE_SAMPLES: Final = 8
 PROBE_AGAIN: Final = 0.8
 
-# A probe before its time, for the path may have become longer: so many rounds in a row that took so
-# much longer than a full window explains, or a rate that fell so far since the last probe.
-LONG_ROUNDS: Final = 4
-LONG_ROUND: Final = 1.5
-RATE_FALL: Final = 0.8
+# A probe before its time: the rate fell so far since the last one, and perhaps only because the
+# path is longer now, and the window does not fill it.  Seconds between two, at the least.
+RATE_FALL: Final = 0.9
 PROBES_APART: Final = 1.0
+
+# A round trip so much longer than a full window explains has seen a queue.
+LONG: Final = 1.5
 
 # Batches under way that have a record of their own; more share the last one.
 RECORDS_MAX: Final = 4096
@@ -130,18 +131,16 @@ class Window:
     Args:
         now: the time, in seconds of any monotonic clock.
         quantum: bytes of the largest frame.
-        resolution: of the clock, in seconds.
 
     Attributes:
         rate: bytes per second, as estimated; 0 before the first sample.
         round_trip: the least one, in seconds; None before the first ACK.
     """
 
-    def __init__(self, now: float, quantum: int = QUANTUM, resolution: float = 0.0) -> None:
+    def __init__(self, now: float, quantum: int = QUANTUM) -> None:
         self.rate = 0.0
         self.round_trip: float | None = None
         self._quantum = quantum
-        self._fine = max(FINE, 2 * resolution)
         self._size = INITIAL_QUANTA * quantum
         self._sent = 0
         self._acked = 0
@@ -159,7 +158,6 @@ class Window:
         self._fast = True
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
-        self._long_rounds = 0
         # A probe first lets the path drain; then samples count of what was sent from there on.
         self._round_trip_seen = self._probed_at = now
         self._probed_rate = 0.0
@@ -224,7 +222,7 @@ class Window:
         round_trip = max(0.0, now - record.sent_at)
         self._see_round_trip(round_trip, now)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
-        queued = was_full and round_trip > LONG_ROUND * self._full_round_trip()
+        queued = was_full and round_trip > LONG * self._full_round_trip()
         self._see_rate(record, now, limited=record.limited and not queued)
         self._acked_at = now
         self._acked_sent_at = record.sent_at
@@ -242,11 +240,11 @@ class Window:
     # --- the two filters --------------------------------------------------------------------------
 
     def _see_rate(self, record: _Record, now: float, *, limited: bool) -> None:
-        elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, self._fine)
+        elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
         sample = (self._acked - record.acked) / elapsed
         if limited and sample <= self.rate:
             return
-        if now - self._rates_since >= max(self._fine, self.round_trip or 0.0):
+        if now - self._rates_since >= max(FINE, self.round_trip or 0.0):
             self._rates_since = now
             self._rates.append(sample)
         else:
@@ -273,7 +271,6 @@ class Window:
         if not limited:
             most = full if self._fast else (self.round_trip + full) / 2
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
-        self._long_rounds = self._long_rounds + 1 if least > LONG_ROUND * full else 0
         self._probed_rate = max(self._probed_rate, self.rate)
         if now - self._probed_at >= PROBES_APART and self._is_doubtful(self.round_trip, now):
             self._probing = True
@@ -294,7 +291,6 @@ class Window:
         age = now - self._round_trip_seen
         return (
             age > max(ROUND_TRIP_AGE, ROUND_TRIP_AGE_ROUNDS * round_trip)
-            or self._long_rounds >= LONG_ROUNDS
             or self.rate < RATE_FALL * self._probed_rate
         )
 
@@ -313,16 +309,14 @@ class Window:
         self._round_trip_seen = -math.inf if again else now
         self._probed_at = now
         self._probed_rate = self.rate
-        self._long_rounds = 0
         self._probing = False
-        # What is under way does not fill the path.
-        self._limited_until = self._round_end = self._sent
+        self._round_end = self._sent
 
     # --- the window -------------------------------------------------------------------------------
 
     def _slack(self) -> float:
         """Seconds."""
-        return self._fine + BUSY * min(1.0, self.rate / BUSY_RATE)
+        return FINE + BUSY * min(1.0, self.rate / BUSY_RATE)
 
     def _full_round_trip(self) -> float:
         """Seconds that a round trip takes when it is the window that fills the path."""
