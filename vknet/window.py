@@ -81,11 +81,9 @@ RATE_ROUNDS: Final = 10
 ROUND_TRIP_AGE: Final = 10.0
 ROUND_TRIP_AGE_ROUNDS: Final = 30
 
-# A probe: what is under way meanwhile, of rate x round trip, and how many samples are enough.  One
-# that found so much shorter a round trip is not the last: half of a long queue is a queue.
+# A probe: what is under way meanwhile, of rate x round trip, and how many samples are enough.
 PROBE_GAIN: Final = 0.5
 PROBE_SAMPLES: Final = 8
-PROBE_AGAIN: Final = 0.8
 
 # A probe before its time: the rate fell so far since the last one, and perhaps only because the
 # path is longer now, and the window does not fill it.  Seconds between two, at the least.
@@ -304,10 +302,8 @@ class Window:
         self._probe_samples.append(sample)
         if len(self._probe_samples) < PROBE_SAMPLES and self.under_way:
             return
-        before, self.round_trip = self.round_trip or 0.0, min(self._probe_samples)
-        again = self.round_trip < PROBE_AGAIN * before
-        self._round_trip_seen = -math.inf if again else now
-        self._probed_at = now
+        self.round_trip = min(self._probe_samples)
+        self._round_trip_seen = self._probed_at = now
         self._probed_rate = self.rate
         self._probing = False
         self._round_end = self._sent
