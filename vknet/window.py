@@ -12,7 +12,8 @@ cannot be seen at once: the first wants a full path, the second an empty one.
     rate         The greatest of ten round trips.  A sample is what was delivered from the moment a
                  batch was sent until it was acknowledged, per the time that took; or per the time
                  that the same bytes took to be sent, if that was longer.  Where the sender had run
-                 out of data it says nothing about the path, and counts only if it is greater.
+                 out of data it says nothing about the path, and counts only if it is greater, or if
+                 it came through a long queue all the same.
     round trip   The least of ten seconds.  When none so low was seen for that long, a probe lets
                  the path run half empty for about one round trip, and takes the least seen then,
                  so that a standing queue never passes for a longer path.
