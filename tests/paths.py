@@ -1,0 +1,228 @@
+"""A path simulated event by event: a sender with a `Window`, ssh, a bottleneck, a busy receiver.
+
+What is modelled is what deceives a window.  The bottleneck lets through what it carries piece by
+piece and in order; delays vary both ways, and nothing overtakes.  The receiver takes in all that
+has arrived at once, and is held up before it does by its scheduler; only then does it acknowledge,
+and as seldom as `Acknowledger` says.  The way there may stop, and then deliver what was on it in
+one bunch, as a TCP that mends a loss.  The stream is reliable: no queue drops.
+
+All that is random comes from one seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from vknet.window import QUANTUM, Acknowledger, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MBIT", "Path", "Simulation"]
+
+MBIT = 1e6 / 8
+
+BATCH = 128 * 1024
+
+# Bytes per second that the receiver's kernel hands over when all of them are there.
+MEMORY_RATE = 2.5e9
+
+
+@dataclass
+class Path:
+    """May be changed while it is in use.
+
+    Attributes:
+        rate: bytes per second.
+        round_trip: seconds, of an empty path.
+        jitter: at most so many seconds more, each way, evenly spread.
+        busy: at most so many seconds until the receiver reads, evenly spread.
+        buffer: bytes that can be written ahead of the bottleneck, before the sender has to wait.
+    """
+
+    rate: float
+    round_trip: float
+    jitter: float = 0.0
+    busy: float = 0.0
+    buffer: float = math.inf
+
+
+class Ack(NamedTuple):
+    at: float
+    total: int
+    round_trip: float
+    """Of the last byte acknowledged."""
+
+
+class Simulation:
+    """A greedy sender, unless `offer` says what it has to send.
+
+    Args:
+        path: what leads to the receiver.
+        seed: of all that is random.
+        tick: of the clock that the window is given, in seconds; 0 is exact.
+    """
+
+    def __init__(self, path: Path, seed: int = 0, *, tick: float = 0.0) -> None:
+        self.path = path
+        self.now = 0.0
+        self._tick = tick
+        self.window = Window(self.clock())
+        self.acks: list[Ack] = [Ack(0.0, 0, 0.0)]
+        self.stopped_until = 0.0
+        self._random = random.Random(seed)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        # The sender.
+        self._sent = 0
+        self._offered = math.inf
+        self._sent_at: deque[tuple[int, float]] = deque()
+        # The bottleneck: pieces that wait, the first of which is on its way through.
+        self._pieces: deque[int] = deque()
+        self._waiting = 0
+        # The receiver.
+        self._last_arrival = self._last_ack = 0.0
+        self._arrived = 0
+        self._reading = False
+        self._acknowledger = Acknowledger()
+        self._ack_alarm: float | None = None
+
+    def clock(self) -> float:
+        """The time as the window is told it."""
+        return math.floor(self.now / self._tick) * self._tick if self._tick else self.now
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        self._send()
+        while self._events and self._events[0][0] <= until:
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+        self.now = until
+
+    def offer(self, size: float) -> None:
+        """From now on the sender has so many bytes to send; infinity makes it greedy again."""
+        self._offered = self._sent + size
+        self._send()
+
+    def stop(self, seconds: float) -> None:
+        """Nothing arrives for so long; what was due meanwhile comes all at once."""
+        self.stopped_until = self.now + seconds
+
+    def every(self, seconds: float, do: Callable[[], None]) -> None:
+        """Do this now and again, for good."""
+
+        def again() -> None:
+            do()
+            self._at(self.now + seconds, again)
+
+        again()
+
+    def _at(self, when: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), do))
+
+    # --- what came of it --------------------------------------------------------------------------
+
+    def delivered(self, since: float, until: float) -> float:
+        """Of what the path can carry, the share that was delivered in this time."""
+        first = next(ack for ack in reversed(self.acks) if ack.at <= since)
+        last = next(ack for ack in reversed(self.acks) if ack.at <= until)
+        return (last.total - first.total) / (until - since) / self.path.rate
+
+    def round_trips(self, since: float) -> list[float]:
+        """Sorted."""
+        return sorted(ack.round_trip for ack in self.acks if ack.at >= since)
+
+    def median_round_trip(self, since: float) -> float:
+        found = self.round_trips(since)
+        return found[len(found) // 2]
+
+    # --- the sender -------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        window = self.window
+        while window.room and self._waiting < self.path.buffer:
+            left = self._offered - self._sent
+            if left <= 0:
+                window.app_limited()
+                return
+            # Whole frames, the last of which may pass the room.
+            frames = math.ceil(min(window.room, self._batch()) / QUANTUM)
+            size = int(min(frames * QUANTUM, left))
+            self._sent += size
+            self._sent_at.append((self._sent, self.now))
+            window.sent(self._sent, self.clock())
+            self._write(size)
+
+    def _batch(self) -> float:
+        """The most that is sent at once; larger than in life only where gigabytes are under way."""
+        return max(BATCH, self.path.rate * self.path.round_trip / 400)
+
+    # --- ssh and the bottleneck -------------------------------------------------------------------
+
+    def _write(self, size: int) -> None:
+        idle = not self._pieces
+        # A frame at a time, and on a fast path what goes through in a quarter of a millisecond, or
+        # in a small part of the round trip.
+        piece = max(QUANTUM, int(self.path.rate * max(0.00025, self.path.round_trip / 400)))
+        self._pieces.extend(min(piece, size - start) for start in range(0, size, piece))
+        self._waiting += size
+        if idle:
+            self._carry_next()
+
+    def _carry_next(self) -> None:
+        self._at(self.now + self._pieces[0] / self.path.rate, self._carried)
+
+    def _carried(self) -> None:
+        size = self._pieces.popleft()
+        self._waiting -= size
+        if self._pieces:
+            self._carry_next()
+        arrival = max(self.now + self._delay(), self.stopped_until)
+        # A bunch is no single moment.
+        arrival = max(arrival, self._last_arrival + size / MEMORY_RATE)
+        self._last_arrival = arrival
+        self._at(arrival, lambda: self._arrive(size))
+        self._send()
+
+    def _delay(self) -> float:
+        return self.path.round_trip / 2 + self._random.random() * self.path.jitter
+
+    # --- the receiver -----------------------------------------------------------------------------
+
+    def _arrive(self, size: int) -> None:
+        self._arrived += size
+        if not self._reading:
+            self._reading = True
+            self._at(self.now + self._random.random() * self.path.busy, self._read)
+
+    def _read(self) -> None:
+        self._reading = False
+        self._acknowledger.hand(self._arrived - self._acknowledger.handed, self.now)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        due = self._acknowledger.due()
+        if due is None:
+            return
+        if due > self.now:
+            if self._ack_alarm != due:
+                self._ack_alarm = due
+                self._at(due, self._acknowledge)
+            return
+        total = self._acknowledger.handed
+        self._acknowledger.told()
+        self._last_ack = max(self.now + self._delay(), self._last_ack)
+        self._at(self._last_ack, lambda: self._take_ack(total))
+
+    def _take_ack(self, total: int) -> None:
+        while self._sent_at[0][0] < total:
+            self._sent_at.popleft()
+        self.window.acked(total, self.clock())
+        self.acks.append(Ack(self.now, total, self.now - self._sent_at[0][1]))
+        self._send()

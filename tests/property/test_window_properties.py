@@ -1,0 +1,108 @@
+"""The window on simulated paths of any rate and length: full, and with a short queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.paths import MBIT, Path, Simulation
+from vknet.window import ACK_DELAY, ACK_EVERY, BUSY, BUSY_RATE, FINE, QUANTUM, Acknowledger
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+SLOWEST = 0.064 * MBIT
+FASTEST = 10_000 * MBIT
+SHORTEST = 0.0002
+LONGEST = 1.6
+
+
+def spread(least: float, most: float) -> SearchStrategy[float]:
+    """Every order of magnitude as likely as any other."""
+    return st.floats(0, 1).map(lambda share: least * (most / least) ** share)
+
+
+rates = spread(SLOWEST, FASTEST)
+round_trips = spread(SHORTEST, LONGEST)
+jitters = st.sampled_from([0.0, 0.05, 0.1])
+busy = st.sampled_from([0.0, 0.001])
+seeds = st.integers(0, 2**32 - 1)
+
+
+def longest_wanted(path: Path) -> float:
+    """1.5 round trips, and what cannot be less on a slow path, or on a fast one."""
+    slack = FINE + BUSY * min(1.0, path.rate / BUSY_RATE)
+    floor = 1.1 * slack + 5 * QUANTUM / path.rate + 2 * path.busy
+    return 1.5 * path.round_trip + floor
+
+
+def is_full(simulation: Simulation, start: float) -> bool:
+    """Whether 0.9 of what the path can carry was delivered since then, give or take a frame."""
+    frame = QUANTUM / simulation.path.rate / (simulation.now - start)
+    return simulation.delivered(start, simulation.now) + frame >= 0.9
+
+
+@settings(deadline=None, max_examples=30)
+@given(rate=rates, round_trip=round_trips, jitter=jitters, busy=busy, seed=seeds)
+def test_the_path_is_full_and_its_queue_is_short(
+    rate: float, round_trip: float, jitter: float, busy: float, seed: int
+) -> None:
+    path = Path(rate, round_trip, jitter * round_trip, busy)
+    simulation = Simulation(path, seed)
+    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    start = simulation.now
+    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    assert is_full(simulation, start)
+    assert simulation.median_round_trip(start) <= longest_wanted(path)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    rate=spread(SLOWEST, FASTEST / 100),
+    round_trip=spread(SHORTEST, 0.4),
+    up=st.booleans(),
+    seed=seeds,
+)
+def test_a_rate_that_changes_a_hundredfold_is_followed(
+    rate: float, round_trip: float, up: bool, seed: int
+) -> None:
+    path = Path(rate if up else 100 * rate, round_trip)
+    simulation = Simulation(path, seed)
+    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    # What is under way when nobody can know has to be carried first.
+    drained = 0.0 if up else 100 * longest_wanted(path)
+    path.rate = 100 * rate if up else rate
+    simulation.run(drained + max(2.0, 20 * round_trip))
+    start = simulation.now
+    simulation.run(max(1.0, 30 * round_trip, 100 * QUANTUM / path.rate))
+    assert is_full(simulation, start)
+    assert simulation.median_round_trip(start) <= longest_wanted(path)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    batches=st.lists(
+        st.tuples(st.integers(1, 4000), st.floats(0, 0.05, allow_subnormal=False)), max_size=60
+    )
+)
+def test_acks_are_never_late_and_never_many(batches: list[tuple[int, float]]) -> None:
+    acknowledger, now, acks, waiting_since = Acknowledger(), 0.0, 0, 0.0
+    told = 0
+    for size, pause in batches:
+        due = acknowledger.due()
+        assert (due is None) is (acknowledger.handed == told)
+        if due is not None and due <= now:
+            told = acknowledger.handed
+            acknowledger.told()
+            acks += 1
+        if acknowledger.handed == told:
+            waiting_since = now
+        acknowledger.hand(size, now)
+        due = acknowledger.due()
+        assert due is not None
+        assert due <= waiting_since + ACK_DELAY
+        assert (due <= waiting_since) is (acknowledger.handed - told >= ACK_EVERY)
+        now += pause
+    assert acks <= acknowledger.handed / ACK_EVERY + now / ACK_DELAY

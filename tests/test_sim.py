@@ -1,0 +1,371 @@
+"""An impaired wire: by hand with the time handed in, and between endpoints on virtual time."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+import vknet
+from vknet.sim import Counts, Impairment, Loss, Path, Wire
+from vknet.sim.__main__ import parse_arguments
+from vknet.sim.alarm import SleepAlarm, TimerAlarm, new_alarm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vknet import Frame
+
+
+def frame(number: int, size: int = 1000) -> bytes:
+    return number.to_bytes(4, "big") + bytes(size - 4)
+
+
+def numbers(frames: Sequence[Frame]) -> list[int]:
+    return [int.from_bytes(frame[:4], "big") for frame in frames]
+
+
+def passage(
+    path: Path, count: int, *, every: float = 0.0, seed: int = 0
+) -> list[tuple[float, int]]:
+    """Frames of 1000 bytes put in every so often from 0 on: when each is due, and which it is."""
+    impairment = Impairment(path, seed)
+    for number in range(count):
+        impairment.put([frame(number)], number * every)
+    return drained(impairment)
+
+
+def drained(impairment: Impairment) -> list[tuple[float, int]]:
+    found = []
+    while (due := impairment.next_due()) is not None:
+        found += [(due, number) for number in numbers(impairment.take(due, 1))]
+    return found
+
+
+# --- what happens to frames -----------------------------------------------------------------------
+
+
+def test_a_path_without_impairments_carries_at_once() -> None:
+    assert passage(Path(), 3) == [(0.0, 0), (0.0, 1), (0.0, 2)]
+
+
+def test_every_frame_takes_the_delay_and_not_a_moment_more() -> None:
+    assert passage(Path(delay=0.25), 3, every=0.125) == [(0.25, 0), (0.375, 1), (0.5, 2)]
+
+
+def test_frames_leave_at_the_rate_by_their_size() -> None:
+    # 1000 bytes take an eighth of a second, and the path is idle before the last.
+    path = Path(rate=64_000, delay=1.0)
+    impairment = Impairment(path)
+    impairment.put([frame(0), frame(1, 500), frame(2)], 0.0)
+    impairment.put([frame(3)], 2.0)
+    assert drained(impairment) == [(1.125, 0), (1.1875, 1), (1.3125, 2), (3.125, 3)]
+
+
+def test_the_rate_is_kept_however_late_frames_are_collected() -> None:
+    # 1024 frames a second go out, and twice as many come.
+    impairment = Impairment(Path(rate=8_192_000, limit=10**9))
+    for number in range(2048):
+        impairment.put([frame(number)], number / 2048)
+    assert len(impairment.take(0.5)) == 512
+    assert len(impairment.take(10.0)) == 1536
+    assert impairment.next_due() is None
+
+
+def test_a_queue_of_bytes_drops_the_newest_frame_and_counts_it() -> None:
+    impairment = Impairment(Path(rate=8000, limit=3000))
+    impairment.put([frame(number) for number in range(5)], 0.0)
+    assert impairment.counts.drops == {Loss.LIMIT: 2}
+    # After half a second half of the first one is out, and after one there is room for one more.
+    impairment.put([frame(5)], 0.5)
+    impairment.put([frame(6)], 1.0)
+    assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2), (4.0, 6)]
+    assert impairment.counts == Counts(4, 4000, impairment.counts.drops)
+    assert impairment.counts.drops == {Loss.LIMIT: 3}
+
+
+def test_a_queue_of_time_lets_no_frame_wait_longer() -> None:
+    impairment = Impairment(Path(rate=8000, latency=2.0))
+    impairment.put([frame(number) for number in range(5)], 0.0)
+    assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2)]
+    assert impairment.counts.drops == {Loss.LIMIT: 2}
+
+
+def test_a_queue_that_nobody_limited_is_limited_all_the_same() -> None:
+    impairment = Impairment(Path(rate=8000))
+    impairment.put([frame(0, 1514)] * 1100, 0.0)
+    assert impairment.counts.drops == {Loss.LIMIT: 100}
+
+
+def test_what_a_long_delay_holds_is_bounded() -> None:
+    impairment = Impairment(Path(delay=1000.0))
+    big = bytes(60_000)
+    for _ in range(60):
+        impairment.put([big] * 100, 0.0)
+    assert 0 < impairment.counts.drops[Loss.LIMIT] < 6000
+    assert len(impairment.take(1000.0)) * len(big) <= 256 * 1024 * 1024
+    before = impairment.counts.drops[Loss.LIMIT]
+    for second in range(60):
+        impairment.put([big] * 100, 2000.0 * second)
+        impairment.take(2000.0 * second + 1000.0)
+    assert impairment.counts.drops[Loss.LIMIT] == before, "what was taken out is held no longer"
+
+
+def test_loss_is_as_frequent_as_asked_for_and_the_same_with_the_same_seed() -> None:
+    path = Path(loss=0.1)
+    first = passage(path, 10_000, seed=1)
+    assert 8_800 < len(first) < 9_200
+    assert passage(path, 10_000, seed=1) == first
+    assert passage(path, 10_000, seed=2) != first
+
+
+def test_jitter_stays_in_its_bounds_and_keeps_the_order() -> None:
+    found = passage(Path(delay=0.1, jitter=0.05), 2000, every=0.03)
+    delays = [due - number * 0.03 for due, number in found]
+    assert [number for _, number in found] == list(range(2000))
+    assert min(delays) == pytest.approx(0.05, abs=0.002)
+    assert max(delays) == pytest.approx(0.15, abs=0.002)
+    assert all(a <= b for (a, _), (b, _) in itertools.pairwise(found))
+
+
+def test_frames_that_are_reordered_overtake_by_the_delay() -> None:
+    found = passage(Path(delay=1.0, reorder=0.2), 1000, every=0.25)
+    delays = {number: due - number * 0.25 for due, number in found}
+    assert set(delays.values()) == {0.0, 1.0}
+    assert 150 < sum(delay == 0.0 for delay in delays.values()) < 250
+    assert [due for due, _ in found] == sorted(due for due, _ in found)
+
+
+def test_a_path_may_change_for_the_frames_that_follow() -> None:
+    impairment = Impairment(Path(delay=1.0))
+    impairment.put([frame(0)], 0.0)
+    impairment.path = Path(delay=3.0)
+    impairment.put([frame(1)], 0.5)
+    impairment.path = Path(delay=0.25)
+    impairment.put([frame(2)], 2.0)
+    # A shorter way does not let the last overtake.
+    assert drained(impairment) == [(1.0, 0), (3.5, 1), (3.5, 2)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"delay": -1.0},
+        {"jitter": -0.1},
+        {"rate": 0.0},
+        {"rate": 1e6, "limit": -1},
+        {"limit": 1000},
+        {"latency": 0.5},
+        {"loss": 1.1},
+        {"reorder": -0.1},
+        {"delay": float("nan")},
+    ],
+)
+def test_a_path_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(reversed(wrong))) + "|rate"):
+        Path(**wrong)  # type: ignore[arg-type]
+
+
+# --- between two endpoints, on virtual time -------------------------------------------------------
+
+
+async def test_a_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
+    a, inner_a = vknet.memory_endpoint_pair()
+    b, inner_b = vknet.memory_endpoint_pair()
+    wire = Wire(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.run)
+        start = trio.current_time()
+        await a.send([frame(1), frame(2)])
+        assert numbers(await b.receive()) == [1]
+        assert trio.current_time() - start == 3.0
+        await b.send([frame(3)])
+        assert numbers(await a.receive()) == [3]
+        assert trio.current_time() - start == 3.25
+        assert numbers(await b.receive()) == [2]
+        assert trio.current_time() - start == 4.0
+        nursery.cancel_scope.cancel()
+    assert wire.there.counts == Counts(2, 2000)
+    assert wire.back.counts == Counts(1, 1000)
+
+
+async def test_a_frame_that_is_due_sooner_than_the_one_before_it_wakes_the_wire(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    a, inner_a = vknet.memory_endpoint_pair()
+    b, inner_b = vknet.memory_endpoint_pair()
+    wire = Wire(inner_a, inner_b, there=Path(delay=10.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.run)
+        start = trio.current_time()
+        await a.send([frame(1)])
+        await trio.sleep(1)
+        wire.there.path = Path(delay=10.0, reorder=1.0)
+        await a.send([frame(2)])
+        assert numbers(await b.receive()) == [2]
+        assert trio.current_time() - start == 1.0
+        assert numbers(await b.receive()) == [1]
+        assert trio.current_time() - start == 10.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_runs_with_one_seed_are_alike(autojump_clock: trio.testing.MockClock) -> None:
+    async def fate(seed: int) -> list[tuple[float, int]]:
+        a, inner_a = vknet.memory_endpoint_pair()
+        b, inner_b = vknet.memory_endpoint_pair()
+        path = Path(delay=0.5, jitter=0.25, loss=0.25, reorder=0.25)
+        found: list[tuple[float, int]] = []
+        start = trio.current_time()
+
+        async def listen() -> None:
+            while True:
+                got = numbers(await b.receive())
+                found.extend((round(trio.current_time() - start, 9), n) for n in got)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Wire(inner_a, inner_b, there=path, seed=seed).run)
+            nursery.start_soon(listen)
+            for number in range(100):
+                await a.send([frame(number)])
+                await trio.sleep(0.125)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        return found
+
+    first = await fate(7)
+    assert len(first) > 50
+    assert await fate(7) == first
+    assert await fate(8) != first
+
+
+async def test_the_two_directions_do_not_share_their_luck() -> None:
+    path = Path(loss=0.5)
+    a, b = vknet.memory_endpoint_pair()
+    wire = Wire(a, b, there=path, seed=3)
+    for impairment in (wire.there, wire.back):
+        impairment.put([frame(number) for number in range(100)], 0.0)
+    assert numbers(wire.there.take(0.0)) != numbers(wire.back.take(0.0))
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+async def test_a_wire_ends_when_an_endpoint_goes(which: str) -> None:
+    a, inner_a = vknet.memory_endpoint_pair(("end-a", "wire-a"))
+    b, inner_b = vknet.memory_endpoint_pair(("end-b", "wire-b"))
+    await {"a": a, "b": b}[which].aclose()
+    with pytest.raises(vknet.EndpointGone, match=f"wire-{which} was closed"):
+        await Wire(inner_a, inner_b, there=Path()).run()
+
+
+async def test_a_link_carries_over_an_impaired_wire(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # Two switches of a simulator, with a wire of a second's delay between them.
+    a, port_a = vknet.memory_endpoint_pair()
+    b, port_b = vknet.memory_endpoint_pair()
+    trunk_a, end_a = vknet.memory_endpoint_pair()
+    trunk_b, end_b = vknet.memory_endpoint_pair()
+    left, right = vknet.Switch(), vknet.Switch()
+    async with trio.open_nursery() as nursery:
+        for switch, endpoint in ((left, port_a), (left, end_a), (right, port_b), (right, end_b)):
+            nursery.start_soon(switch.serve, endpoint)
+        nursery.start_soon(Wire(trunk_a, trunk_b, there=Path(delay=1.0)).run)
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        await a.send([b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5 over the wire"])
+        assert (await b.receive())[0][-13:] == b"over the wire"
+        assert trio.current_time() - start == 1.0
+        nursery.cancel_scope.cancel()
+
+
+# --- what wakes it --------------------------------------------------------------------------------
+
+
+async def test_the_alarm_is_a_timer_of_the_kernel_only_on_real_time() -> None:
+    with new_alarm() as alarm:
+        assert isinstance(alarm, TimerAlarm)
+        # A time that has passed, and then one that is put off before it has come.
+        alarm.set(trio.current_time() - 5)
+        await alarm.wait()
+        alarm.set(trio.current_time() + 3600)
+        when = trio.current_time() + 0.003
+        alarm.set(when)
+        await alarm.wait()
+        assert trio.current_time() >= when
+
+
+async def test_the_alarm_is_trios_own_sleep_on_virtual_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with new_alarm() as alarm:
+        assert isinstance(alarm, SleepAlarm)
+        start = trio.current_time()
+        alarm.set(start + 3600)
+        alarm.set(start + 1.5)
+        await alarm.wait()
+        assert trio.current_time() == start + 1.5
+
+
+async def test_an_alarm_put_off_in_the_moment_it_goes_off_goes_on_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_readable = trio.lowlevel.wait_readable
+    calls = itertools.count()
+
+    async def readable_a_moment_ago(fd: int) -> None:
+        if next(calls):
+            await wait_readable(fd)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", readable_a_moment_ago)
+    with TimerAlarm() as alarm:
+        when = trio.current_time() + 0.001
+        alarm.set(when)
+        await alarm.wait()
+        assert trio.current_time() >= when
+
+
+async def test_an_alarm_that_was_set_anew_after_it_went_off_waits_again() -> None:
+    with TimerAlarm() as alarm:
+        alarm.set(trio.current_time() - 1)
+        await alarm.wait()
+        alarm.set(trio.current_time() + 3600)
+        with trio.move_on_after(0) as scope:
+            await alarm.wait()
+        assert scope.cancelled_caught
+
+
+# --- the program's arguments ----------------------------------------------------------------------
+
+
+def test_options_are_for_both_directions_unless_they_say_back() -> None:
+    line = "--delay 15ms --rate 10mbit --limit 500ms --loss 1% --back-rate 2mbit --seed 4 w0 w1"
+    there, back, seed, taps = parse_arguments(line.split())
+    assert there == Path(delay=0.015, rate=10e6, latency=0.5, loss=0.01)
+    assert back == Path(delay=0.015, rate=2e6, latency=0.5, loss=0.01)
+    assert (seed, taps) == (4, ("w0", "w1"))
+
+
+def test_a_limit_may_be_a_size() -> None:
+    line = "--rate 1gbit --limit 64kb --jitter 250us w0 w1"
+    there, *_ = parse_arguments(line.split())
+    assert there == Path(rate=1e9, limit=65536, jitter=0.00025)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--delay 15 w0 w1", "'15' is not a number with a unit (us, ms, s)"),
+        ("--rate fast w0 w1", "'fast' is not a number with a unit (bit, kbit, mbit, gbit)"),
+        ("--limit 500ms w0 w1", "without a rate there is no queue to limit"),
+        ("--loss 101% w0 w1", "loss is a share"),
+        ("w0", "required: TAP"),
+    ],
+)
+def test_arguments_that_have_no_meaning_are_refused(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(line.split())
+    assert said in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""The window, scene by scene, on simulated paths and by hand; the time is handed in."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.paths import MBIT, Path, Simulation
+from vknet.errors import RemoteProtocolError
+from vknet.window import ACK_DELAY, ACK_EVERY, QUANTUM, Acknowledger, Window
+
+
+def dsl() -> Path:
+    return Path(10 * MBIT, 0.03)
+
+
+def settled(path: Path, tick: float = 0.0) -> Simulation:
+    """Long enough under way that the window knows the path."""
+    simulation = Simulation(path, tick=tick)
+    simulation.run(max(3.0, 30 * path.round_trip))
+    return simulation
+
+
+def carried(simulation: Simulation, seconds: float) -> float:
+    """The share of the path's rate delivered from now on for so long."""
+    start = simulation.now
+    simulation.run(seconds)
+    return simulation.delivered(start, simulation.now)
+
+
+# --- the path is found, and stays found -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "round_trip"), [(2, 0.02), (10, 0.03), (100, 0.1), (160, 0.1), (1000, 0.001)]
+)
+def test_a_new_link_is_at_full_rate_within_ten_round_trips(rate: float, round_trip: float) -> None:
+    # The last but one is two megabytes under way, which is as much as ssh lets be.
+    path = Path(rate * MBIT, round_trip)
+    simulation = Simulation(path)
+    simulation.run(9 * round_trip)
+    assert carried(simulation, max(2 * round_trip, 0.02)) >= 0.9
+
+
+def test_the_round_trip_does_not_creep_up_under_a_load_that_lasts() -> None:
+    simulation = settled(dsl())
+    early = simulation.median_round_trip(simulation.now - 1)
+    simulation.run(120)
+    assert simulation.median_round_trip(simulation.now - 1) <= 1.05 * early
+    assert simulation.window.round_trip is not None
+    assert simulation.window.round_trip <= 1.1 * 0.03
+
+
+def test_a_probe_costs_one_part_in_twenty_at_most() -> None:
+    for path in (dsl(), Path(10 * MBIT, 0.5), Path(2 * MBIT, 1.6)):
+        simulation = settled(path)
+        assert carried(simulation, max(60.0, 120 * path.round_trip)) >= 0.95
+
+
+def test_a_probe_sees_the_path_without_the_queue() -> None:
+    # A queue of the first seconds is all that is known of the round trip.
+    path = dsl()
+    simulation = Simulation(path)
+    window = simulation.window
+    simulation.run(3)
+    window.round_trip = 0.06
+    simulation.run(0.5)
+    assert simulation.median_round_trip(simulation.now - 0.2) > 0.05
+    simulation.run(15)
+    assert window.round_trip == pytest.approx(0.03, abs=0.004)
+
+
+def test_what_arrives_unevenly_is_still_carried() -> None:
+    simulation = settled(Path(100 * MBIT, 0.1, jitter=0.01))
+    assert carried(simulation, 5) >= 0.95
+
+
+# --- a fast path is left alone --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("round_trip", "busy"), [(0.0003, 0.002), (0.0003, 0.008), (0.002, 0.008)])
+def test_a_fast_path_with_busy_ends_is_as_fast_as_without_a_window(
+    round_trip: float, busy: float
+) -> None:
+    # ssh takes in two megabytes and no more, and the receiver is away for a scheduler's turn.
+    simulation = settled(Path(1000 * MBIT, round_trip, busy=busy, buffer=2.2e6))
+    assert carried(simulation, 1) >= 0.95
+
+
+def test_before_the_first_ack_ten_frames_may_go() -> None:
+    window = Window(0.0)
+    assert window.room == 10 * QUANTUM
+    window.sent(9 * QUANTUM + 1, 0.0)
+    assert window.room == QUANTUM - 1
+    window.sent(11 * QUANTUM, 0.0)
+    assert window.room == 0
+
+
+def test_there_is_always_room_for_one_frame_on_an_empty_path() -> None:
+    # A modem that takes two minutes for a frame.
+    window, now, total = Window(0.0), 0.0, 0
+    for _ in range(20):
+        assert window.room > 0
+        total += QUANTUM
+        window.sent(total, now)
+        now += 120.0
+        window.acked(total, now)
+
+
+# --- paths change ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.4, 0.5])
+def test_a_route_that_changes_its_length_is_followed(factor: float) -> None:
+    path = Path(100 * MBIT, 0.05)
+    simulation = settled(path)
+    path.round_trip *= factor
+    simulation.run(max(2.0, 20 * path.round_trip))
+    assert carried(simulation, 2) >= 0.9
+    simulation.run(20)
+    assert simulation.median_round_trip(simulation.now - 2) <= 1.5 * path.round_trip + 0.004
+
+
+def test_a_route_a_tenth_as_long_is_not_filled_with_the_old_one_s_bytes_for_long() -> None:
+    path = Path(100 * MBIT, 0.1)
+    simulation = settled(path)
+    path.round_trip = 0.01
+    simulation.run(15)
+    assert simulation.median_round_trip(simulation.now - 1) <= 0.03
+
+
+def test_a_route_ten_times_as_long_is_followed_within_twenty_round_trips() -> None:
+    path = Path(100 * MBIT, 0.02)
+    simulation = settled(path)
+    path.round_trip = 0.2
+    simulation.run(20 * 0.2)
+    assert carried(simulation, 2) >= 0.9
+
+
+def test_a_rate_that_falls_while_the_sender_has_little_is_followed_when_it_has_more() -> None:
+    # All that is under way was sent after a time with less, and is a long queue before it is over.
+    path = Path(12.5 * MBIT, 0.4)
+    simulation = settled(path)
+    simulation.offer(0)
+    simulation.run(1)
+    simulation.offer(10 * QUANTUM)
+    path.rate /= 100
+    simulation.offer(math.inf)
+    simulation.run(1.3 * 0.4 * 100 + 20 * 0.4)
+    assert carried(simulation, 20) >= 0.9
+    assert simulation.median_round_trip(simulation.now - 10) <= 1.2
+
+
+def test_a_rate_that_rises_a_hundredfold_is_found_within_fifteen_round_trips() -> None:
+    path = Path(2 * MBIT, 0.1)
+    simulation = settled(path)
+    path.rate = 200 * MBIT
+    simulation.run(1.5)
+    assert carried(simulation, 1) >= 0.9
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_acks_that_stop_and_come_in_a_bunch_are_forgotten_at_once(seconds: float) -> None:
+    simulation = settled(dsl())
+    rate, size = simulation.window.rate, simulation.window.size
+    simulation.stop(seconds)
+    simulation.run(seconds + 0.2)
+    assert simulation.window.rate == pytest.approx(rate, rel=0.05)
+    assert simulation.window.size == pytest.approx(size, rel=0.3)
+    assert carried(simulation, 1) >= 0.95
+
+
+def test_a_path_that_loses_now_and_then_is_kept_full() -> None:
+    # Every loss stops what the outer TCP delivers for a round trip.
+    simulation = settled(dsl())
+    simulation.every(0.5, lambda: simulation.stop(0.03))
+    assert carried(simulation, 20) >= 0.85
+    assert simulation.window.rate == pytest.approx(10 * MBIT, rel=0.3)
+    assert simulation.median_round_trip(simulation.now - 10) <= 0.06
+
+
+# --- a sender that has little to send -------------------------------------------------------------
+
+
+def test_little_traffic_says_nothing_about_the_rate() -> None:
+    simulation = settled(dsl())
+    rate = simulation.window.rate
+    simulation.offer(0)
+    simulation.every(0.1, lambda: simulation.offer(QUANTUM))
+    simulation.run(60)
+    assert simulation.window.rate == pytest.approx(rate, rel=0.01)
+
+
+def test_little_traffic_does_not_raise_the_rate_of_a_new_link_beyond_the_path() -> None:
+    simulation = Simulation(dsl())
+    simulation.every(0.1, lambda: simulation.offer(4 * QUANTUM))
+    simulation.run(20)
+    assert 0 < simulation.window.rate <= 1.1 * 10 * MBIT
+
+
+def test_an_hour_of_silence_does_not_count_as_a_slow_path() -> None:
+    simulation = settled(dsl())
+    rate = simulation.window.rate
+    simulation.offer(0)
+    simulation.run(3600)
+    simulation.offer(math.inf)
+    assert carried(simulation, 1) >= 0.9
+    assert simulation.window.rate == pytest.approx(rate, rel=0.05)
+
+
+def test_a_rate_that_fell_while_little_was_sent_is_found_when_there_is_more() -> None:
+    path = dsl()
+    simulation = settled(path)
+    simulation.offer(0)
+    simulation.run(1)
+    path.rate = 1 * MBIT
+    simulation.offer(math.inf)
+    simulation.run(2)
+    assert carried(simulation, 2) >= 0.9
+    assert simulation.median_round_trip(simulation.now - 1) <= 0.1
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("round_trip", [0.001, 0.03, 0.2])
+def test_a_coarse_clock_does(round_trip: float) -> None:
+    simulation = settled(Path(10 * MBIT, round_trip), tick=1 / 64)
+    assert carried(simulation, 5) >= 0.9
+    assert simulation.median_round_trip(simulation.now - 2) <= 1.5 * round_trip + 4 / 64
+
+
+def test_a_clock_that_stands_still_limits_nothing() -> None:
+    window, total = Window(7.0), 0
+    for _ in range(200):
+        size = window.room
+        assert size > 0
+        total += size
+        window.sent(total, 7.0)
+        window.acked(total, 7.0)
+    assert window.room > 10 * QUANTUM
+
+
+# --- a peer that cannot count ---------------------------------------------------------------------
+
+
+def test_an_ack_of_what_was_never_sent_ends_the_link() -> None:
+    window = Window(0.0)
+    window.sent(1000, 0.0)
+    with pytest.raises(RemoteProtocolError, match="acknowledged 1001 bytes, where 1000 were sent"):
+        window.acked(1001, 0.1)
+
+
+def test_an_ack_that_takes_back_another_ends_the_link() -> None:
+    window = Window(0.0)
+    window.sent(1000, 0.0)
+    window.acked(600, 0.1)
+    window.acked(600, 0.2)
+    with pytest.raises(RemoteProtocolError, match="600 were acknowledged before"):
+        window.acked(599, 0.3)
+
+
+def test_a_peer_that_never_acknowledges_costs_a_bounded_memory() -> None:
+    window = Window(0.0)
+    for total in range(1, 20_000):
+        window.sent(total, total / 1000)
+    assert len(window._records) < 5000
+    window.acked(19_999, 30.0)
+    assert window.under_way == 0
+
+
+# --- acknowledging --------------------------------------------------------------------------------
+
+
+def test_a_full_batch_is_acknowledged_at_once_and_a_small_one_soon() -> None:
+    acknowledger = Acknowledger()
+    assert acknowledger.due() is None
+    acknowledger.hand(100, 5.0)
+    assert acknowledger.due() == 5.0 + ACK_DELAY
+    acknowledger.hand(100, 5.01)
+    assert acknowledger.due() == 5.0 + ACK_DELAY
+    acknowledger.hand(ACK_EVERY - 200, 5.015)
+    assert acknowledger.due() == 5.0
+    acknowledger.told()
+    assert acknowledger.due() is None
+    assert acknowledger.handed == ACK_EVERY

@@ -1,0 +1,32 @@
+"""Impaired wires for simulators: delay, rate, loss and reordering between two endpoints.
+
+`Wire` carries the frames between any two endpoints of this library, memory and TAP alike; `Path`
+says what it does to them in one direction, in the terms of tc-netem(8) and tc-tbf(8)::
+
+    import trio
+    import vknet
+    from vknet.sim import Path, Wire
+
+    async def main() -> None:
+        a, inner_a = vknet.memory_endpoint_pair()
+        b, inner_b = vknet.memory_endpoint_pair()
+        dsl = Wire(
+            inner_a, inner_b,
+            there=Path(delay=0.015, rate=10e6, latency=0.5),
+            back=Path(delay=0.015, rate=2e6, latency=0.5, loss=0.001),
+            seed=1,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dsl.run)
+            ...
+
+Under trio's `MockClock` it runs on virtual time.  With the same seed, the same frames meet the same
+fate.  ``python -m vknet.sim`` joins two TAPs by such a wire.
+"""
+
+from __future__ import annotations
+
+from vknet.sim.path import Counts, Impairment, Loss, Path
+from vknet.sim.wire import Wire
+
+__all__ = ["Counts", "Impairment", "Loss", "Path", "Wire"]

@@ -1,0 +1,365 @@
+"""How many bytes may be under way to the peer.  Pure, the time handed in.
+
+ssh takes in two megabytes before it pushes back: at 10 Mbit/s that is seconds.  So the sender keeps
+a count of its own: bytes under way are those sent less those that the peer's ACKs say it handed to
+its endpoint, and they may not pass a window.  What may not go yet waits where it can be overtaken.
+
+Theory.  A path has two figures that can be measured from its ends (draft-ietf-ccwg-bbr): the rate
+of its bottleneck, seen as the most that is delivered per unit of time, and its least round trip,
+seen while no queue stands in it.  Rate x least round trip fills the path, and no queue.  The two
+cannot be seen at once: the first wants a full path, the second an empty one.
+
+    rate         The greatest of ten round trips.  A sample is what was delivered from the moment a
+                 batch was sent until it was acknowledged, per the time that took; or per the time
+                 that the same bytes took to be sent, if that was longer.  Where the sender had run
+                 out of data it says nothing about the path, and counts only if it is greater, or if
+                 it came through a long queue all the same.
+    round trip   The least of ten seconds.  When none so low was seen for that long, a probe lets
+                 the path run half empty for about one round trip, and takes the least seen then,
+                 so that a standing queue never passes for a longer path.
+
+    window   =   GAIN x rate x round trip  +  slack x rate  +  a quantum
+
+A gain above one makes a short queue, and by the queue the window knows that the path is full: where
+there is none, more is delivered from one round to the next, and the estimate rises with it.  After
+three such rounds it rises faster; a new link begins so.
+
+What differs from BBR.  The stream below is reliable and in order.  There is no loss to react to:
+one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
+ten, however long it took.  Nothing is paced: each ACK lets go what it acknowledges, and ACKs come
+at the bottleneck's rate.  What the outer TCP holds back under its own congestion window waits in
+ssh and in its socket; that is a part of the path like any router's queue, and its rate is that of
+that TCP.  Other traffic's queue in the bottleneck is in the least round trip for as long as it
+stands.  And a batch goes through two ssh and a peer that are busy, so that the ACKs of a fast path
+are lumpy: that is what the slack is for.
+
+The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final, NamedTuple
+
+from vknet.errors import RemoteProtocolError
+
+__all__ = ["ACK_DELAY", "ACK_EVERY", "QUANTUM", "Acknowledger", "Window"]
+
+QUANTUM: Final = 1514
+"""Bytes of a full Ethernet frame."""
+
+# What may be under way before anything is known: ten segments, as in TCP (RFC 6928).
+INITIAL_QUANTA: Final = 10
+
+# Enough to see that the path is full although its delay varies; the price is a standing queue of a
+# quarter of the round trip.
+GAIN: Final = 1.25
+
+# While no queue is seen.  2 / ln 2, BBR's, is what doubles in every round; a little less will do,
+# and overshoots less.
+FAST_GAIN: Final = 2.5
+
+# So many rounds in a row without a queue, each with so much more delivered, and the path is not
+# full; so many with a queue, or with no more, and it is.
+CLEAR_ROUNDS: Final = 3
+FULL_ROUNDS: Final = 2
+GROWTH: Final = 1.1
+
+# Seconds; nothing shorter is told apart.  For so long either end may be busy with a batch, and so
+# much delay is nothing to anyone.
+FINE: Final = 0.002
+
+# On a fast path the processors are the bottleneck, with the jitter of their schedulers: seconds
+# more of slack, in full from so many bytes per second on.
+BUSY: Final = 0.006
+BUSY_RATE: Final = 50e6
+
+RATE_ROUNDS: Final = 10
+
+# How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
+# on a long path the probes do not cost more than one part in twenty.
+ROUND_TRIP_AGE: Final = 10.0
+ROUND_TRIP_AGE_ROUNDS: Final = 30
+
+# A probe: what is under way meanwhile, of rate x round trip, and how many samples are enough.
+PROBE_GAIN: Final = 0.5
+PROBE_SAMPLES: Final = 8
+
+# A probe before its time: the rate fell so far since the last one, and perhaps only because the
+# path is longer now, and the window does not fill it.  Seconds between two, at the least.
+RATE_FALL: Final = 0.9
+PROBES_APART: Final = 1.0
+
+# A round trip so much longer than a full window explains has seen a queue.
+LONG: Final = 1.5
+
+# Batches under way that have a record of their own; more share the last one.
+RECORDS_MAX: Final = 4096
+
+ACK_EVERY: Final = 1600
+"""Bytes handed over that call for an ACK at once: of so many its block is one in a hundred."""
+
+ACK_DELAY: Final = 0.02
+"""Seconds that fewer bytes may wait for theirs, for others to share it."""
+
+
+class _Record(NamedTuple):
+    """A batch under way, and how things stood when it was sent."""
+
+    end: int
+    """Bytes sent, with it."""
+    sent_at: float
+    acked: int
+    """Bytes acknowledged."""
+    acked_at: float
+    """When they were; or when the path was no longer idle, if that was later."""
+    acked_sent_at: float
+    """When the last of them was sent, or likewise."""
+    limited: bool
+    """There had been less to send than there was room for."""
+
+
+class Window:
+    """The window of one direction of one link.
+
+    The sender asks for `room`, tells what was `sent`, and that it is `app_limited` when nothing
+    more waits while there is room.  The receiver of ACKs tells what was `acked`; after that
+    there may be room again.
+
+    Args:
+        now: the time, in seconds of any monotonic clock.
+        quantum: bytes of the largest frame.
+
+    Attributes:
+        rate: bytes per second, as estimated; 0 before the first sample.
+        round_trip: the least one, in seconds; None before the first ACK.
+    """
+
+    def __init__(self, now: float, quantum: int = QUANTUM) -> None:
+        self.rate = 0.0
+        self.round_trip: float | None = None
+        self._quantum = quantum
+        self._size = INITIAL_QUANTA * quantum
+        self._sent = 0
+        self._acked = 0
+        self._acked_at = self._acked_sent_at = now
+        self._records: deque[_Record] = deque()
+        # Until more than this is acknowledged, what is sent joins too little to fill the path.
+        self._limited_until = -1
+        # The greatest sample of the rate in each of the last rounds, and when the newest began.
+        self._rates: deque[float] = deque([0.0], RATE_ROUNDS)
+        self._rates_since = now
+        # A round ends when what was sent by its beginning has been acknowledged.
+        self._round_end = 0
+        self._round_least = math.inf
+        self._round_rate = 0.0
+        self._fast = True
+        # Rounds in a row that spoke for the other gain.
+        self._other_rounds = 0
+        # A probe first lets the path drain; then samples count of what was sent from there on.
+        self._round_trip_seen = self._probed_at = now
+        self._probed_rate = 0.0
+        self._probing = False
+        self._drained: int | None = None
+        self._probe_samples: list[float] = []
+
+    # --- what the link asks and tells -------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes that may be under way."""
+        return self._size
+
+    @property
+    def under_way(self) -> int:
+        """Bytes sent and not acknowledged."""
+        return self._sent - self._acked
+
+    @property
+    def room(self) -> int:
+        """Bytes that may go now.
+
+        Where it is not 0, the frame that passes it may go too: so there is always one under way.
+        """
+        return max(0, self._size - self._sent + self._acked)
+
+    def sent(self, total: int, now: float) -> None:
+        """More is about to be written, so that the bytes sent are now so many in all."""
+        if total == self._sent:
+            return
+        if self._sent == self._acked:
+            # The path was idle until now, which says nothing about its rate.
+            self._acked_at = self._acked_sent_at = now
+        limited = self._acked <= self._limited_until
+        record = _Record(total, now, self._acked, self._acked_at, self._acked_sent_at, limited)
+        if len(self._records) == RECORDS_MAX:
+            record = self._records.pop()._replace(end=total)
+        self._records.append(record)
+        self._sent = total
+
+    def app_limited(self) -> None:
+        """There is room and nothing to send."""
+        self._limited_until = self._sent
+
+    def acked(self, total: int, now: float) -> None:
+        """The peer says that it handed so many bytes in all to its endpoint.
+
+        Raises:
+            RemoteProtocolError: that is more than was sent, or less than it said before.
+        """
+        if not self._acked <= total <= self._sent:
+            raise RemoteProtocolError(
+                f"the peer acknowledged {total} bytes, where {self._sent} were sent"
+                f" and {self._acked} were acknowledged before"
+            )
+        if total == self._acked:
+            return
+        was_full = not self.room
+        record = self._newest(total)
+        self._acked = total
+        round_trip = max(0.0, now - record.sent_at)
+        self._see_round_trip(round_trip, now)
+        # Behind a long queue it is the path that is slow, whatever there was to send before.
+        queued = was_full and round_trip > LONG * self._full_round_trip()
+        self._see_rate(record, now, limited=record.limited and not queued)
+        self._acked_at = now
+        self._acked_sent_at = record.sent_at
+        if total >= self._round_end:
+            self._end_round(now, limited=record.limited)
+        self._size = self._size_now()
+
+    def _newest(self, total: int) -> _Record:
+        """The batch that the last of so many bytes went with; those before it are done with."""
+        records = self._records
+        while records[0].end < total:
+            records.popleft()
+        return records.popleft() if records[0].end == total else records[0]
+
+    # --- the two filters --------------------------------------------------------------------------
+
+    def _see_rate(self, record: _Record, now: float, *, limited: bool) -> None:
+        elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
+        sample = (self._acked - record.acked) / elapsed
+        if limited and sample <= self.rate:
+            return
+        if now - self._rates_since >= max(FINE, self.round_trip or 0.0):
+            self._rates_since = now
+            self._rates.append(sample)
+        else:
+            self._rates[-1] = max(self._rates[-1], sample)
+        self.rate = max(self._rates)
+
+    def _see_round_trip(self, sample: float, now: float) -> None:
+        self._round_least = min(self._round_least, sample)
+        if self.round_trip is None or sample <= self.round_trip:
+            self.round_trip = sample
+            self._round_trip_seen = now
+        if self._probing:
+            self._probe(sample, now)
+
+    # --- once a round: is the path full, and is it longer than it was? ----------------------------
+
+    def _end_round(self, now: float, *, limited: bool) -> None:
+        least, self._round_least = self._round_least, math.inf
+        rate_before, self._round_rate = self._round_rate, self.rate
+        self._round_end = self._sent
+        if self._probing or self.round_trip is None:
+            return
+        full = self._full_round_trip()
+        if not limited:
+            most = full if self._fast else (self.round_trip + full) / 2
+            self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
+        self._probed_rate = max(self._probed_rate, self.rate)
+        if now - self._probed_at >= PROBES_APART and self._is_doubtful(self.round_trip, now):
+            self._probing = True
+            self._drained = None
+            self._probe_samples = []
+
+    def _judge_round(self, *, clear: bool) -> None:
+        """Change the gain when enough rounds in a row spoke for it."""
+        if clear is self._fast:
+            self._other_rounds = 0
+            return
+        self._other_rounds += 1
+        if self._other_rounds == (FULL_ROUNDS if self._fast else CLEAR_ROUNDS):
+            self._fast = clear
+            self._other_rounds = 0
+
+    def _is_doubtful(self, round_trip: float, now: float) -> bool:
+        age = now - self._round_trip_seen
+        return (
+            age > max(ROUND_TRIP_AGE, ROUND_TRIP_AGE_ROUNDS * round_trip)
+            or self.rate < RATE_FALL * self._probed_rate
+        )
+
+    def _probe(self, sample: float, now: float) -> None:
+        if self._drained is None:
+            if self.under_way <= self._probe_size():
+                self._drained = self._sent
+            return
+        if self._acked <= self._drained:
+            return
+        self._probe_samples.append(sample)
+        if len(self._probe_samples) < PROBE_SAMPLES and self.under_way:
+            return
+        self.round_trip = min(self._probe_samples)
+        self._round_trip_seen = self._probed_at = now
+        self._probed_rate = self.rate
+        self._probing = False
+        self._round_end = self._sent
+
+    # --- the window -------------------------------------------------------------------------------
+
+    def _slack(self) -> float:
+        """Seconds."""
+        return FINE + BUSY * min(1.0, self.rate / BUSY_RATE)
+
+    def _full_round_trip(self) -> float:
+        """Seconds that a round trip takes when it is the window that fills the path."""
+        if self.round_trip is None or not self.rate:
+            return math.inf
+        return GAIN * self.round_trip + self._slack() + self._quantum / self.rate
+
+    def _probe_size(self) -> int:
+        return max(self._quantum, int(PROBE_GAIN * self.rate * (self.round_trip or 0.0)))
+
+    def _size_now(self) -> int:
+        if self._probing:
+            return self._probe_size()
+        gain = FAST_GAIN if self._fast else GAIN
+        seconds = gain * (self.round_trip or 0.0) + self._slack()
+        return int(self.rate * seconds) + self._quantum
+
+
+class Acknowledger:
+    """When to tell the peer how many bytes its frames were, so that its window can go on.
+
+    Every frame taken out of the stream counts, whether the endpoint took it or dropped it: what is
+    never acknowledged would stay under way for good.
+
+    Attributes:
+        handed: bytes so far; what an ACK says.
+    """
+
+    def __init__(self) -> None:
+        self.handed = 0
+        self._told = 0
+        self._since = 0.0
+
+    def hand(self, size: int, now: float) -> None:
+        """So many bytes were handed to the endpoint; to be called once a batch."""
+        if self.handed == self._told:
+            self._since = now
+        self.handed += size
+
+    def due(self) -> float | None:
+        """When the next ACK has to go, perhaps long ago; None while there is nothing to tell."""
+        waiting = self.handed - self._told
+        if not waiting:
+            return None
+        return self._since if waiting >= ACK_EVERY else self._since + ACK_DELAY
+
+    def told(self) -> None:
+        """An ACK of all that was `handed` was sent."""
+        self._told = self.handed
