@@ -44,7 +44,7 @@ def is_full(simulation: Simulation, start: float) -> bool:
     return simulation.delivered(start, simulation.now) + frame >= 0.9
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, derandomize=True, max_examples=30)
 @given(rate=rates, round_trip=round_trips, jitter=jitters, busy=busy, seed=seeds)
 def test_the_path_is_full_and_its_queue_is_short(
     rate: float, round_trip: float, jitter: float, busy: float, seed: int
@@ -58,7 +58,7 @@ def test_the_path_is_full_and_its_queue_is_short(
     assert simulation.median_round_trip(start) <= longest_wanted(path)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, derandomize=True, max_examples=20)
 @given(
     rate=spread(SLOWEST, FASTEST / 100),
     round_trip=spread(SHORTEST, 0.4),
@@ -81,7 +81,7 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
     assert simulation.median_round_trip(start) <= longest_wanted(path)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     batches=st.lists(
         st.tuples(st.integers(1, 4000), st.floats(0, 0.05, allow_subnormal=False)), max_size=60
