@@ -68,6 +68,7 @@ class TapEndpoint(Endpoint):
         index: the interface's number.
         made: vknet made the interface, so it goes when this is closed.
         bridge: the bridge it was put in; None if none.
+        bridge_index: that one's number; it is another when the bridge was made anew.
         segmented: how many offload frames that came for it had to be done here.
     """
 
@@ -78,7 +79,7 @@ class TapEndpoint(Endpoint):
         self.index = interface.index
         self.made = made
         self.bridge = bridge
-        self._bridge_index = interface.master
+        self.bridge_index = interface.master
         self._fd = fd
         self._bridge_missing = False
         self._down = False
@@ -98,11 +99,6 @@ class TapEndpoint(Endpoint):
         except OSError as exc:
             # All is off then, as it was; if the TAP has gone, the next read says so.
             log.debug("%s: no offloads: %s", self.name, exc.strerror)
-
-    @property
-    def bridge_index(self) -> int | None:
-        """The number of the bridge it is in; another one when the bridge was made anew."""
-        return self._bridge_index
 
     def receive_nowait(self) -> list[Frame]:
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
@@ -252,7 +248,7 @@ class TapEndpoint(Endpoint):
             index = socket.if_nametoindex(self.bridge)
         except OSError:
             index = None
-        if index == self._bridge_index:
+        if index == self.bridge_index:
             return
         if index is None and not self._bridge_missing:
             # Whoever deleted it may be about to make it anew: let them, until the next call.
@@ -265,10 +261,10 @@ class TapEndpoint(Endpoint):
                 partial(netlink.set_up_tap, self.index, bridge=self.bridge)
             )
         except SetupError as exc:
-            self._bridge_index = index
+            self.bridge_index = index
             log.warning("%s cannot be put back in the bridge: %s", self.name, exc)
         else:
-            self._bridge_index = interface.master
+            self.bridge_index = interface.master
             log.warning("put %s back in the bridge %s", self.name, self.bridge)
 
     async def aclose(self) -> None:
