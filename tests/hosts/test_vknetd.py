@@ -266,6 +266,18 @@ def test_a_tap_that_is_in_use_is_said_and_nothing_is_left(here: Host) -> None:
     assert program.stop() == 0
 
 
+def test_an_address_on_a_port_of_a_bridge_is_refused(here: Host) -> None:
+    here.ip("tuntap", "add", "dev", "tap0", "mode", "tap")
+    here.ip("link", "add", "br1", "type", "bridge")
+    here.ip("link", "set", "tap0", "master", "br1")
+    done = here.run(
+        *("vknetd", "-d", "-t", "tap0", "-p", str(path_on(here)), "198.18.5.1/24"), check=False
+    )
+    assert done.returncode == 1
+    assert "tap0 is a port of a bridge" in done.stderr
+    assert "198.18.5.1" not in here.ip("-br", "addr", "show", "tap0")
+
+
 def test_a_user_without_rights_runs_one_on_what_an_administrator_prepared(here: Host) -> None:
     path = here.user_home / "vknet"
     refused = here.run(

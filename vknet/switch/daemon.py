@@ -260,6 +260,11 @@ def _set_up_outside(settings: Settings, tap: TapEndpoint) -> Outside:
     A port of a bridge takes no packets of its own, so the host's addresses are on the bridge then.
     """
     wanted = [interface for interface in settings.interfaces if not _is_prefix_alone(interface)]
+    if wanted and tap.bridge is None and tap.bridge_index is not None:
+        raise SetupError(
+            f"{tap.name} is a port of a bridge, where an address on it does nothing: give -b with"
+            f" the bridge's name, or take it out: ip link set {tap.name} nomaster"
+        )
     interface, addresses = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
     macs = [interface.mac]
     if tap.bridge is not None:
