@@ -114,6 +114,7 @@ class Link:
         self._up = trio.Event()
         self._sending = False
         self._idle = trio.CancelScope()
+        self._waiting = False
         self._mid_block = False
         self._cause: VknetError | None = None
 
@@ -188,15 +189,20 @@ class Link:
         if self._settings.wire is Wire.V1:
             self._come_up(None)
         while True:
-            data = self._next_turn()
-            if data:
-                await self._write(stream, data)
-            else:
-                await self._wait_for_work()
+            # One scope for many waits: on the way of a frame that ends a wait, its coming and
+            # going would be felt.
+            with trio.CancelScope() as self._idle:
+                while not self._idle.cancel_called:
+                    data = self._next_turn()
+                    if data:
+                        await self._write(stream, data)
+                    else:
+                        await self._wait_for_work()
+            self._waiting = False
 
     def _next_turn(self) -> bytes:
         """What to write now: control blocks first, then a batch of frames; empty if nothing."""
-        data = self._talk.to_say()
+        data = self._talk.to_say() if self._talk.has_to_say else b""
         if not self._sending:
             return data
         try:
@@ -223,15 +229,18 @@ class Link:
 
     async def _wait_for_work(self) -> None:
         """Wait for the endpoint, or until `_wake_writer`."""
-        with trio.CancelScope() as self._idle:
-            if self._sending:
-                await self._endpoint.wait_receivable()
-            else:
-                await trio.sleep_forever()
+        self._waiting = True
+        if self._sending:
+            await self._endpoint.wait_receivable()
+        else:
+            await trio.sleep_forever()
+        self._waiting = False
 
     def _wake_writer(self) -> None:
         """There is something to say, or to do: have the writer look."""
-        self._idle.cancel()
+        # Never while it writes: it looks by itself when it has written, and may be in mid-block.
+        if self._waiting:
+            self._idle.cancel()
 
     async def _farewell(self, stream: Stream) -> None:
         """Tell the peer why, if it can still be told, and that nothing more will come."""
