@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 from bench.figures import FIGURES, LIMIT
 from bench.machine import describe
 from bench.measures import Round, measuring_bed, tunnel_round
+from bench.page import write_page
 from bench.pipe import pipe_round
-from bench.report import Run, to_json, to_markdown
+from bench.report import Run, to_json
 from bench.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def main() -> None:
     args.to.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     (args.to / "benchmarks.json").write_text(text)
-    (args.to / "benchmarks.md").write_text(to_markdown(result))
+    write_page(args.to)
     say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
 
 

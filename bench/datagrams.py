@@ -1,7 +1,9 @@
-"""Small UDP datagrams at a steady rate, and how many of them arrive.
+"""UDP datagrams at a steady rate, and how many of them arrive.
 
-    python datagrams.py send ADDRESS SECONDS RATE
-    python datagrams.py receive ADDRESS SECONDS
+    python datagrams.py send ADDRESS SECONDS RATE [SIZE]
+    python datagrams.py receive ADDRESS SECONDS [WARM_UP]
+
+SIZE is that of their payload in bytes, 64 unless given.
 
 Nothing but the datagrams crosses the path: a program with a control connection of its own on the
 same path, such as iperf3, loses it now and then when the path is flooded.
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PORT", "WARM_UP", "receive", "send"]
 
 PORT: Final = 5202
-PAYLOAD: Final = bytes(64)
+SIZE: Final = 64
 
 # From the first datagram to the first one that counts: queues on the way are full then.
 WARM_UP: Final = 0.5
@@ -37,9 +39,10 @@ TURN: Final = 256
 BURST_EVERY: Final = 0.001
 
 
-def send(address: str, seconds: float, rate: float) -> int:
+def send(address: str, seconds: float, rate: float, size: float = SIZE) -> int:
     """Send so many a second, or as many as the kernel takes; how many that were."""
     count = 0
+    payload = bytes(int(size))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((address, PORT))
         began = time.monotonic()
@@ -48,19 +51,19 @@ def send(address: str, seconds: float, rate: float) -> int:
             # ENOBUFS: the interface is full.  ECONNREFUSED: nobody listens there any more.
             with suppress(OSError):
                 for _ in range(due):
-                    sock.send(PAYLOAD)
+                    sock.send(payload)
             count += due
             if due < TURN:
                 time.sleep(BURST_EVERY)
     return count
 
 
-def receive(address: str, seconds: float) -> float:
-    """Datagrams that arrive each second, from `WARM_UP` seconds after the first one on.
+def receive(address: str, seconds: float, warm_up: float = WARM_UP) -> float:
+    """Datagrams that arrive each second, from `warm_up` seconds after the first one on.
 
     It is none where the first one does not come within `PATIENCE`.
     """
-    buffer = bytearray(len(PAYLOAD))
+    buffer = bytearray(65536)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, PORT))
         print("ready", flush=True)
@@ -70,7 +73,7 @@ def receive(address: str, seconds: float) -> float:
         except TimeoutError:
             return 0
         sock.setblocking(False)
-        start = time.monotonic() + WARM_UP
+        start = time.monotonic() + warm_up
         _drain(sock, buffer, start)
         count = _drain(sock, buffer, start + seconds)
     return count / seconds

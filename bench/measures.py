@@ -36,6 +36,7 @@ __all__ = [
     "Round",
     "measuring_bed",
     "percentile",
+    "read_line",
     "ssh_true",
     "tunnel_round",
     "watch",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bench.measures import Round
 
-__all__ = ["Run", "to_json", "to_markdown"]
+__all__ = ["Run", "table", "to_json", "to_markdown"]
 
 NONE: Final = "-"
 NOTHING: Final[dict[str, Any]] = {"medians": {}}
@@ -139,15 +139,16 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         medians=_median_table(tools),
         ratios=_ratio_table(tools),
         memory=_memory_table(tools),
-        commands=_table(
+        commands=table(
             ["tool", "commands"],
             [[name, ", ".join(f"`{c}`" for c in tool["commands"])] for name, tool in tools.items()],
         ),
-        machine=_table(["", ""], [list(item) for item in result["machine"].items()]),
+        machine=table(["", ""], [list(item) for item in result["machine"].items()]),
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -157,7 +158,7 @@ def _median_table(tools: Mapping[str, Any]) -> str:
         [name, *(_value(tool["medians"].get(figure.key), figure.digits) for figure in FIGURES)]
         for name, tool in tools.items()
     ]
-    return _table(["", *(figure.title for figure in FIGURES)], rows)
+    return table(["", *(figure.title for figure in FIGURES)], rows)
 
 
 def _ratio_table(tools: Mapping[str, Any]) -> str:
@@ -173,7 +174,7 @@ def _ratio_table(tools: Mapping[str, Any]) -> str:
         ]
         for name in tools
     ]
-    return _table(["", *head], rows)
+    return table(["", *head], rows)
 
 
 def _ratio(tools: Mapping[str, Any], name: str, other: str, figure: Figure) -> str:
@@ -193,7 +194,7 @@ def _memory_table(tools: Mapping[str, Any]) -> str:
             parts = ", ".join(f"{process} {size:.1f}" for process, size in processes)
             cells += [f"{memory['peak']:.1f} ({parts})", f"{memory['growth']:+.1f}"]
         rows.append(cells)
-    return _table(["", "here", "growth", "there", "growth"], rows)
+    return table(["", "here", "growth", "there", "growth"], rows)
 
 
 def _value(value: float | None, digits: int) -> str:

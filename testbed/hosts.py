@@ -42,22 +42,28 @@ class Bed:
 
     def set_up(self) -> None:
         """Lay the wire, make the keys, start sshd."""
-        self._lay_wire()
+        hosts = f"127.0.0.1 localhost\n{self.THERE4} there myhomesystem\n{self.HERE4} here\n"
+        for host in (self.here, self.there):
+            (host.directory / "etc/hosts").write_text(hosts)
+        self.lay_wire()
         self._make_keys()
         self.start_sshd()
 
-    def _lay_wire(self) -> None:
+    def lay_wire(self) -> None:
+        """Join the two hosts: ``wan0`` is its end on either."""
         here, there = self.here, self.there
         here.ip("link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
         # The other end moves to the other host by the pid of that host's init.
         here.ip("link", "set", "wan1", "netns", str(there.init), "name", "wan0")
+        self.give_wire_addresses()
+
+    def give_wire_addresses(self) -> None:
+        """Give both ends of the wire their addresses, and bring them up."""
+        here, there = self.here, self.there
         for host, v4, v6 in ((here, self.HERE4, self.HERE6), (there, self.THERE4, self.THERE6)):
             host.ip("addr", "add", f"{v4}/30", "dev", "wan0")
             host.ip("addr", "add", f"{v6}/64", "dev", "wan0", "nodad")
             host.ip("link", "set", "wan0", "up")
-        hosts = f"127.0.0.1 localhost\n{self.THERE4} there myhomesystem\n{self.HERE4} here\n"
-        for host in (here, there):
-            (host.directory / "etc/hosts").write_text(hosts)
 
     def _make_keys(self) -> None:
         host_key = self.there.directory / "ssh_host_ed25519_key"

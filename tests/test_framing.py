@@ -20,6 +20,7 @@ from vknet.framing import (
     Block,
     Bye,
     Decoder,
+    Ack,
     Ping,
     Pong,
     Wire,
@@ -87,9 +88,13 @@ def plain(block: Block) -> Any:
     match block:
         case Hello():
             keys = asdict(block)
+            # The document leaves out what is as if it had been missing.
             if not keys.pop("offloads"):
+                del keys["window"]
                 return {"hello": keys}
             return {"hello": keys | {"offloads": sorted(block.offloads)}}
+        case Ack(total):
+            return {"ack": total}
         case Ping(token):
             return {"ping": token}
         case Pong(token):
@@ -240,6 +245,7 @@ def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
                     [OffloadFrame(bytes.fromhex(v))], FRAME_LIMIT_V2, kinds(OFFLOADS)
                 ).data
             ),
+            "ack": lambda v: encode_control(Ack(v)),
             "ping": lambda v: encode_control(Ping(v)),
             "pong": lambda v: encode_control(Pong(v)),
             "bye": lambda v: encode_control(Bye(v)),
@@ -393,7 +399,7 @@ def test_a_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int)
 
 @pytest.mark.parametrize(
     ("kind", "limit"),
-    [(0x03, 4096), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
+    [(0x03, 8), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
 )
 def test_every_control_block_has_its_limit(kind: int, limit: int) -> None:
     mark = bytes([kind]) + b"VK2"
@@ -549,7 +555,7 @@ def test_a_second_hello_ends_the_link(wire: Wire) -> None:
 
 
 def test_unknown_blocks_below_the_bound_are_skipped() -> None:
-    unknown = b"".join(control(kind, b"?" * 9) for kind in (0x00, 0x03, 0x07, 0x7F))
+    unknown = b"".join(control(kind, b"?" * 9) for kind in (0x00, 0x07, 0x7F))
     assert decoded(Wire.V2, HELLO_BLOCK + unknown + frame_block(b"a"))[1:] == [{"frame": "61"}]
 
 
@@ -587,22 +593,22 @@ def test_the_end_after_a_little_noise_shows_the_noise() -> None:
 
 @pytest.mark.parametrize("token", [0, 1, 2**63, 2**64 - 1])
 def test_a_token_comes_back_as_it_was(token: int) -> None:
-    stream = HELLO_BLOCK + encode_control(Ping(token)) + encode_control(Pong(token))
-    assert decoded(Wire.V2, stream)[1:] == [{"ping": token}, {"pong": token}]
+    stream = HELLO_BLOCK + b"".join(encode_control(kind(token)) for kind in (Ack, Ping, Pong))
+    assert decoded(Wire.V2, stream)[1:] == [{"ack": token}, {"ping": token}, {"pong": token}]
 
 
 @pytest.mark.parametrize("token", [-1, 2**64])
 def test_a_token_that_is_no_u64_is_not_sent(token: int) -> None:
-    for block in (Ping(token), Pong(token)):
+    for block in (Ack(token), Ping(token), Pong(token)):
         with pytest.raises(LocalProtocolError, match="u64"):
             encode_control(block)
 
 
 @pytest.mark.parametrize("length", range(1, 8))
-def test_a_ping_of_another_length_ends_the_link(length: int) -> None:
-    for kind in (0x04, 0x05):
+def test_a_number_of_another_length_ends_the_link(length: int) -> None:
+    for kind in (0x03, 0x04, 0x05):
         outcome = replay(Wire.V2, [HELLO_BLOCK + control(kind, bytes(length))])
-        assert outcome.error == f"a PING or PONG of {length} bytes, not 8"
+        assert outcome.error == f"an ACK, PING or PONG of {length} bytes, not 8"
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:

@@ -9,7 +9,16 @@ import pytest
 
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import encode_control
-from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, Hello, agree_mtu
+from vknet.hello import (
+    HELLO_LIMIT,
+    MTU_MAX,
+    MTU_MIN,
+    TIMEOUT_MAX,
+    TIMEOUT_MIN,
+    Hello,
+    agree_mtu,
+    agree_window,
+)
 from vknet.offload import OFFLOADS
 
 OURS = Hello(
@@ -31,6 +40,10 @@ def with_mtu(mtu: int | None, *, fixed: bool = False) -> Hello:
     return Hello("vknet 2.0", "tap0", 65664, mtu, fixed, 15.0)
 
 
+def with_window(window: int | None) -> Hello:
+    return Hello("vknet 2.0", "tap0", 65664, 1500, False, 15.0, window=window)
+
+
 def test_what_is_sent_has_every_key_of_the_document() -> None:
     assert json.loads(OURS.to_json()) == {
         "wire": 2,
@@ -41,7 +54,39 @@ def test_what_is_sent_has_every_key_of_the_document() -> None:
         "mtu_fixed": True,
         "timeout": 15.0,
         "offloads": ["csum", "tso4", "tso6", "tso_ecn", "uso"],
+        "window": 0,
     }
+
+
+@pytest.mark.parametrize("window", [None, 0, 1, 100_000, 2**30])
+def test_a_window_comes_back_as_it_was(window: int | None) -> None:
+    assert Hello.from_json(with_window(window).to_json()).window == window
+
+
+def test_who_says_nothing_of_a_window_has_none() -> None:
+    assert Hello.from_json(without("window")).window == 0
+
+
+@pytest.mark.parametrize("value", ["off", "", None, True, -1, 2**30 + 1, [], "5"])
+def test_a_window_that_makes_no_sense_is_refused(value: object) -> None:
+    with pytest.raises(RemoteProtocolError, match="'window'"):
+        Hello.from_json(payload(window=value))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        (None, None, None),
+        (0, None, 0),
+        (None, 0, 0),
+        (5000, 0, 0),
+        (5000, None, 5000),
+        (None, 5000, 5000),
+        (5000, 6000, 5000),
+    ],
+)
+def test_what_window_a_side_has(ours: int | None, theirs: int | None, agreed: int | None) -> None:
+    assert agree_window(with_window(ours), with_window(theirs)) == agreed
 
 
 def test_a_hello_comes_back_as_it_was() -> None:
@@ -88,7 +133,7 @@ def test_offloads_that_are_not_known_are_ignored() -> None:
 
 
 def test_unknown_keys_are_ignored() -> None:
-    assert Hello.from_json(payload(window=65536, later={"a": [1]})) == OURS
+    assert Hello.from_json(payload(windows=65536, later={"a": [1]})) == OURS
 
 
 def test_a_later_version_of_the_wire_is_welcome() -> None:

@@ -13,7 +13,7 @@ from vknet._version import __version__
 from vknet.errors import UsageError, printable
 from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
-from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN
+from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
 from vknet.offload import DEFAULT_OFFLOADS, USO
 from vknet.parsing import Parser, number, what_is_unknown
 from vknet.settings import LinkSettings
@@ -42,6 +42,10 @@ OFFLOAD_SETTINGS: Final = {
     "off": frozenset[str](),
     "+uso": DEFAULT_OFFLOADS | {USO},
 }
+
+WINDOW_SETTINGS: Final = {"auto": None, "off": 0}
+WINDOW_MIN: Final = 1514
+"""Bytes: one full Ethernet frame."""
 
 HELP: Final = """\
 usage: vknet [-C] [-b local-bridge] [-B remote-bridge] [-r delay[:retries]]
@@ -72,6 +76,10 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
                          "sudo -n vknet"
   --offload on|off|+uso  carry TCP in pieces of up to 64 KB if both sides can
                          (on), or never (off); +uso: some UDP, too
+  --window auto|off|BYTES
+                         let no more be under way than fills the path, so that
+                         what comes next need not wait behind it (auto), or so
+                         many bytes, or no end of them (off)
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
   --timeout SECONDS      a peer silent for so long is dead (default 15)
   -v                     say more; twice: ssh, too
@@ -135,7 +143,12 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         spec=spec,
         bridge=None if args.bridge is None else parse_bridge(args.bridge, spec, "local"),
         mtu=args.mtu,
-        link=LinkSettings(Wire.AUTO, timeout, offloads=OFFLOAD_SETTINGS[args.offload]),
+        link=LinkSettings(
+            Wire.AUTO,
+            timeout,
+            offloads=OFFLOAD_SETTINGS[args.offload],
+            window=args.window,
+        ),
         retry=None if args.retry is None else parse_retry(args.retry),
         ssh=SshSettings(
             target=target,
@@ -183,6 +196,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
             DEFAULT_TIMEOUT if args.timeout is None else args.timeout,
             adopt_timeout=args.timeout is None,
             offloads=OFFLOAD_SETTINGS[args.offload],
+            window=args.window,
         ),
         retry=None,
         ssh=None,
@@ -214,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-e", "--ssh-command")
     add("--remote-command")
     add("--offload", choices=OFFLOAD_SETTINGS, default="on")
+    add("--window", type=_window, default=None)
     add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
     add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
     add("-v", dest="verbose", action="count", default=0)
@@ -222,6 +237,15 @@ def _parser() -> argparse.ArgumentParser:
     add("spec", nargs="?", metavar="local-spec")
     add("target", nargs="?", metavar="[user@]host[:remote-spec]")
     return parser
+
+
+def _window(text: str) -> int | None:
+    if text in WINDOW_SETTINGS:
+        return WINDOW_SETTINGS[text]
+    try:
+        return int(number(int, WINDOW_MIN, WINDOW_MAX, text))
+    except argparse.ArgumentTypeError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}, and neither auto nor off") from None
 
 
 class _SshOption(argparse.Action):

@@ -16,6 +16,7 @@ from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
     FRAME_LIMIT_V2,
+    Ack,
     Bye,
     Control,
     Decoder,
@@ -47,6 +48,7 @@ class Heard:
         frames: in order; the offload header of one is as the peer sent it, and unchecked.
         hello: the peer's, if it was in this piece.
         bye: the peer's, if it was in this piece.
+        acked: bytes that the peer has handed to its endpoint in all, if an ACK was in this piece.
         round_trip: seconds a PING took to come back, if its PONG was in this piece.
         error: how the peer broke the protocol, after all of the above; the end of it.
     """
@@ -54,6 +56,7 @@ class Heard:
     frames: list[AnyFrame] = field(default_factory=list)
     hello: Hello | None = None
     bye: Bye | None = None
+    acked: int | None = None
     round_trip: float | None = None
     error: RemoteProtocolError | None = None
 
@@ -104,6 +107,10 @@ class Conversation:
         self._box.clear()
         return data
 
+    def acknowledge(self, total: int) -> None:
+        """Tell the peer that so many bytes of its frames were handed to the endpoint in all."""
+        self._say(Ack(total))
+
     def said(self, now: float) -> None:
         """Bytes went to the peer."""
         if self._health is not None:
@@ -148,6 +155,8 @@ class Conversation:
             case Hello():
                 heard.hello = block
                 self._greeted(block, now)
+            case Ack(total):
+                heard.acked = total
             case Ping(token):
                 self._say(Pong(token))
             case Pong(token):

@@ -37,6 +37,7 @@ __all__ = [
     "FRAME_LIMIT_V1",
     "FRAME_LIMIT_V2",
     "MAGIC",
+    "Ack",
     "Block",
     "Bye",
     "Control",
@@ -69,6 +70,7 @@ TYPE_MASK: Final = 0xFF
 
 HELLO: Final = 0x01
 OFFLOAD: Final = 0x02
+ACK: Final = 0x03
 PING: Final = 0x04
 PONG: Final = 0x05
 BYE: Final = 0x06
@@ -77,7 +79,7 @@ CRITICAL: Final = 0x80
 
 OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
 
-TOKEN: Final = struct.Struct("<Q")
+U64: Final = struct.Struct("<Q")
 BYE_LIMIT: Final = 1024
 SKIP_LIMIT: Final = 4096
 
@@ -94,6 +96,13 @@ class Wire(enum.Enum):
     """Either: v2 if the very first block is a HELLO, v1 for good otherwise.  The client's side."""
     V2 = "v2"
     """The peer is known to speak v2: a HELLO has to come, though frames may come before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """So many bytes of frames, in all, have been handed to the sender's endpoint."""
+
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,9 @@ class Bye:
     reason: str
 
 
-Control: TypeAlias = Hello | Ping | Pong | Bye
+NUMBERED: Final = {Ack: ACK, Ping: PING, Pong: PONG}
+
+Control: TypeAlias = Hello | Ack | Ping | Pong | Bye
 Block: TypeAlias = memoryview | OffloadFrame | Control
 
 
@@ -182,15 +193,15 @@ def encode_control(control: Control) -> bytes:
     """Make the block of a control message.
 
     Raises:
-        LocalProtocolError: a HELLO over `HELLO_LIMIT` bytes, or a token that is no u64.
+        LocalProtocolError: a HELLO over `HELLO_LIMIT` bytes, or a number that is no u64.
     """
     match control:
         case Hello():
             kind, payload = HELLO, control.to_json()
-        case Ping(token) | Pong(token):
-            if not 0 <= token < 2**64:
-                raise LocalProtocolError(f"a token is a u64, not {token}")
-            kind, payload = PING if isinstance(control, Ping) else PONG, TOKEN.pack(token)
+        case Ack(number) | Ping(number) | Pong(number):
+            if not 0 <= number < 2**64:
+                raise LocalProtocolError(f"a u64 is needed, not {number}")
+            kind, payload = NUMBERED[type(control)], U64.pack(number)
         case Bye(reason):
             text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
             kind, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
@@ -346,8 +357,8 @@ class Decoder:
         return first and kind in (HELLO, BYE)
 
     def _control_limit(self, kind: int) -> int:
-        if kind in (PING, PONG):
-            return TOKEN.size
+        if kind in (ACK, PING, PONG):
+            return U64.size
         if kind in (HELLO, BYE):
             return HELLO_LIMIT
         if kind >= CRITICAL:
@@ -368,11 +379,13 @@ class Decoder:
             if self._offload:
                 self._offload_limit = OFFLOAD_HEADER_SIZE + self._promised
             blocks.append(hello)
-        elif kind in (PING, PONG):
-            if len(payload) != TOKEN.size:
-                raise RemoteProtocolError(f"a PING or PONG of {len(payload)} bytes, not 8")
-            token = int.from_bytes(payload, "little")
-            blocks.append(Ping(token) if kind == PING else Pong(token))
+        elif kind in (ACK, PING, PONG):
+            if len(payload) != U64.size:
+                raise RemoteProtocolError(
+                    f"an ACK, PING or PONG of {len(payload)} bytes, not {U64.size}"
+                )
+            (number,) = U64.unpack(payload)
+            blocks.append({ACK: Ack, PING: Ping, PONG: Pong}[kind](number))
         elif kind == BYE:
             blocks.append(Bye(printable(payload, BYE_LIMIT)))
 

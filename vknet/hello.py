@@ -14,7 +14,17 @@ from typing import Any, Final, NoReturn
 from vknet.errors import RemoteProtocolError, printable
 from vknet.offload import OFFLOADS
 
-__all__ = ["HELLO_LIMIT", "MTU_MAX", "MTU_MIN", "TIMEOUT_MAX", "TIMEOUT_MIN", "Hello", "agree_mtu"]
+__all__ = [
+    "HELLO_LIMIT",
+    "MTU_MAX",
+    "MTU_MIN",
+    "TIMEOUT_MAX",
+    "TIMEOUT_MIN",
+    "WINDOW_MAX",
+    "Hello",
+    "agree_mtu",
+    "agree_window",
+]
 
 HELLO_LIMIT: Final = 4096
 WIRE_VERSION: Final = 2
@@ -26,6 +36,10 @@ MTU_MAX: Final = 65521
 # A dead peer cannot be told from a busy one in less than a second, and a day is for ever.
 TIMEOUT_MIN: Final = 1.0
 TIMEOUT_MAX: Final = 86400.0
+
+# Of a window in bytes: more than any path holds, and than ssh takes in.
+WINDOW_MAX: Final = 2**30
+AUTO: Final = "auto"
 
 # Even if every character takes two \uXXXX in JSON, a HELLO stays under its limit.
 NAME_LIMIT: Final = 100
@@ -45,6 +59,8 @@ class Hello:
         wire: the highest version of the wire this side speaks.
         offloads: what may be left undone in the frames that are sent to this side, by the names of
             `vknet.offload`.
+        window: how many bytes may be under way to a peer that acknowledges them: None to find out,
+            0 for no bound; then this side sends no ACKs either.
     """
 
     program: str
@@ -55,6 +71,7 @@ class Hello:
     timeout: float
     wire: int = WIRE_VERSION
     offloads: frozenset[str] = frozenset()
+    window: int | None = 0
 
     def to_json(self) -> bytes:
         """The payload of the HELLO block, at most `HELLO_LIMIT` bytes."""
@@ -68,6 +85,7 @@ class Hello:
                 "mtu_fixed": self.mtu_fixed,
                 "timeout": self.timeout,
                 "offloads": [name for name in OFFLOADS if name in self.offloads],
+                "window": AUTO if self.window is None else self.window,
             },
             separators=(",", ":"),
         ).encode()
@@ -97,6 +115,7 @@ class Hello:
             timeout=_number(values, "timeout", TIMEOUT_MIN, TIMEOUT_MAX),
             wire=int(_number(values, "wire", WIRE_VERSION, 2**31)),
             offloads=_offloads(values.get("offloads")),
+            window=_window(values),
         )
 
 
@@ -111,6 +130,16 @@ def agree_mtu(ours: Hello, theirs: Hello) -> int | None:
     return min(fixed or free, default=None)
 
 
+def agree_window(ours: Hello, theirs: Hello) -> int | None:
+    """The window of this side, as in `Hello`: none if either wants none; or else its number.
+
+    A side that would find out takes the other's number, if that has one.
+    """
+    if 0 in (ours.window, theirs.window):
+        return 0
+    return theirs.window if ours.window is None else ours.window
+
+
 def _not_a_number(constant: str) -> NoReturn:
     raise ValueError(constant)
 
@@ -122,6 +151,12 @@ def _offloads(value: Any) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise RemoteProtocolError("the peer's HELLO has no list of texts for 'offloads'")
     return frozenset(value).intersection(OFFLOADS)
+
+
+def _window(values: dict[str, Any]) -> int | None:
+    if "window" not in values:
+        return 0
+    return None if values["window"] == AUTO else int(_number(values, "window", 0, WINDOW_MAX))
 
 
 def _text(values: dict[str, Any], key: str) -> str:

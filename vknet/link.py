@@ -1,6 +1,7 @@
 """The link: one nursery that holds a byte stream, two pumps and a health watcher.
 
     endpoint -> _pump_out -> stream          the only writer of the stream, control blocks included
+                (Egress: what goes now, and what waits)
     stream   -> _pump_in  -> endpoint        the only reader; never waits for the writer
     _watch_health                            declares the peer dead, has PINGs sent
     carrier's own tasks                      the ssh subprocess and its stderr
@@ -16,7 +17,8 @@ BYE may still follow only when the writer was not in the middle of one.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import math
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -26,26 +28,29 @@ from vknet._version import __version__
 from vknet.agreement import adapt
 from vknet.conversation import Conversation
 from vknet.endpoints.base import Drop
+from vknet.egress import Egress
 from vknet.errors import (
     EndpointGone,
     PeerGone,
     RemoteProtocolError,
     VknetError,
 )
-from vknet.framing import FRAME_LIMIT_V2, Wire, encode_frames
-from vknet.hello import Hello
+from vknet.framing import FRAME_LIMIT_V2, Wire
+from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
 from vknet.settings import LinkSettings
+from vknet.window import Acknowledger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from trio.abc import Stream
 
     from vknet.carrier import Carrier
     from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
+    from vknet.offload import AnyFrame
 
 __all__ = ["Link"]
 
@@ -97,6 +102,10 @@ class Link:
         self._settings = settings or LinkSettings()
         self._started = 0.0
         self._down_since = down_since
+        self.monitor.attach(endpoint)
+        self._egress = Egress(self.monitor.link_counters.outbound)
+        self._acks = Acknowledger()
+        self._acknowledges = False
         self._talk = Conversation(
             Hello(
                 program=f"vknet {__version__}",
@@ -106,11 +115,11 @@ class Link:
                 mtu_fixed=endpoint.mtu_fixed,
                 timeout=self._settings.timeout,
                 offloads=endpoint.accepts & self._settings.offloads,
+                window=self._settings.window,
             ),
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
-        self._kinds: frozenset[int] = frozenset()
         self._up = trio.Event()
         self._sending = False
         self._idle = trio.CancelScope()
@@ -135,7 +144,6 @@ class Link:
         self._started = trio.current_time()
         if self._down_since is None:
             self._down_since = self._started
-        self.monitor.attach(self._endpoint)
         stream: Stream | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -152,6 +160,7 @@ class Link:
             # Noted already, whichever came first.
             pass
         finally:
+            self._egress.end()
             # Only now: a farewell may have gone through the stream until the last task ended.
             # Shielded, so that a cancellation does not take the place of what is being raised.
             with trio.CancelScope(shield=True):
@@ -201,22 +210,19 @@ class Link:
             self._waiting = False
 
     def _next_turn(self) -> bytes:
-        """What to write now: control blocks first, then a batch of frames; empty if nothing."""
-        data = self._talk.to_say() if self._talk.has_to_say else b""
+        """What to write now: control blocks first, then frames; empty if nothing."""
+        talk = self._talk
         if not self._sending:
-            return data
-        try:
+            return talk.to_say()
+        frames: Sequence[AnyFrame] = ()
+        with suppress(trio.WouldBlock):
             frames = self._endpoint.receive_offload_nowait()
-        except trio.WouldBlock:
-            return data
-        encoded = encode_frames(frames, self._talk.frame_limit, self._kinds)
-        out = self.monitor.link_counters.outbound
-        out.frames += encoded.frames
-        out.bytes += encoded.size
-        if encoded.refused:
-            out.drops[Drop.TOO_LONG] += encoded.refused
-        out.drops.update(encoded.misfits)
-        return data + encoded.data if data else encoded.data
+        now = trio.current_time()
+        data = self._egress.turn(frames, now)
+        if self._acknowledges and self._acks.is_due(now, along=bool(data)):
+            talk.acknowledge(self._acks.handed)
+            self._acks.told()
+        return talk.to_say() + data if talk.has_to_say else data
 
     async def _write(self, stream: Stream, data: bytes) -> None:
         self._mid_block = True
@@ -228,12 +234,15 @@ class Link:
         self._talk.said(trio.current_time())
 
     async def _wait_for_work(self) -> None:
-        """Wait for the endpoint, or until `_wake_writer`."""
+        """Wait for the endpoint, for an ACK to fall due, or until `_wake_writer`."""
         self._waiting = True
+        self._ack_in_time()
         if self._sending:
             await self._endpoint.wait_receivable()
         else:
             await trio.sleep_forever()
+        # What is written is not to be cut off.
+        self._idle.deadline = math.inf
         self._waiting = False
 
     def _wake_writer(self) -> None:
@@ -241,6 +250,12 @@ class Link:
         # Never while it writes: it looks by itself when it has written, and may be in mid-block.
         if self._waiting:
             self._idle.cancel()
+
+    def _ack_in_time(self) -> None:
+        """Have the writer look when an ACK falls due, if it waits: otherwise it looks by itself."""
+        due = self._acks.due() if self._acknowledges else None
+        if due is not None and self._waiting:
+            self._idle.deadline = min(self._idle.deadline, due)
 
     async def _farewell(self, stream: Stream) -> None:
         """Tell the peer why, if it can still be told, and that nothing more will come."""
@@ -287,24 +302,38 @@ class Link:
             self._wake_writer()
         if heard.round_trip is not None:
             self.monitor.round_trip = heard.round_trip
+        now = trio.current_time()
         if heard.hello is not None:
-            self._come_up(heard.hello)
-            offloads = self._settings.offloads
-            self._kinds = kinds(offloads & heard.hello.offloads)
-            await adapt(self._endpoint, self._talk.ours, heard.hello, self._carrier.peer, offloads)
+            await self._agree(heard.hello, now)
+        if heard.acked is not None and self._egress.acked(heard.acked, now):
+            self._wake_writer()
         if heard.frames:
             if not self.was_up and self._settings.wire is Wire.AUTO:
                 self._come_up(None)
             inbound = self.monitor.link_counters.inbound
             inbound.frames += len(heard.frames)
-            inbound.bytes += sum(map(len, heard.frames))
+            size = sum(map(len, heard.frames))
+            inbound.bytes += size
             await self._endpoint.send_offload(heard.frames)
+            self._acks.hand(size, now)
+            self._ack_in_time()
         if heard.bye is not None:
             raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
         if heard.error is not None:
             raise heard.error
 
     # --- coming up --------------------------------------------------------------------------------
+
+    async def _agree(self, hello: Hello, now: float) -> None:
+        """Take what follows from the peer's HELLO; the link is up."""
+        ours, offloads = self._talk.ours, self._settings.offloads
+        window = agree_window(ours, hello)
+        self._acknowledges = window != 0
+        self._egress.agree(
+            self._talk.frame_limit, kinds(offloads & hello.offloads), window, now
+        )
+        self._come_up(hello)
+        await adapt(self._endpoint, ours, hello, self._carrier.peer, offloads)
 
     def _come_up(self, hello: Hello | None) -> None:
         """The peer was heard, or need not be: the link is up."""

@@ -95,15 +95,17 @@ class Direction:
         frames: frames carried.
         bytes: their bytes, Ethernet headers included, block headers not.
         drops: frames dropped, by reason.
+        marks: frames that were marked (ECN) on the way, where others would have been dropped.
     """
 
     frames: int = 0
     bytes: int = 0
     drops: Counter[str] = field(default_factory=Counter)
+    marks: int = 0
 
     def copy(self) -> Direction:
         """As it stands now."""
-        return Direction(self.frames, self.bytes, Counter(self.drops))
+        return Direction(self.frames, self.bytes, Counter(self.drops), self.marks)
 
 
 @dataclass(slots=True)

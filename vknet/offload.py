@@ -134,6 +134,15 @@ class OffloadFrame:
     __hash__ = None  # type: ignore[assignment]  # its data may be a view of what changes
 
     @property
+    def frame(self) -> memoryview:
+        """The frame alone, as a view."""
+        return memoryview(self.data)[HEADER_SIZE:]
+
+    def with_frame(self, frame: bytes) -> OffloadFrame:
+        """Make the same, with another frame of the same length and checksum."""
+        return OffloadFrame(bytes(self.data[:HEADER_SIZE]) + frame)
+
+    @property
     def is_super(self) -> bool:
         """Whether it says that it is to be cut into segments."""
         return self.data[1] != NO_GSO
@@ -196,6 +205,24 @@ def kinds(names: Iterable[str]) -> frozenset[int]:
 KNOWN_KINDS: Final = kinds(OFFLOADS)
 
 
+# What most frames are: TCP or UDP right behind a plain header of IPv4, and only the sum is wanted.
+# The offload header, Ethernet's type with IP's first byte, fragment, protocol; by the first, the
+# last one and the least such a frame has in bytes.
+EASY: Final = struct.Struct("!10s12x3s5xHxB")
+EASY_IPV4: Final = b"\x08\x00\x45"
+EASY_NETWORK: Final = OFFLOAD_MIN
+EASY_TRANSPORT: Final = OFFLOAD_MIN + IPV4_HEADER_MIN
+EASY_HEADERS: Final = {
+    HEADER.pack(NEEDS_CSUM, NO_GSO, 0, 0, EASY_TRANSPORT - HEADER_SIZE, check_at): (
+        protocol,
+        EASY_TRANSPORT + check_at + 2,
+    )
+    for protocol, check_at in CHECK_AT.items()
+}
+EASY_LAYOUT: Final = Layout(EASY_NETWORK, EASY_TRANSPORT, 0, 0)
+FRAGMENT: Final = 0x3FFF
+
+
 def examine(data: Frame, mtu: int | None = None) -> Layout | str:
     """Hold an offload header against its frame.
 
@@ -206,6 +233,21 @@ def examine(data: Frame, mtu: int | None = None) -> Layout | str:
     Returns:
         Where things are; or, where the two do not fit, why (`Misfit`).
     """
+    if len(data) >= EASY.size:
+        head, ip, fragment, protocol = EASY.unpack_from(data)
+        if (
+            ip == EASY_IPV4
+            and (easy := EASY_HEADERS.get(head)) is not None
+            and protocol == easy[0]
+            and len(data) >= easy[1]
+            and not fragment & FRAGMENT
+        ):
+            return EASY_LAYOUT
+    return _examine(data, mtu)
+
+
+def _examine(data: Frame, mtu: int | None) -> Layout | str:
+    """As `examine`, whatever the frame is."""
     flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = HEADER.unpack_from(data)
     if flags | gso_type << 8 not in KNOWN_KINDS:
         return Misfit.UNKNOWN

@@ -61,6 +61,7 @@ class QueueDrop:
 
     DELAY: Final = "waited too long in the queue"
     FULL: Final = "queue full"
+    ENDED: Final = "still queued when the link ended"
 
 
 class Wrapped(Protocol):
@@ -108,6 +109,7 @@ class FlowQueue(Generic[ItemT]):
         floor: bytes behind the frame that leaves, up to which a flow is left alone by CoDel.
         limit_bytes: the most bytes it holds.
         limit_frames: the most frames it holds.
+        drops: the counter to use; one of its own if None.
 
     Attributes:
         backlog_bytes: how much is queued.
@@ -124,9 +126,10 @@ class FlowQueue(Generic[ItemT]):
         floor: int = QUANTUM,
         limit_bytes: int = LIMIT_BYTES,
         limit_frames: int = LIMIT_FRAMES,
+        drops: Counter[str] | None = None,
     ) -> None:
         self.backlog_bytes = 0
-        self.drops: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter() if drops is None else drops
         self.marks = 0
         self._quantum = quantum
         self._target = target

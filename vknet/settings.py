@@ -22,9 +22,12 @@ class LinkSettings:
         adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
         offloads: what may be left undone in the frames that are carried, either way, by the names
             of `vknet.offload`, where both endpoints can; frozenset() is nothing.
+        window: bytes that may be under way to a peer that acknowledges them; None to find out, 0
+            for no bound, which holds for both directions.
     """
 
     wire: Wire = Wire.V2
     timeout: float = DEFAULT_TIMEOUT
     adopt_timeout: bool = False
     offloads: frozenset[str] = DEFAULT_OFFLOADS
+    window: int | None = None

@@ -75,6 +75,10 @@ FINE: Final = 0.002
 BUSY: Final = 0.006
 BUSY_RATE: Final = 50e6
 
+# And so are they where so many frames come in a second, however small they are.
+MANY: Final = 0.02
+MANY_FRAMES: Final = 40e3
+
 RATE_ROUNDS: Final = 10
 
 # How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
@@ -130,17 +134,21 @@ class Window:
     Args:
         now: the time, in seconds of any monotonic clock.
         quantum: bytes of the largest frame.
+        size: bytes that may be under way, whatever the path may be; None to find out.
 
     Attributes:
         rate: bytes per second, as estimated; 0 before the first sample.
         round_trip: the least one, in seconds; None before the first ACK.
     """
 
-    def __init__(self, now: float, quantum: int = QUANTUM) -> None:
+    def __init__(self, now: float, quantum: int = QUANTUM, *, size: int | None = None) -> None:
         self.rate = 0.0
         self.round_trip: float | None = None
         self._quantum = quantum
-        self._size = INITIAL_QUANTA * quantum
+        self._fixed = size
+        # Bytes of a frame, of late.
+        self._mean = float(quantum)
+        self._size = INITIAL_QUANTA * quantum if size is None else size
         self._sent = 0
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
@@ -184,10 +192,17 @@ class Window:
         """
         return max(0, self._size - self._sent + self._acked)
 
-    def sent(self, total: int, now: float) -> None:
-        """More is about to be written, so that the bytes sent are now so many in all."""
+    def sent(self, total: int, now: float, frames: int = 1) -> None:
+        """More is about to be written.
+
+        Args:
+            total: bytes sent, with it, in all.
+            now: the time.
+            frames: how many frames these are.
+        """
         if total == self._sent:
             return
+        self._mean += ((total - self._sent) / frames - self._mean) / 8
         if self._sent == self._acked:
             # The path was idle until now, which says nothing about its rate.
             self._acked_at = self._acked_sent_at = now
@@ -313,7 +328,9 @@ class Window:
 
     def _slack(self) -> float:
         """Seconds."""
-        return FINE + BUSY * min(1.0, self.rate / BUSY_RATE)
+        fast = min(1.0, self.rate / BUSY_RATE)
+        many = min(1.0, self.rate / self._mean / MANY_FRAMES)
+        return FINE + BUSY * fast + MANY * many
 
     def _full_round_trip(self) -> float:
         """Seconds that a round trip takes when it is the window that fills the path."""
@@ -325,11 +342,15 @@ class Window:
         return max(self._quantum, int(PROBE_GAIN * self.rate * (self.round_trip or 0.0)))
 
     def _size_now(self) -> int:
+        if self._fixed is not None:
+            return self._fixed
         if self._probing:
             return self._probe_size()
         gain = FAST_GAIN if self._fast else GAIN
         seconds = gain * (self.round_trip or 0.0) + self._slack()
-        return int(self.rate * seconds) + self._quantum
+        size = int(self.rate * seconds) + self._quantum
+        # What was sparse until now says nothing of what the path carries.
+        return max(size, INITIAL_QUANTA * self._quantum) if self._fast else size
 
 
 class Acknowledger:
@@ -359,6 +380,11 @@ class Acknowledger:
         if not waiting:
             return None
         return self._since if waiting >= ACK_EVERY else self._since + ACK_DELAY
+
+    def is_due(self, now: float, *, along: bool) -> bool:
+        """Whether an ACK has to go now; sooner if something else goes along with it anyway."""
+        due = self.due()
+        return due is not None and due - now <= (ACK_DELAY / 2 if along else 0)
 
     def told(self) -> None:
         """An ACK of all that was `handed` was sent."""

@@ -19,13 +19,14 @@ from vknet.framing import (
     Bye,
     Control,
     Decoder,
+    Ack,
     Ping,
     Pong,
     Wire,
     encode_control,
     encode_frames,
 )
-from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, Hello, agree_mtu
+from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX, Hello, agree_mtu
 from vknet.offload import OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
@@ -85,13 +86,17 @@ hellos = st.builds(
     timeout=st.floats(TIMEOUT_MIN, TIMEOUT_MAX),
     wire=st.integers(2, 2**31),
     offloads=st.frozensets(st.sampled_from(OFFLOADS)),
+    window=st.none() | st.integers(0, WINDOW_MAX),
 )
 reasons = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=200).filter(
     lambda s: s.isprintable() and s != ""
 )
 tokens = st.integers(0, 2**64 - 1)
 later_controls = st.one_of(
-    st.builds(Ping, tokens), st.builds(Pong, tokens), st.builds(Bye, reasons)
+    st.builds(Ack, tokens),
+    st.builds(Ping, tokens),
+    st.builds(Pong, tokens),
+    st.builds(Bye, reasons),
 )
 offload_frames = st.builds(
     OffloadFrame,
@@ -107,7 +112,7 @@ def nearly_blocks() -> st.SearchStrategy[bytes]:
     mark = st.one_of(
         st.just(MAGIC),
         st.integers(0, 255).map(lambda kind: bytes([kind]) + b"VK2"),
-        st.sampled_from([b"\1VK2", b"\2VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]),
+        st.sampled_from([b"\1VK2", b"\2VK2", b"\3VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]),
     )
     edges = [0, 1, 7, 8, 9, 100, 101, 4095, 4096, 4097, 8319, 8320, 8321, 65664, 65665, 2**32 - 1]
     length = st.sampled_from(edges) | st.integers(0, 40)
@@ -200,7 +205,7 @@ def test_frames_in_equal_pieces_come_out_the_same(frames: list[bytes], size: int
 @thoroughly
 @given(hellos, st.lists(frames_to(65664) | later_controls | offload_frames, max_size=8), chops)
 def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
-    hello: Hello, blocks: list[bytes | OffloadFrame | Ping | Pong | Bye], sizes: list[int]
+    hello: Hello, blocks: list[bytes | OffloadFrame | Ack | Ping | Pong | Bye], sizes: list[int]
 ) -> None:
     stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
     outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))

@@ -17,6 +17,7 @@ from testbed.hosts import eventually
 from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.endpoints.base import READ_SIZE, Drop
 from vknet.switch.control import ASKING_MAX
+from vknet.queueing import QueueDrop
 from vknet.switch.switch import PortDrop
 from vknet.switch.table import LIMIT
 
@@ -57,7 +58,7 @@ def test_a_client_that_never_reads_loses_its_own_frames_and_nobody_elses(daemon:
         ports = {number: daemon.port(number)["out"] for number in (1, 2, 3)}
         assert ports[1]["drops"] == ports[2]["drops"] == {}
         lost = ports[3]["drops"]
-        assert set(lost) <= {PortDrop.FULL, Drop.FULL}
+        assert set(lost) <= {QueueDrop.FULL, QueueDrop.DELAY, Drop.FULL}
         assert sum(lost.values()) > 0
         waiting = daemon.port(3)["waiting_frames"]
         assert waiting <= 1024

@@ -45,7 +45,6 @@ class Drop:
     DOWN: Final = "interface down"
     FULL: Final = "endpoint full"
     REFUSED: Final = "refused by the endpoint"
-    TOO_LONG: Final = "over the peer's frame limit"
     STALE: Final = "waited through an outage"
 
 

@@ -62,7 +62,7 @@ def port_status(port: Port, peer: Peer, addresses: int, now: float) -> dict[str,
         "seconds": round(now - peer.since, 3),
         "addresses": addresses,
         "waiting_frames": len(port.waiting),
-        "waiting_bytes": port.waiting_bytes,
+        "waiting_bytes": port.waiting.backlog_bytes,
         "in": _direction(counters.inbound),
         "out": _direction(counters.outbound),
     }

@@ -8,24 +8,26 @@ A port has two tasks.  The reader drains its endpoint and sorts a whole batch wi
 anybody; each port concerned gets its share of the batch in one hand-over.  As long as a port's
 endpoint takes all it is given, that is the end of it, and saves waking a task.  What it does not
 take is queued, and so is all that comes later, until the writer has sent what was queued: the
-frames of a port keep their order.
+frames of a flow keep their order.
 
-Who drops what: a port's queue is bounded, and its oldest frames are dropped when it is full, since
-they are the least worth by then.  So a client that reads slowly, or not at all, loses its own
-frames and no one else's, and nothing it does or leaves undone holds up a reader.
+Who drops what: a port's queue is a flow queue (vknet.queueing), bounded, which marks or drops what
+waits too long, and when it is full drops from its fattest flow.  So a client that reads slowly, or
+not at all, loses its own frames and no one else's, and nothing it does or leaves undone holds up a
+reader.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import trio
 
+from vknet.endpoints.base import BATCH_BYTES
 from vknet.errors import EndpointGone
 from vknet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
 from vknet.monitor import Counters
+from vknet.queueing import FlowQueue
 from vknet.switch.table import AGE, LIMIT, MacTable
 
 if TYPE_CHECKING:
@@ -51,7 +53,6 @@ class PortDrop:
 
     RUNT: Final = "shorter than an Ethernet header"
     SOURCE: Final = "a source that this port may not have"
-    FULL: Final = "port full"
 
 
 class FrameFilter(Protocol):
@@ -72,7 +73,6 @@ class Port:
         counters: inbound is what the port brought into the switch, outbound what left through it;
             each with its drops by reason, the endpoint's own apart (`snapshot` has them).
         waiting: what is to leave through it.
-        waiting_bytes: how much that is.
         arrived: not set while the writer waits for it, with nothing queued and nothing under way.
     """
 
@@ -80,12 +80,18 @@ class Port:
     endpoint: Endpoint
     egress: FrameFilter | None
     counters: Counters = field(default_factory=Counters)
-    waiting: deque[Frame] = field(default_factory=deque)
-    waiting_bytes: int = 0
+    waiting: FlowQueue[Frame] = field(init=False)
     arrived: trio.Event = field(default_factory=trio.Event)
 
-    def queue(self, frames: list[Frame]) -> None:
-        """Have these leave through this port, behind what waits; the oldest go if too much does."""
+    def __post_init__(self) -> None:
+        self.waiting = FlowQueue(
+            limit_bytes=QUEUE_BYTES,
+            limit_frames=QUEUE_FRAMES,
+            drops=self.counters.outbound.drops,
+        )
+
+    def queue(self, frames: list[Frame], now: float) -> None:
+        """Have these leave through this port; behind what waits, if something does."""
         if self.egress is not None:
             frames = list(self._passing(self.egress, frames))
         if not self.arrived.is_set():
@@ -94,12 +100,7 @@ class Port:
             frames = frames[taken:]
             if not frames:
                 return
-        waiting = self.waiting
-        waiting.extend(frames)
-        self.waiting_bytes += sum(map(len, frames))
-        while len(waiting) > QUEUE_FRAMES or self.waiting_bytes > QUEUE_BYTES:
-            self.waiting_bytes -= len(waiting.popleft())
-            self.counters.outbound.drops[PortDrop.FULL] += 1
+        self.waiting.push(frames, now)
         self.arrived.set()
 
     def _passing(self, egress: FrameFilter, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -110,11 +111,11 @@ class Port:
             else:
                 self.counters.outbound.drops[refusal] += 1
 
-    def take(self) -> list[Frame]:
-        """All that waits, which is nobody else's then."""
-        frames = list(self.waiting)
-        self.waiting.clear()
-        self.waiting_bytes = 0
+    def take(self, now: float) -> list[Frame]:
+        """A batch of what waits, counted: it leaves through this port."""
+        frames = self.waiting.pull(now, BATCH_BYTES)
+        self.count_out(frames)
+        self.counters.outbound.marks = self.waiting.marks
         return frames
 
     def count_out(self, frames: list[Frame]) -> None:
@@ -203,23 +204,23 @@ class Switch:
             while not port.waiting:
                 port.arrived = trio.Event()
                 await port.arrived.wait()
-            frames = port.take()
-            port.count_out(frames)
-            await port.endpoint.send(frames)
+            if frames := port.take(trio.current_time()):
+                await port.endpoint.send(frames)
 
     def _sort(self, port: Port, frames: list[Frame]) -> None:
         """Hand a batch that came from a port to those it concerns."""
         inbound = port.counters.inbound
         inbound.frames += len(frames)
         inbound.bytes += sum(map(len, frames))
-        sorting = _Sorting(self.table, port, self._ports, trio.current_time())
+        now = trio.current_time()
+        sorting = _Sorting(self.table, port, self._ports, now)
         routes, find = sorting.routes, sorting.find
         for frame in frames:
             found = routes.get(frame[:ROUTED_BY])
             for batch in find(frame) if found is None else found:
                 batch.append(frame)
         for other, batch in sorting.batches.items():
-            other.queue(batch)
+            other.queue(batch, now)
 
 
 class _Sorting:

@@ -1,0 +1,154 @@
+"""Long and slow paths: a ping and the goodput under load, through vknet, `ssh -w`, and bare.
+
+sudo .venv/bin/python -m bench.wan [--rounds N] [--seconds S] [--only PATH ...] [--to DIRECTORY]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bench.loads import LOADS, idle_pings, under
+from bench.machine import describe
+from bench.measures import measuring_bed
+from bench.page import write_page
+from bench.tools import ADDRESSES, Tool, Tunnel, ssh_w, vknet
+from testbed.wan import impaired_wire
+
+if TYPE_CHECKING:
+    from testbed.hosts import Bed
+
+LOSSES: Final = (0.0, 0.01)
+BARE: Final = "bare path"
+
+# None is the path itself.
+TOOLS: Final = {"vknet": Tool("vknet", vknet()), "ssh -w": Tool("ssh -w", ssh_w), BARE: None}
+
+
+@dataclass(frozen=True, slots=True)
+class WanPath:
+    """A path.
+
+    Attributes:
+        rate: in Mbit/s.
+        round_trip: in milliseconds, half of it each way.
+        queue: milliseconds that a frame may wait before the bottleneck, either way.
+    """
+
+    rate: float
+    round_trip: float
+    queue: float = 500.0
+
+    @property
+    def name(self) -> str:
+        rate = f"{self.rate / 1000:g} Gbit/s" if self.rate >= 1000 else f"{self.rate:g} Mbit/s"
+        return f"{rate}, {self.round_trip:g} ms"
+
+    def options(self, loss: float, seed: int) -> list[str]:
+        """Those of ``python -m vknet.sim``."""
+        words = [f"--rate={self.rate:g}mbit", f"--delay={self.round_trip / 2:g}ms"]
+        words += [f"--limit={self.queue:g}ms", f"--seed={seed}"]
+        return words + ([f"--loss={100 * loss:g}%"] if loss else [])
+
+
+PATHS: Final = {
+    path.name: path
+    for path in (WanPath(2, 20), WanPath(10, 30), WanPath(100, 100), WanPath(1000, 1))
+}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def cell_name(path: str, loss: float, load: str) -> str:
+    return f"{path}; {100 * loss:g} % loss; {load}"
+
+
+def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[str, Any]:
+    """All loads through one tool: by load what came of it, and ``idle`` pings."""
+    with ExitStack() as stack:
+        addresses = (bed.HERE4, bed.THERE4)
+        if tool is not None:
+            stack.enter_context(Tunnel(bed, tool))
+            addresses = ADDRESSES
+        # Until slow start's queue of the login is gone.
+        calm = path.round_trip + 20
+        done: dict[str, Any] = {"idle": idle_pings(bed, addresses[1], calm)}
+        for load in LOADS:
+            try:
+                outcome = under(load, bed, addresses, path.rate * 1e6, seconds)
+            except AssertionError as exc:
+                say(f"    {load.name}: {exc}")
+                done[load.name] = None
+            else:
+                done[load.name] = asdict(outcome)
+            idle_pings(bed, addresses[1], calm, within=60.0)
+        return done
+
+
+def run(paths: list[WanPath], losses: list[float], rounds: int, seconds: float) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    with measuring_bed() as bed:
+        for number in range(rounds):
+            for path in paths:
+                for loss in losses:
+                    with impaired_wire(bed, *path.options(loss, number)):
+                        for name, tool in TOOLS.items():
+                            began = time.monotonic()
+                            done = measure(bed, tool, path, seconds)
+                            idle = statistics.median(done.pop("idle"))
+                            for load, outcome in done.items():
+                                cell = cells.setdefault(cell_name(path.name, loss, load), {})
+                                cell.setdefault(name, []).append({"idle": idle, "load": outcome})
+                            took = time.monotonic() - began
+                            say(
+                                f"round {number + 1} of {rounds}: {path.name}, loss {loss:g},"
+                                f" {name}: {shown(done)} ({took:.0f} s)"
+                            )
+    return {"seconds": seconds, "rounds": rounds, "machine": describe(), "cells": cells}
+
+
+def shown(done: dict[str, Any]) -> str:
+    parts = []
+    for load, outcome in done.items():
+        if outcome is None:
+            parts.append(f"{load} failed")
+            continue
+        times = sorted(ms for _, ms in outcome["pings"]) or [float("inf")]
+        goodput = "+".join(f"{each:.2f}" for each in outcome["goodput"])
+        parts.append(f"{load} p95 {times[int(0.95 * (len(times) - 1))]:.0f} ms {goodput} Mbit/s")
+    return "; ".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.wan", description="long, slow paths")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8, help="of each load, that count")
+    parser.add_argument("--only", nargs="+", choices=PATHS, metavar="PATH", default=[*PATHS])
+    parser.add_argument("--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE")
+    parser.add_argument("--to", type=Path, default=Path("docs"), help="the folder for what comes")
+    args = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Everything is ended and tidied up on the way out.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    began = time.monotonic()
+    paths = [PATHS[name] for name in args.only]
+    result = run(paths, args.losses, args.rounds, args.seconds)
+    args.to.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n"
+    (args.to / "benchmarks-wan.json").write_text(text)
+    write_page(args.to)
+    say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What comes of a run over long and slow paths, as the second part of the page.  Pure."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any, Final
+
+from bench.measures import percentile
+from bench.report import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["jain", "wan_to_markdown"]
+
+PART: Final = """\
+# Long and slow paths
+
+`make bench-wan` made this part, `benchmarks-wan.json` (every ping of it) and the plot. The two hosts
+are joined by `python -m vknet.sim`, which limits, delays and loses as the rows say; a frame may wait
+for 500 ms before the bottleneck. Pings go through what is measured every 50 ms for {seconds:g} s,
+beginning when the load has run for a few seconds. Medians of {rounds} rounds, in which the three had
+their turns one after the other.
+
+![round trips over time, and their distribution](benchmarks-wan.png)
+
+{table}
+
+- RTT: idle p50, then p50 and p95 under the load, in ms; the share of lost pings if there were any.
+- Goodput: Mbit/s of payload, in each direction that is loaded; for several flows Jain's index of
+  fairness among those from here to there.
+- UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
+- At 1 Gbit/s the program that is the path takes a whole CPU of this machine, and what is measured has
+  to do with the rest.
+"""
+
+
+def wan_to_markdown(result: Mapping[str, Any]) -> str:
+    """The part of the page, of what `bench.wan` wrote."""
+    names = list(next(iter(result["cells"].values())))
+    head = ["path; loss; load"]
+    for name in names:
+        head += [f"{name}: RTT", "goodput"]
+    rows = []
+    for cell, tools in result["cells"].items():
+        row = [cell]
+        for name in names:
+            row += _summary(tools[name])
+        rows.append(row)
+    return PART.format(
+        seconds=result["seconds"], rounds=result["rounds"], table=table(head, rows)
+    )
+
+
+def _summary(rounds: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Of one tool in one cell: round trips, and goodput."""
+    loads = [done["load"] for done in rounds if done["load"] is not None]
+    if not loads:
+        return "failed", "-"
+    idle = statistics.median(done["idle"] for done in rounds)
+    times = [[ms for _, ms in load["pings"]] for load in loads]
+    if not all(times):
+        return f"{idle:.0f}, none came back", "-"
+    p50, p95 = (statistics.median(percentile(each, n) for each in times) for n in (50, 95))
+    lost = sum(load["lost"] for load in loads)
+    sent = lost + sum(map(len, times))
+    share = f" ({100 * lost / sent:.1f} % lost)" if lost else ""
+    ways = zip(*(load["goodput"] for load in loads), strict=True)
+    goodput = " + ".join(f"{statistics.median(way):.2f}" for way in ways)
+    if len(loads[0]["flows"]) > 1:
+        fairness = statistics.median(jain(load["flows"]) for load in loads)
+        goodput += f", {fairness:.2f}"
+    return f"{idle:.0f}, {p50:.0f}, **{p95:.0f}**{share}", goodput
+
+
+def jain(values: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 if all are equal, 1/n if one has all."""
+    squares = sum(value * value for value in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else 0.0

@@ -1,0 +1,253 @@
+"""What goes to the peer next: what passes, what waits, and in which order it goes then."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bottleneck import CE, ECT0, FULL, datagram, read
+from tests.superframes import Super
+from vknet.egress import SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
+from vknet.errors import RemoteProtocolError
+from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Decoder, Wire, encode_control
+from vknet.hello import Hello
+from vknet.monitor import Direction
+from vknet.offload import OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.queueing import QueueDrop
+from vknet.segmentation import plain_frames
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from vknet.framing import Block
+
+ALL = kinds(OFFLOADS)
+SUPER = Super(bytes(60_000)).frame()
+GREETING = encode_control(Hello("", "", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=1))
+
+# A path of 1 MB/s and 100 ms.
+RATE = 1e6
+ROUND_TRIP = 0.1
+
+
+class Link:
+    """An egress, what it has written, and a peer that acknowledges."""
+
+    def __init__(self, window: int | None = None) -> None:
+        self.counted = Direction()
+        self.egress = Egress(self.counted)
+        self.egress.agree(FRAME_LIMIT_V2, ALL, window, 0.0)
+
+    @property
+    def drops(self) -> Counter[str]:
+        return +self.counted.drops
+
+    def turn(self, *frames: bytes | OffloadFrame, now: float = 0.0) -> list[bytes | OffloadFrame]:
+        return sent(self.egress.turn(frames, now))
+
+    def ack(self, now: float = 0.0) -> bool:
+        """All that was sent has arrived; whether something may go now."""
+        return self.egress.acked(self.counted.bytes, now)
+
+    def drain(self, now: float) -> list[bytes | OffloadFrame]:
+        """Acknowledge at once what is written, until nothing more is."""
+        written = []
+        while piece := self.turn(now=now):
+            written += piece
+            self.ack(now)
+        return written
+
+
+def sent(data: bytes) -> list[bytes | OffloadFrame]:
+    """The frames in what was written."""
+    blocks: list[Block] = []
+    decoder = Decoder(Wire.V2, offload=True)
+    decoder.feed(GREETING + data, blocks)
+    decoder.end()
+    frames: list[bytes | OffloadFrame] = []
+    for block in blocks[1:]:
+        assert isinstance(block, (memoryview, OffloadFrame))
+        frames.append(bytes(block) if isinstance(block, memoryview) else block)
+    return frames
+
+
+def flood(flow: int, count: int, **options: int) -> list[bytes]:
+    return [datagram(flow, number, FULL, **options) for number in range(count)]
+
+
+def settled() -> Link:
+    """A link that knows its path: `RATE` and `ROUND_TRIP`."""
+    link = Link()
+    for number in itertools.count():
+        at = number * ROUND_TRIP
+        # Twice as much as the path carries, for as long as it takes.
+        link.turn(*flood(1, int(2 * RATE * ROUND_TRIP / FULL)), now=at)
+        link.egress.acked(link.counted.bytes, at + ROUND_TRIP)
+        window = link.egress.window
+        assert window is not None
+        if number == 40:
+            return link
+    raise AssertionError
+
+
+def test_without_a_window_nothing_waits() -> None:
+    link = Link(window=0)
+    frames = flood(1, 5000)
+    assert link.turn(*frames) == frames
+    assert not link.ack()
+
+
+def test_a_batch_passes_as_it_is_while_there_is_room() -> None:
+    link = Link(window=10_000)
+    frames = [*flood(1, 3), datagram(2, 0, 60), *flood(1, 3)]
+    assert link.turn(*frames) == frames
+    assert (link.counted.frames, link.counted.bytes) == (7, 6 * FULL + 60)
+
+
+def test_what_is_too_much_waits_for_an_ack() -> None:
+    link = Link(window=3 * FULL)
+    frames = flood(1, 7)
+    assert link.turn(*frames) == frames[:3]
+    assert link.turn() == []
+    assert link.ack()
+    assert link.turn() == frames[3:6]
+    assert link.ack()
+    assert link.turn() == frames[6:]
+    assert not link.ack()
+
+
+def test_a_ping_passes_what_waits() -> None:
+    link = Link(window=3 * FULL)
+    link.turn(*flood(1, 30))
+    ping = datagram(2, 0, 98)
+    assert link.turn(ping) == []
+    link.ack()
+    assert link.turn()[0] == ping
+
+
+def test_two_flows_that_wait_share_what_there_is() -> None:
+    link = Link(window=10 * FULL)
+    link.turn(*flood(1, 50))
+    link.turn(*flood(2, 50))
+    link.ack()
+    flows = [read(bytes(frame))[0] for frame in link.turn()]
+    assert len(flows) == 10
+    assert abs(flows.count(1) - flows.count(2)) <= 2
+
+
+def test_a_new_frame_does_not_pass_its_own_flow() -> None:
+    link = Link(window=3 * FULL)
+    frames = flood(1, 9)
+    assert link.turn(*frames[:6]) == frames[:3]
+    link.ack()
+    assert link.turn(*frames[6:]) == frames[3:6]
+    link.ack()
+    assert link.turn() == frames[6:]
+
+
+def test_one_frame_goes_even_if_it_is_more_than_the_window() -> None:
+    link = Link(window=100)
+    first, second = flood(1, 2)
+    assert link.turn(first, second) == [first]
+    link.ack()
+    assert link.turn() == [second]
+
+
+def test_what_was_sent_before_the_hello_is_under_way() -> None:
+    counted = Direction()
+    egress = Egress(counted)
+    frame = bytes(1000)
+    assert sent(egress.turn([frame, bytes(FRAME_LIMIT_V1 + 1)], 0.0)) == [frame]
+    egress.agree(FRAME_LIMIT_V2, ALL, 1500, 1.0)
+    assert egress.window is not None
+    assert egress.window.under_way == 1000
+    assert not egress.acked(1000, 1.1)
+    assert counted.drops == {TOO_LONG: 1}
+
+
+def test_an_ack_of_what_was_never_sent_is_an_error() -> None:
+    link = Link()
+    link.turn(bytes(100))
+    with pytest.raises(RemoteProtocolError, match="acknowledged 101 bytes, where 100 were sent"):
+        link.egress.acked(101, 0.1)
+
+
+def test_an_ack_where_there_is_no_window_means_nothing() -> None:
+    assert Link(window=0).egress.acked(2**64 - 1, 0.1) is False
+
+
+def test_a_super_frame_that_there_is_room_for_goes_whole() -> None:
+    assert Link(window=100_000).turn(SUPER) == [SUPER]
+
+
+def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
+    link = Link()
+    drops: Counter[str] = link.drops
+    segments = [bytes(frame) for frame in plain_frames([SUPER], drops)]
+    written = link.turn(SUPER)
+    assert 1 < len(written) < len(segments)
+    link.ack(0.1)
+    written += link.drain(0.2)
+    assert written == segments
+
+
+def test_a_super_frame_that_has_to_wait_on_a_fast_path_stays_whole() -> None:
+    link = Link()
+    window = link.egress.window
+    assert window is not None
+    # Fast enough for a super-frame to take less than the time that it may.
+    now = 0.0
+    while window.rate * SUPER_TIME < SUPER_BYTES:
+        assert now < 1
+        link.turn(*flood(1, 200), now=now)
+        now += 0.001
+        link.ack(now)
+    while link.turn(*flood(1, 100), now=now):
+        pass
+    assert link.turn(SUPER, now=now) == []
+    link.ack(now + 0.001)
+    assert SUPER in link.drain(now + 0.002)
+
+
+def test_a_super_frame_whose_header_lies_is_dropped_and_counted() -> None:
+    link = Link(window=FULL)
+    link.turn(*flood(1, 2))
+    lying = Super(bytes(4000)).but(csum_start=60_000).frame()
+    assert link.turn(lying) == []
+    assert link.drops == {Misfit.HEADER: 1}
+
+
+def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
+    link = Link(window=FULL)
+    link.turn(*flood(1, 2))
+    unfinished = Super(bytes(500), size=0).frame()
+    assert link.turn(unfinished) == []
+    link.ack()
+    assert unfinished in link.drain(0.0)
+
+
+def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
+    link = settled()
+    before = link.counted.marks
+    written: list[bytes | OffloadFrame] = []
+    for number in range(60):
+        now = 5 + number * ROUND_TRIP
+        written += link.turn(*flood(7, 130, ecn=ECT0), now=now)
+        link.egress.acked(link.counted.bytes, now + ROUND_TRIP)
+    marked = sum(bytes(frame)[15] & 3 == CE for frame in written)
+    assert marked == link.counted.marks - before > 0
+
+
+def test_a_long_queue_of_who_cannot_be_marked_is_shortened_and_counted() -> None:
+    link = settled()
+    assert link.drops[QueueDrop.DELAY] > 0
+    assert link.drops.keys() <= {QueueDrop.DELAY, QueueDrop.FULL}
+
+
+def test_what_waits_when_the_link_ends_is_counted() -> None:
+    link = Link(window=FULL)
+    link.turn(*flood(1, 10))
+    link.egress.end()
+    assert link.drops == {QueueDrop.ENDED: 9}

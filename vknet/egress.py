@@ -1,0 +1,153 @@
+"""What goes to the peer next: frames as they come while there is room, and else by the queue.
+
+    endpoint -> Egress -> bytes of the wire
+
+Pure: frames and the time in, bytes out.  The link's writer calls `Egress.turn` with what the endpoint
+has, and writes what comes back.
+
+While nothing is queued and the window is open, a batch passes as it is.  When the window is shut, what
+comes waits in the flow queue, which is emptied as ACKs open the window again.  So the endpoint is
+always drained, and what has to be dropped is chosen here and not by the kernel's last-in-first-out.
+Where there is no window, because somebody wants none or the peer is one of 2008, nothing ever waits
+here: then the pipe to ssh pushes back, and the endpoint holds what waits.
+
+Super-frames count by their bytes.  Where the path is so slow that one of them would keep everything
+else from the wire for longer than `SUPER_TIME`, they are cut into their segments before they are
+queued, so that others get in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vknet.framing import FRAME_LIMIT_V1, encode_frames
+from vknet.offload import OffloadFrame, examine
+from vknet.queueing import FlowQueue, QueueDrop
+from vknet.segmentation import segment
+from vknet.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vknet.monitor import Direction
+    from vknet.offload import AnyFrame
+
+__all__ = ["TOO_LONG", "Egress"]
+
+TOO_LONG: Final = "over the peer's frame limit"
+"""The reason for dropping such a frame; a key of the drop counters."""
+
+# Seconds that a super-frame may take at the path's rate, and the bytes of the largest.
+SUPER_TIME: Final = 0.005
+SUPER_BYTES: Final = 65536
+
+# One write: as much as one turn of an endpoint brings.
+WRITE_BYTES: Final = 128 * 1024
+
+
+class Egress:
+    """The frames of one link on their way out.
+
+    Args:
+        counted: where to count them.
+
+    Attributes:
+        window: None where there is none.
+    """
+
+    def __init__(self, counted: Direction) -> None:
+        self.window: Window | None = None
+        self._counted = counted
+        self._queue: FlowQueue[AnyFrame] = FlowQueue(drops=counted.drops)
+        self._marks = 0
+        self._frame_limit = FRAME_LIMIT_V1
+        self._kinds: frozenset[int] = frozenset()
+        self._sent = 0
+
+    def agree(
+        self, frame_limit: int, kinds: frozenset[int], window: int | None, now: float
+    ) -> None:
+        """Take what follows from the peer's HELLO.
+
+        Args:
+            frame_limit: the longest frame the peer takes, in bytes.
+            kinds: the offload frames it takes, as `vknet.offload.kinds` gives them.
+            window: bytes that may be under way: 0 for no bound, None to find out.
+            now: the time.
+        """
+        self._frame_limit = frame_limit
+        self._kinds = kinds
+        if window != 0:
+            self.window = Window(now, size=window)
+            # The peer counts what came before its HELLO as well.
+            self.window.sent(self._sent, now)
+
+    def turn(self, frames: Sequence[AnyFrame], now: float) -> bytes:
+        """What to write now; empty if nothing may go.
+
+        Args:
+            frames: what the endpoint has; empty if nothing.
+            now: the time.
+        """
+        window = self.window
+        if window is None:
+            return self._encode(frames) if frames else b""
+        queue = self._queue
+        if frames and (queue.backlog_bytes or sum(map(len, frames)) > window.room):
+            queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
+            frames = ()
+        if queue.backlog_bytes:
+            frames = queue.pull(now, min(window.room, WRITE_BYTES))
+            if queue.marks != self._marks:
+                self._counted.marks += queue.marks - self._marks
+                self._marks = queue.marks
+        if not frames:
+            if window.room:
+                window.app_limited()
+            return b""
+        data = self._encode(frames)
+        window.sent(self._sent, now, len(frames))
+        return data
+
+    def acked(self, total: int, now: float) -> bool:
+        """Take the peer's ACK of so many bytes; whether something that waits may go now.
+
+        Raises:
+            RemoteProtocolError: that cannot be.
+        """
+        if self.window is None:
+            return False
+        self.window.acked(total, now)
+        return bool(self._queue.backlog_bytes and self.window.room)
+
+    def end(self) -> None:
+        """The link has ended: what still waits is dropped, and counted."""
+        self._queue.discard(QueueDrop.ENDED)
+
+    def _is_slow(self, window: Window) -> bool:
+        """Whether the path is too slow for super-frames, or not known yet."""
+        return window.rate * SUPER_TIME < SUPER_BYTES
+
+    def _cut(self, frames: Iterable[AnyFrame]) -> list[AnyFrame]:
+        """The same frames, with segments instead of the super-frames."""
+        cut: list[AnyFrame] = []
+        for frame in frames:
+            if not isinstance(frame, OffloadFrame) or not frame.is_super:
+                cut.append(frame)
+            elif isinstance(layout := examine(frame.data), str):
+                self._counted.drops[layout] += 1
+            else:
+                cut += segment(frame, layout)
+        return cut
+
+    def _encode(self, frames: Sequence[AnyFrame]) -> bytes:
+        encoded = encode_frames(frames, self._frame_limit, self._kinds)
+        counted = self._counted
+        counted.frames += encoded.frames
+        counted.bytes += encoded.size
+        if encoded.refused:
+            counted.drops[TOO_LONG] += encoded.refused
+        if encoded.misfits:
+            counted.drops.update(encoded.misfits)
+        self._sent += encoded.size
+        return encoded.data
