@@ -19,9 +19,12 @@ import time
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["PORT", "receive", "send"]
+__all__ = ["CONGESTION_CONTROL", "PORT", "receive", "send"]
 
 PORT: Final = 5203
+
+# What Linux has unless somebody changed it.
+CONGESTION_CONTROL: Final = "cubic"
 BLOCK: Final = bytes(256 * 1024)
 
 # How long the first flow may take to come.
@@ -32,7 +35,9 @@ def send(address: str, flows: int) -> None:
     """Send on so many connections until the other side closes them."""
 
     def one() -> None:
-        with suppress(OSError), socket.create_connection((address, PORT)) as sock:
+        with suppress(OSError), socket.socket() as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL.encode())
+            sock.connect((address, PORT))
             while True:
                 sock.sendall(BLOCK)
 

@@ -81,9 +81,7 @@ class Outcome:
     flows: list[float]
 
 
-def under(
-    load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds: float
-) -> Outcome:
+def under(load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds: float) -> Outcome:
     """Have the load run, and ping meanwhile.
 
     Args:

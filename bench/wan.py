@@ -13,9 +13,11 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.flows import CONGESTION_CONTROL
 from bench.loads import LOADS, idle_pings, under
 from bench.machine import describe
 from bench.measures import measuring_bed
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 LOSSES: Final = (0.0, 0.01)
 BARE: Final = "bare path"
+
 
 # None is the path itself.
 TOOLS: Final = {"vknet": Tool("vknet", vknet()), "ssh -w": Tool("ssh -w", ssh_w), BARE: None}
@@ -73,6 +76,14 @@ def cell_name(path: str, loss: float, load: str) -> str:
     return f"{path}; {100 * loss:g} % loss; {load}"
 
 
+def use_congestion_control(bed: Bed) -> None:
+    """Have TCP across the wire, that of ssh, use `CONGESTION_CONTROL`."""
+    # By the route: which one a namespace may have for all is not ours to say.
+    network = ip_network(f"{bed.HERE4}/30", strict=False)
+    for host in (bed.here, bed.there):
+        host.ip("route", "replace", str(network), "dev", "wan0", "congctl", CONGESTION_CONTROL)
+
+
 def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[str, Any]:
     """All loads through one tool: by load what came of it, and ``idle`` pings."""
     with ExitStack() as stack:
@@ -102,6 +113,7 @@ def run(paths: list[WanPath], losses: list[float], rounds: int, seconds: float) 
             for path in paths:
                 for loss in losses:
                     with impaired_wire(bed, *path.options(loss, number)):
+                        use_congestion_control(bed)
                         for name, tool in TOOLS.items():
                             began = time.monotonic()
                             done = measure(bed, tool, path, seconds)

@@ -30,6 +30,7 @@ their turns one after the other.
 - Goodput: Mbit/s of payload, in each direction that is loaded; for several flows Jain's index of
   fairness among those from here to there.
 - UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
+- TCP is CUBIC everywhere, that of ssh and that through it.
 - At 1 Gbit/s the program that is the path takes a whole CPU of this machine, and what is measured has
   to do with the rest.
 """
@@ -47,9 +48,7 @@ def wan_to_markdown(result: Mapping[str, Any]) -> str:
         for name in names:
             row += _summary(tools[name])
         rows.append(row)
-    return PART.format(
-        seconds=result["seconds"], rounds=result["rounds"], table=table(head, rows)
-    )
+    return PART.format(seconds=result["seconds"], rounds=result["rounds"], table=table(head, rows))
 
 
 def _summary(rounds: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

@@ -216,7 +216,7 @@ class Simulation:
                 self._at(due, self._acknowledge)
             return
         total = self._acknowledger.handed
-        self._acknowledger.told()
+        self._acknowledger.told(self.now)
         self._last_ack = max(self.now + self._delay(), self._last_ack)
         self._at(self._last_ack, lambda: self._take_ack(total))
 

@@ -836,12 +836,17 @@ async def test_acks_come_at_once_for_much_and_soon_for_little(
         await peer.send(frames(bytes(60)))
         assert await peer.next() == Ack(2120)
         assert trio.current_time() == pytest.approx(0.02)
-        # An ACK that is nearly due goes along with a frame.
+        # After a while without one it waits only for company.
+        await trio.sleep(1)
         await peer.send(frames(bytes(60)))
-        await trio.sleep(0.015)
+        await trio.testing.wait_all_tasks_blocked()
         await one.plug.send([FRAME])
         assert [await peer.next(), await peer.next()] == [Ack(2180), FRAME]
-        assert trio.current_time() == pytest.approx(0.035)
+        assert trio.current_time() == pytest.approx(1.02)
+        await trio.sleep(1)
+        await peer.send(frames(bytes(60)))
+        assert await peer.next() == Ack(2240)
+        assert trio.current_time() == pytest.approx(2.022)
         nursery.cancel_scope.cancel()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.paths import MBIT, Path, Simulation
 from vknet.errors import RemoteProtocolError
-from vknet.window import ACK_DELAY, ACK_EVERY, QUANTUM, Acknowledger, Window
+from vknet.window import ACK_COMPANY, ACK_DELAY, ACK_EVERY, QUANTUM, Acknowledger, Window
 
 
 def dsl() -> Path:
@@ -277,11 +277,21 @@ def test_a_full_batch_is_acknowledged_at_once_and_a_small_one_soon() -> None:
     acknowledger = Acknowledger()
     assert acknowledger.due() is None
     acknowledger.hand(100, 5.0)
-    assert acknowledger.due() == 5.0 + ACK_DELAY
-    acknowledger.hand(100, 5.01)
-    assert acknowledger.due() == 5.0 + ACK_DELAY
-    acknowledger.hand(ACK_EVERY - 200, 5.015)
+    assert acknowledger.due() == 5.0 + ACK_COMPANY
+    acknowledger.hand(ACK_EVERY - 100, 5.001)
     assert acknowledger.due() == 5.0
-    acknowledger.told()
+    acknowledger.told(5.001)
     assert acknowledger.due() is None
     assert acknowledger.handed == ACK_EVERY
+
+
+def test_a_small_one_keeps_its_distance_from_the_last_and_goes_along_if_it_may() -> None:
+    acknowledger = Acknowledger()
+    acknowledger.hand(100, 5.0)
+    assert acknowledger.is_due(5.0, along=True)
+    assert not acknowledger.is_due(5.0, along=False)
+    acknowledger.told(5.0)
+    acknowledger.hand(100, 5.001)
+    assert acknowledger.due() == 5.0 + ACK_DELAY
+    assert not acknowledger.is_due(5.002, along=True)
+    assert acknowledger.is_due(5.0 + ACK_DELAY, along=False)

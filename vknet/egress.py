@@ -18,10 +18,13 @@ queued, so that others get in between.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
+from vknet.codel import INTERVAL, TARGET
 from vknet.framing import FRAME_LIMIT_V1, encode_frames
 from vknet.offload import OffloadFrame, examine
+from vknet.pacing import Pacer
 from vknet.queueing import FlowQueue, QueueDrop
 from vknet.segmentation import segment
 from vknet.window import Window
@@ -41,6 +44,9 @@ TOO_LONG: Final = "over the peer's frame limit"
 SUPER_TIME: Final = 0.005
 SUPER_BYTES: Final = 65536
 
+# What CoDel's interval is at the least, in round trips.
+INTERVAL_ROUNDS: Final = 1.5
+
 # One write: as much as one turn of an endpoint brings.
 WRITE_BYTES: Final = 128 * 1024
 
@@ -53,10 +59,13 @@ class Egress:
 
     Attributes:
         window: None where there is none.
+        next_at: when to call `turn` again, if only time has to pass; infinity otherwise.
     """
 
     def __init__(self, counted: Direction) -> None:
         self.window: Window | None = None
+        self.next_at = math.inf
+        self._pacer = Pacer()
         self._counted = counted
         self._queue: FlowQueue[AnyFrame] = FlowQueue(drops=counted.drops)
         self._marks = 0
@@ -93,20 +102,29 @@ class Egress:
         if window is None:
             return self._encode(frames) if frames else b""
         queue = self._queue
-        if frames and (queue.backlog_bytes or sum(map(len, frames)) > window.room):
+        pace = window.pace
+        room = min(window.room, self._pacer.room(pace, now))
+        self.next_at = math.inf
+        if frames and (queue.backlog_bytes or sum(map(len, frames)) > room):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             frames = ()
         if queue.backlog_bytes:
-            frames = queue.pull(now, min(window.room, WRITE_BYTES))
+            self._be_patient(window)
+            frames = queue.pull(now, int(min(room, WRITE_BYTES)))
             if queue.marks != self._marks:
                 self._counted.marks += queue.marks - self._marks
                 self._marks = queue.marks
-        if not frames:
-            if window.room:
+        data = b""
+        if frames:
+            before = self._sent
+            data = self._encode(frames)
+            window.sent(self._sent, now, len(frames))
+            self._pacer.sent(self._sent - before, pace, now)
+        if window.room:
+            if queue.backlog_bytes:
+                self.next_at = self._pacer.next_at
+            elif not frames:
                 window.app_limited()
-            return b""
-        data = self._encode(frames)
-        window.sent(self._sent, now, len(frames))
         return data
 
     def acked(self, total: int, now: float) -> bool:
@@ -123,6 +141,16 @@ class Egress:
     def end(self) -> None:
         """The link has ended: what still waits is dropped, and counted."""
         self._queue.discard(QueueDrop.ENDED)
+
+    def _be_patient(self, window: Window) -> None:
+        """Have the queue's CoDel judge by what it can know.
+
+        Until the path is full, what waits waits for the window to open, and to drop it would end
+        the slow start of a TCP that has done nothing wrong.  And nobody can have reacted to a drop
+        before a round trip has passed (RFC 8289, section 4.2).
+        """
+        self._queue.target = math.inf if window.opening else TARGET
+        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (window.round_trip or 0.0))
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames, or not known yet."""

@@ -221,7 +221,7 @@ class Link:
         data = self._egress.turn(frames, now)
         if self._acknowledges and self._acks.is_due(now, along=bool(data)):
             talk.acknowledge(self._acks.handed)
-            self._acks.told()
+            self._acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
 
     async def _write(self, stream: Stream, data: bytes) -> None:
@@ -234,8 +234,9 @@ class Link:
         self._talk.said(trio.current_time())
 
     async def _wait_for_work(self) -> None:
-        """Wait for the endpoint, for an ACK to fall due, or until `_wake_writer`."""
+        """Wait for the endpoint, for what is due at some time, or until `_wake_writer`."""
         self._waiting = True
+        self._idle.deadline = self._egress.next_at
         self._ack_in_time()
         if self._sending:
             await self._endpoint.wait_receivable()
@@ -329,9 +330,7 @@ class Link:
         ours, offloads = self._talk.ours, self._settings.offloads
         window = agree_window(ours, hello)
         self._acknowledges = window != 0
-        self._egress.agree(
-            self._talk.frame_limit, kinds(offloads & hello.offloads), window, now
-        )
+        self._egress.agree(self._talk.frame_limit, kinds(offloads & hello.offloads), window, now)
         self._come_up(hello)
         await adapt(self._endpoint, ours, hello, self._carrier.peer, offloads)
 

@@ -113,6 +113,7 @@ class FlowQueue(Generic[ItemT]):
 
     Attributes:
         backlog_bytes: how much is queued.
+        target: as given; may be changed, as may be `interval`.
         drops: frames dropped, by reason (`QueueDrop`).
         marks: frames marked instead, those included that were marked before.
     """
@@ -132,8 +133,8 @@ class FlowQueue(Generic[ItemT]):
         self.drops: Counter[str] = Counter() if drops is None else drops
         self.marks = 0
         self._quantum = quantum
-        self._target = target
-        self._interval = interval
+        self.target = target
+        self.interval = interval
         self._floor = floor
         self._limit_bytes = limit_bytes
         self._limit_frames = limit_frames
@@ -190,7 +191,7 @@ class FlowQueue(Generic[ItemT]):
         take = pulled.append
         new, old = self._new, self._old
         quantum, floor = self._quantum, self._floor
-        target, interval = self._target, self._interval
+        target, interval = self.target, self.interval
         room = limit_bytes
         passed = 0
         while room > 0:

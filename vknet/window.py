@@ -26,8 +26,7 @@ three such rounds it rises faster; a new link begins so.
 
 What differs from BBR.  The stream below is reliable and in order.  There is no loss to react to:
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
-ten, however long it took.  Nothing is paced: each ACK lets go what it acknowledges, and ACKs come
-at the bottleneck's rate.  What the outer TCP holds back under its own congestion window waits in
+ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What the outer TCP holds back under its own congestion window waits in
 ssh and in its socket; that is a part of the path like any router's queue, and its rate is that of
 that TCP.  Other traffic's queue in the bottleneck is in the least round trip for as long as it
 stands.  And a batch goes through two ssh and a peer that are busy, so that the ACKs of a fast path
@@ -105,7 +104,10 @@ ACK_EVERY: Final = 1600
 """Bytes handed over that call for an ACK at once: of so many its block is one in a hundred."""
 
 ACK_DELAY: Final = 0.02
-"""Seconds that fewer bytes may wait for theirs, for others to share it."""
+"""Seconds from one ACK to the next, if it is for fewer."""
+
+ACK_COMPANY: Final = 0.002
+"""Seconds that such a one waits for a frame to go along with."""
 
 
 class _Record(NamedTuple):
@@ -166,6 +168,7 @@ class Window:
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
         # A probe first lets the path drain; then samples count of what was sent from there on.
+        self._least_ever = math.inf
         self._round_trip_seen = self._probed_at = now
         self._probed_rate = 0.0
         self._probing = False
@@ -178,6 +181,16 @@ class Window:
     def size(self) -> int:
         """Bytes that may be under way."""
         return self._size
+
+    @property
+    def opening(self) -> bool:
+        """Whether the path is not known to be full: what waits may wait for us alone."""
+        return self._fast
+
+    @property
+    def pace(self) -> float:
+        """Bytes per second at which a window's worth takes the least round trip."""
+        return self._size / self.round_trip if self.round_trip else math.inf
 
     @property
     def under_way(self) -> int:
@@ -267,6 +280,7 @@ class Window:
 
     def _see_round_trip(self, sample: float, now: float) -> None:
         self._round_least = min(self._round_least, sample)
+        self._least_ever = min(self._least_ever, sample)
         if self.round_trip is None or sample <= self.round_trip:
             self.round_trip = sample
             self._round_trip_seen = now
@@ -285,6 +299,9 @@ class Window:
         if not limited:
             most = full if self._fast else (self.round_trip + full) / 2
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
+        elif least > full:
+            # Little as there was to send, it made a queue.
+            self._judge_round(clear=False)
         self._probed_rate = max(self._probed_rate, self.rate)
         if now - self._probed_at >= PROBES_APART and self._is_doubtful(self.round_trip, now):
             self._probing = True
@@ -339,7 +356,9 @@ class Window:
         return GAIN * self.round_trip + self._slack() + self._quantum / self.rate
 
     def _probe_size(self) -> int:
-        return max(self._quantum, int(PROBE_GAIN * self.rate * (self.round_trip or 0.0)))
+        # Where the other direction is full as well, its queue is in the least of late.  A probe
+        # that kept that much under way would take our own queue for the path, and so would theirs.
+        return max(self._quantum, int(PROBE_GAIN * self.rate * self._least_ever))
 
     def _size_now(self) -> int:
         if self._fixed is not None:
@@ -366,6 +385,7 @@ class Acknowledger:
     def __init__(self) -> None:
         self.handed = 0
         self._told = 0
+        self._told_at = -math.inf
         self._since = 0.0
 
     def hand(self, size: int, now: float) -> None:
@@ -379,13 +399,18 @@ class Acknowledger:
         waiting = self.handed - self._told
         if not waiting:
             return None
-        return self._since if waiting >= ACK_EVERY else self._since + ACK_DELAY
+        if waiting >= ACK_EVERY:
+            return self._since
+        return max(self._since + ACK_COMPANY, self._told_at + ACK_DELAY)
 
     def is_due(self, now: float, *, along: bool) -> bool:
         """Whether an ACK has to go now; sooner if something else goes along with it anyway."""
         due = self.due()
-        return due is not None and due - now <= (ACK_DELAY / 2 if along else 0)
+        if due is None:
+            return False
+        return due <= now or (along and self._told_at + ACK_DELAY <= now)
 
-    def told(self) -> None:
+    def told(self, now: float) -> None:
         """An ACK of all that was `handed` was sent."""
         self._told = self.handed
+        self._told_at = now

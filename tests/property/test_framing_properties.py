@@ -26,7 +26,16 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import HELLO_LIMIT, MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX, Hello, agree_mtu
+from vknet.hello import (
+    HELLO_LIMIT,
+    MTU_MAX,
+    MTU_MIN,
+    TIMEOUT_MAX,
+    TIMEOUT_MIN,
+    WINDOW_MAX,
+    Hello,
+    agree_mtu,
+)
 from vknet.offload import OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
@@ -112,7 +121,9 @@ def nearly_blocks() -> st.SearchStrategy[bytes]:
     mark = st.one_of(
         st.just(MAGIC),
         st.integers(0, 255).map(lambda kind: bytes([kind]) + b"VK2"),
-        st.sampled_from([b"\1VK2", b"\2VK2", b"\3VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]),
+        st.sampled_from(
+            [b"\1VK2", b"\2VK2", b"\3VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]
+        ),
     )
     edges = [0, 1, 7, 8, 9, 100, 101, 4095, 4096, 4097, 8319, 8320, 8321, 65664, 65665, 2**32 - 1]
     length = st.sampled_from(edges) | st.integers(0, 40)
