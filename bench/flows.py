@@ -61,7 +61,9 @@ def receive(address: str, flows: int, warm_up: float, seconds: float) -> list[in
         start, end = 0.0, time.monotonic() + PATIENCE
         while (now := time.monotonic()) < end:
             for key, _ in selector.select(end - now):
-                if key.fileobj is server:
+                ready = key.fileobj
+                assert isinstance(ready, socket.socket)
+                if ready is server:
                     flow = server.accept()[0]
                     if not counts:
                         start = time.monotonic() + warm_up
@@ -69,13 +71,11 @@ def receive(address: str, flows: int, warm_up: float, seconds: float) -> list[in
                     counts[flow] = 0
                     selector.register(flow, selectors.EVENT_READ)
                     continue
-                flow = key.fileobj
-                assert isinstance(flow, socket.socket)
-                size = flow.recv_into(buffer)
+                size = ready.recv_into(buffer)
                 if time.monotonic() >= start:
-                    counts[flow] += size
+                    counts[ready] += size
                 if not size:
-                    selector.unregister(flow)
+                    selector.unregister(ready)
         for flow in counts:
             flow.close()
     return [*counts.values(), *[0] * (flows - len(counts))]

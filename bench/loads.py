@@ -1,7 +1,7 @@
 """Loads on a path, and how a ping fares under them.
 
-A load is TCP or UDP from ``here`` to ``there``, or TCP both ways.  It runs for a while before anything
-counts, so that queues are what they stay.
+A load is TCP or UDP from ``here`` to ``there``, or TCP both ways.  It runs for a while before
+anything counts, so that queues are what they stay.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ __all__ = ["jain", "wan_to_markdown"]
 PART: Final = """\
 # Long and slow paths
 
-`make bench-wan` made this part, `benchmarks-wan.json` (every ping of it) and the plot. The two hosts
-are joined by `python -m vknet.sim`, which limits, delays and loses as the rows say; a frame may wait
-for 500 ms before the bottleneck. Pings go through what is measured every 50 ms for {seconds:g} s,
-beginning when the load has run for a few seconds. Medians of {rounds} rounds, in which the three had
-their turns one after the other.
+`make bench-wan` made this part, `benchmarks-wan.json` (every ping of it) and the plot. The two
+hosts are joined by `python -m vknet.sim`, which limits, delays and loses as the rows say; a frame
+may wait for 500 ms before the bottleneck. Pings go through what is measured every 50 ms for
+{seconds:g} s, beginning when the load has run for a few seconds. Medians of {rounds} rounds, in
+which the three had their turns one after the other.
 
 ![round trips over time, and their distribution](benchmarks-wan.png)
 
@@ -31,8 +31,8 @@ their turns one after the other.
   fairness among those from here to there.
 - UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
 - TCP is CUBIC everywhere, that of ssh and that through it.
-- At 1 Gbit/s the program that is the path takes a whole CPU of this machine, and what is measured has
-  to do with the rest.
+- At 1 Gbit/s the program that is the path takes a whole CPU of this machine, and what is measured
+  has to do with the rest.
 """
 
 

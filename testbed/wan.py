@@ -1,4 +1,4 @@
-"""A path like that of the Internet between the two hosts: `python -m vknet.sim` in the wire's place.
+"""A path as the Internet has them between the two hosts: `python -m vknet.sim` for a wire.
 
 The kernels that this runs on need no netem for it.
 """

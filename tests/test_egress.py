@@ -73,8 +73,8 @@ def sent(data: bytes) -> list[bytes | OffloadFrame]:
     return frames
 
 
-def flood(flow: int, count: int, **options: int) -> list[bytes]:
-    return [datagram(flow, number, FULL, **options) for number in range(count)]
+def flood(flow: int, count: int, ecn: int = 0) -> list[bytes]:
+    return [datagram(flow, number, FULL, ecn=ecn) for number in range(count)]
 
 
 def settled() -> Link:
@@ -132,7 +132,7 @@ def test_two_flows_that_wait_share_what_there_is() -> None:
     link.turn(*flood(1, 50))
     link.turn(*flood(2, 50))
     link.ack()
-    flows = [read(bytes(frame))[0] for frame in link.turn()]
+    flows = [read(frame)[0] for frame in link.turn() if isinstance(frame, bytes)]
     assert len(flows) == 10
     assert abs(flows.count(1) - flows.count(2)) <= 2
 
@@ -236,7 +236,7 @@ def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
         now = 5 + number * ROUND_TRIP
         written += link.turn(*flood(7, 130, ecn=ECT0), now=now)
         link.egress.acked(link.counted.bytes, now + ROUND_TRIP)
-    marked = sum(bytes(frame)[15] & 3 == CE for frame in written)
+    marked = sum(isinstance(frame, bytes) and frame[15] & 3 == CE for frame in written)
     assert marked == link.counted.marks - before > 0
 
 

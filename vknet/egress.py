@@ -2,14 +2,14 @@
 
     endpoint -> Egress -> bytes of the wire
 
-Pure: frames and the time in, bytes out.  The link's writer calls `Egress.turn` with what the endpoint
-has, and writes what comes back.
+Pure: frames and the time in, bytes out.  The link's writer calls `Egress.turn` with what the
+endpoint has, and writes what comes back.
 
-While nothing is queued and the window is open, a batch passes as it is.  When the window is shut, what
-comes waits in the flow queue, which is emptied as ACKs open the window again.  So the endpoint is
-always drained, and what has to be dropped is chosen here and not by the kernel's last-in-first-out.
-Where there is no window, because somebody wants none or the peer is one of 2008, nothing ever waits
-here: then the pipe to ssh pushes back, and the endpoint holds what waits.
+While nothing is queued and the window is open, a batch passes as it is.  When the window is shut,
+what comes waits in the flow queue, which is emptied as ACKs open the window again.  So the endpoint
+is always drained, and what has to be dropped is chosen here, and not by the kernel, which drops
+what comes last.  Where there is no window, because somebody wants none or the peer is one of 2008,
+nothing ever waits here: then the pipe to ssh pushes back, and the endpoint holds what waits.
 
 Super-frames count by their bytes.  Where the path is so slow that one of them would keep everything
 else from the wire for longer than `SUPER_TIME`, they are cut into their segments before they are

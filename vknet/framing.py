@@ -126,7 +126,9 @@ class Bye:
     reason: str
 
 
-NUMBERED: Final = {Ack: ACK, Ping: PING, Pong: PONG}
+Numbered: TypeAlias = type[Ack] | type[Ping] | type[Pong]
+NUMBERED: Final[dict[int, Numbered]] = {ACK: Ack, PING: Ping, PONG: Pong}
+KIND_OF: Final[dict[Numbered, int]] = {block: kind for kind, block in NUMBERED.items()}
 
 Control: TypeAlias = Hello | Ack | Ping | Pong | Bye
 Block: TypeAlias = memoryview | OffloadFrame | Control
@@ -201,7 +203,7 @@ def encode_control(control: Control) -> bytes:
         case Ack(number) | Ping(number) | Pong(number):
             if not 0 <= number < 2**64:
                 raise LocalProtocolError(f"a u64 is needed, not {number}")
-            kind, payload = NUMBERED[type(control)], U64.pack(number)
+            kind, payload = KIND_OF[type(control)], U64.pack(number)
         case Bye(reason):
             text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
             kind, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
@@ -357,7 +359,7 @@ class Decoder:
         return first and kind in (HELLO, BYE)
 
     def _control_limit(self, kind: int) -> int:
-        if kind in (ACK, PING, PONG):
+        if kind in NUMBERED:
             return U64.size
         if kind in (HELLO, BYE):
             return HELLO_LIMIT
@@ -379,13 +381,13 @@ class Decoder:
             if self._offload:
                 self._offload_limit = OFFLOAD_HEADER_SIZE + self._promised
             blocks.append(hello)
-        elif kind in (ACK, PING, PONG):
+        elif kind in NUMBERED:
             if len(payload) != U64.size:
                 raise RemoteProtocolError(
                     f"an ACK, PING or PONG of {len(payload)} bytes, not {U64.size}"
                 )
             (number,) = U64.unpack(payload)
-            blocks.append({ACK: Ack, PING: Ping, PONG: Pong}[kind](number))
+            blocks.append(NUMBERED[kind](number))
         elif kind == BYE:
             blocks.append(Bye(printable(payload, BYE_LIMIT)))
 

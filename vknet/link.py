@@ -27,8 +27,8 @@ import trio
 from vknet._version import __version__
 from vknet.agreement import adapt
 from vknet.conversation import Conversation
-from vknet.endpoints.base import Drop
 from vknet.egress import Egress
+from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
     PeerGone,

@@ -26,11 +26,12 @@ three such rounds it rises faster; a new link begins so.
 
 What differs from BBR.  The stream below is reliable and in order.  There is no loss to react to:
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
-ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What the outer TCP holds back under its own congestion window waits in
-ssh and in its socket; that is a part of the path like any router's queue, and its rate is that of
-that TCP.  Other traffic's queue in the bottleneck is in the least round trip for as long as it
-stands.  And a batch goes through two ssh and a peer that are busy, so that the ACKs of a fast path
-are lumpy: that is what the slack is for.
+ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What
+the outer TCP holds back under its own congestion window waits in ssh and in its socket; that is a
+part of the path like any router's queue, and its rate is that of that TCP.  Other traffic's queue
+in the bottleneck is in the least round trip for as long as it stands.  And a batch goes through two
+ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what the slack is
+for.
 
 The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
 """
@@ -74,9 +75,10 @@ FINE: Final = 0.002
 BUSY: Final = 0.006
 BUSY_RATE: Final = 50e6
 
-# And so are they where so many frames come in a second, however small they are.
-MANY: Final = 0.02
-MANY_FRAMES: Final = 40e3
+# And so are they where many small frames come: from so many a second on, in full from twice as
+# many.  To queue them there would take the processors' time from carrying them.
+MANY: Final = 0.1
+MANY_FRAMES: Final = 30e3
 
 RATE_ROUNDS: Final = 10
 
@@ -346,7 +348,7 @@ class Window:
     def _slack(self) -> float:
         """Seconds."""
         fast = min(1.0, self.rate / BUSY_RATE)
-        many = min(1.0, self.rate / self._mean / MANY_FRAMES)
+        many = min(1.0, max(0.0, self.rate / self._mean / MANY_FRAMES - 1.0))
         return FINE + BUSY * fast + MANY * many
 
     def _full_round_trip(self) -> float:

@@ -16,8 +16,8 @@ import pytest
 from testbed.hosts import eventually
 from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.endpoints.base import READ_SIZE, Drop
-from vknet.switch.control import ASKING_MAX
 from vknet.queueing import QueueDrop
+from vknet.switch.control import ASKING_MAX
 from vknet.switch.switch import PortDrop
 from vknet.switch.table import LIMIT
 
