@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from vknet.window import QUANTUM, Acknowledger, Window
+from vknet.acknowledger import Acknowledger
+from vknet.window import QUANTUM, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,19 +78,20 @@ def flood(flow: int, count: int, ecn: int = 0) -> list[bytes]:
     return [datagram(flow, number, FULL, ecn=ecn) for number in range(count)]
 
 
-def settled() -> Link:
-    """A link that knows its path: `RATE` and `ROUND_TRIP`."""
+def settled(seconds: float = 6.0, ecn: int = 0) -> Link:
+    """A link that knows its path, by three times as much as that carries."""
     link = Link()
-    for number in itertools.count():
-        at = number * ROUND_TRIP
-        # Twice as much as the path carries, for as long as it takes.
-        link.turn(*flood(1, int(2 * RATE * ROUND_TRIP / FULL)), now=at)
-        link.egress.acked(link.counted.bytes, at + ROUND_TRIP)
-        window = link.egress.window
-        assert window is not None
-        if number == 40:
-            return link
-    raise AssertionError
+    step = 0.002
+    carried = 0.0
+    acks: deque[tuple[float, int]] = deque()
+    for number in range(round(seconds / step)):
+        now = number * step
+        link.turn(*flood(1, round(3 * RATE * step / FULL), ecn), now=now)
+        carried = min(carried + RATE * step, link.counted.bytes)
+        acks.append((now + ROUND_TRIP, int(carried)))
+        while acks[0][0] <= now:
+            link.egress.acked(acks.popleft()[1], now)
+    return link
 
 
 def test_without_a_window_nothing_waits() -> None:
@@ -229,21 +231,61 @@ def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
 
 
 def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
-    link = settled()
-    before = link.counted.marks
-    written: list[bytes | OffloadFrame] = []
-    for number in range(60):
-        now = 5 + number * ROUND_TRIP
-        written += link.turn(*flood(7, 130, ecn=ECT0), now=now)
-        link.egress.acked(link.counted.bytes, now + ROUND_TRIP)
-    marked = sum(isinstance(frame, bytes) and frame[15] & 3 == CE for frame in written)
-    assert marked == link.counted.marks - before > 0
+    link = settled(ecn=ECT0)
+    assert link.counted.marks > 0
+    assert QueueDrop.DELAY not in link.drops
+    written = []
+    for number in range(200):
+        now = 10 + number * ROUND_TRIP
+        written += link.turn(now=now)
+        link.ack(now + ROUND_TRIP)
+    assert any(isinstance(frame, bytes) and frame[15] & 3 == CE for frame in written)
 
 
 def test_a_long_queue_of_who_cannot_be_marked_is_shortened_and_counted() -> None:
     link = settled()
     assert link.drops[QueueDrop.DELAY] > 0
     assert link.drops.keys() <= {QueueDrop.DELAY, QueueDrop.FULL}
+
+
+def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() -> None:
+    link = Link()
+    # A slow start: twice as much each round trip, and never more than has been acknowledged.
+    count, now = 10, 0.0
+    while count < 2000:
+        written = link.turn(*flood(1, count), now=now)
+        while written:
+            now += 1e-5
+            link.ack(now + ROUND_TRIP)
+            written = link.turn(now=now + ROUND_TRIP)
+        now += ROUND_TRIP
+        count *= 2
+    assert not link.drops
+
+
+def test_on_a_slow_path_a_windows_worth_goes_piece_by_piece() -> None:
+    link = settled()
+    window = link.egress.window
+    assert window is not None
+    now = 10.0
+    while now < 1000.0:
+        # What still waits goes.
+        link.turn(now=now)
+        link.ack(now + ROUND_TRIP)
+        now += 2 * ROUND_TRIP
+    now = 1000.0
+    first = link.turn(*flood(3, 40), now=now)
+    assert 1 <= len(first) <= 4
+    at, written = link.egress.next_at, len(first)
+    assert now < at < now + 0.01
+    assert link.turn(now=(now + at) / 2) == []
+    while written < 40:
+        assert link.egress.next_at > now
+        now = link.egress.next_at
+        written += len(link.turn(now=now))
+    # Sooner than the path would have carried them, or it would be the limit.
+    assert 40 * FULL / (2 * RATE) < now - 1000.0 < 40 * FULL / RATE
+    assert link.egress.next_at == math.inf
 
 
 def test_what_waits_when_the_link_ends_is_counted() -> None:

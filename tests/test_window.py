@@ -7,8 +7,9 @@ import math
 import pytest
 
 from tests.paths import MBIT, Path, Simulation
+from vknet.acknowledger import ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
 from vknet.errors import RemoteProtocolError
-from vknet.window import ACK_COMPANY, ACK_DELAY, ACK_EVERY, QUANTUM, Acknowledger, Window
+from vknet.window import QUANTUM, Window
 
 
 def dsl() -> Path:

@@ -126,9 +126,8 @@ class Bye:
     reason: str
 
 
-Numbered: TypeAlias = type[Ack] | type[Ping] | type[Pong]
-NUMBERED: Final[dict[int, Numbered]] = {ACK: Ack, PING: Ping, PONG: Pong}
-KIND_OF: Final[dict[Numbered, int]] = {block: kind for kind, block in NUMBERED.items()}
+NUMBERED: Final[dict[int, type[Ack | Ping | Pong]]] = {ACK: Ack, PING: Ping, PONG: Pong}
+KIND_OF: Final = {block: kind for kind, block in NUMBERED.items()}
 
 Control: TypeAlias = Hello | Ack | Ping | Pong | Bye
 Block: TypeAlias = memoryview | OffloadFrame | Control

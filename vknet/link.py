@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
+from vknet.acknowledger import Acknowledger
 from vknet.agreement import adapt
 from vknet.conversation import Conversation
 from vknet.egress import Egress
@@ -40,7 +41,6 @@ from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
 from vknet.settings import LinkSettings
-from vknet.window import Acknowledger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -44,7 +44,7 @@ from typing import Final, NamedTuple
 
 from vknet.errors import RemoteProtocolError
 
-__all__ = ["ACK_DELAY", "ACK_EVERY", "QUANTUM", "Acknowledger", "Window"]
+__all__ = ["QUANTUM", "Window"]
 
 QUANTUM: Final = 1514
 """Bytes of a full Ethernet frame."""
@@ -101,15 +101,6 @@ LONG: Final = 1.5
 
 # Batches under way that have a record of their own; more share the last one.
 RECORDS_MAX: Final = 4096
-
-ACK_EVERY: Final = 1600
-"""Bytes handed over that call for an ACK at once: of so many its block is one in a hundred."""
-
-ACK_DELAY: Final = 0.02
-"""Seconds from one ACK to the next, if it is for fewer."""
-
-ACK_COMPANY: Final = 0.002
-"""Seconds that such a one waits for a frame to go along with."""
 
 
 class _Record(NamedTuple):
@@ -372,47 +363,3 @@ class Window:
         size = int(self.rate * seconds) + self._quantum
         # What was sparse until now says nothing of what the path carries.
         return max(size, INITIAL_QUANTA * self._quantum) if self._fast else size
-
-
-class Acknowledger:
-    """When to tell the peer how many bytes its frames were, so that its window can go on.
-
-    Every frame taken out of the stream counts, whether the endpoint took it or dropped it: what is
-    never acknowledged would stay under way for good.
-
-    Attributes:
-        handed: bytes so far; what an ACK says.
-    """
-
-    def __init__(self) -> None:
-        self.handed = 0
-        self._told = 0
-        self._told_at = -math.inf
-        self._since = 0.0
-
-    def hand(self, size: int, now: float) -> None:
-        """So many bytes were handed to the endpoint; to be called once a batch."""
-        if self.handed == self._told:
-            self._since = now
-        self.handed += size
-
-    def due(self) -> float | None:
-        """When the next ACK has to go, perhaps long ago; None while there is nothing to tell."""
-        waiting = self.handed - self._told
-        if not waiting:
-            return None
-        if waiting >= ACK_EVERY:
-            return self._since
-        return max(self._since + ACK_COMPANY, self._told_at + ACK_DELAY)
-
-    def is_due(self, now: float, *, along: bool) -> bool:
-        """Whether an ACK has to go now; sooner if something else goes along with it anyway."""
-        due = self.due()
-        if due is None:
-            return False
-        return due <= now or (along and self._told_at + ACK_DELAY <= now)
-
-    def told(self, now: float) -> None:
-        """An ACK of all that was `handed` was sent."""
-        self._told = self.handed
-        self._told_at = now

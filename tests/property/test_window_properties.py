@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
-from vknet.window import ACK_DELAY, ACK_EVERY, BUSY, BUSY_RATE, FINE, QUANTUM, Acknowledger
+from vknet.acknowledger import ACK_DELAY, ACK_EVERY, Acknowledger
+from vknet.window import BUSY, BUSY_RATE, FINE, QUANTUM
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

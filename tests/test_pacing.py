@@ -1,0 +1,58 @@
+"""The pacer: no bunches on a slow path, and nothing at all on a fast one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vknet.pacing import GRAIN, UNPACED, Pacer
+
+FULL = 1514
+
+
+def test_a_fast_path_knows_no_wait() -> None:
+    pacer = Pacer()
+    for _ in range(3):
+        assert pacer.room(UNPACED, 1.0) == math.inf
+        pacer.sent(10_000_000, UNPACED, 1.0)
+
+
+@pytest.mark.parametrize("pace", [8e3, 1e6, 15e6])
+def test_a_grain_may_go_and_the_next_when_it_is_through(pace: float) -> None:
+    pacer = Pacer()
+    room = pacer.room(pace, 1.0)
+    assert room == max(1.0, GRAIN * pace)
+    pacer.sent(FULL, pace, 1.0)
+    assert pacer.next_at == pytest.approx(1.0 - GRAIN + FULL / pace)
+    pacer.sent(FULL, pace, pacer.next_at)
+    assert pacer.next_at == pytest.approx(1.0 - GRAIN + 2 * FULL / pace)
+    assert pacer.room(pace, pacer.next_at - 1e-6) == 0
+    assert pacer.room(pace, pacer.next_at) == room
+
+
+def test_who_was_idle_saves_nothing_up() -> None:
+    pacer = Pacer()
+    pacer.sent(FULL, 1e6, 1.0)
+    pacer.sent(FULL, 1e6, 50.0)
+    assert pacer.next_at == pytest.approx(50.0 - GRAIN + FULL / 1e6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(1e4, 1.5e7), st.lists(st.floats(0, 0.05), min_size=1, max_size=200))
+def test_never_more_goes_than_the_pace_allows(pace: float, pauses: list[float]) -> None:
+    pacer = Pacer()
+    now = start = 1.0
+    sent = 0
+    for pause in pauses:
+        now += pause
+        room = pacer.room(pace, now)
+        took = 0
+        while took < room:
+            took += FULL
+        if took:
+            pacer.sent(took, pace, now)
+            sent += took
+    assert sent <= pace * (now - start + 2 * GRAIN) + FULL
