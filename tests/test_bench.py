@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from bench.figures import BASELINE, LIMIT
 from bench.measures import Round, percentile
 from bench.processes import Memory, cpu_seconds
 from bench.report import Run, to_json, to_markdown
+from bench.wan_report import jain, wan_to_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,3 +86,43 @@ def test_cpu_time_counts_each_process_with_its_ended_children() -> None:
     once = cpu_seconds({"here": [os.getpid()]})
     assert ours - 0.05 <= once
     assert cpu_seconds({"here": [os.getpid()], "there": [os.getpid()]}) >= 2 * once
+
+
+@pytest.mark.parametrize(
+    ("rates", "index"), [([5.0, 5.0, 5.0], 1.0), ([9.0, 0.0, 0.0], 1 / 3), ([0.0, 0.0], 0.0)]
+)
+def test_fairness_among_flows(rates: list[float], index: float) -> None:
+    assert jain(rates) == pytest.approx(index)
+
+
+def outcome(pings: Sequence[float], lost: int, *goodput: float) -> dict[str, Any]:
+    timed = [(0.05 * number, ms) for number, ms in enumerate(pings)]
+    return {"pings": timed, "lost": lost, "goodput": goodput, "flows": [1.0, 1.0]}
+
+
+def test_the_page_of_slow_paths_has_medians_of_rounds_and_says_what_failed() -> None:
+    result = {
+        "seconds": 8,
+        "rounds": 3,
+        "cells": {
+            "a path; 0 % loss; 2 TCP": {
+                "fast": [
+                    {"idle": 30.0, "load": outcome([40.0] * 99 + [900.0], 0, 8.0)},
+                    {"idle": 31.0, "load": outcome([50.0] * 100, 0, 9.0)},
+                    {"idle": 32.0, "load": outcome([60.0] * 50, 50, 10.0)},
+                ],
+                "slow": [{"idle": 30.0, "load": None}],
+                "deaf": [{"idle": 30.0, "load": outcome([], 100, 0.0)}],
+            }
+        },
+    }
+    (line,) = [line for line in wan_to_markdown(result).splitlines() if "2 TCP" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:] == [
+        "31, 50, **50** (16.7 % lost)",
+        "9.00, 1.00",
+        "failed",
+        "-",
+        "30, none came back",
+        "-",
+    ]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -214,9 +214,11 @@ class Link:
         talk = self._talk
         if not self._sending:
             return talk.to_say()
-        frames: Sequence[AnyFrame] = ()
-        with suppress(trio.WouldBlock):
+        frames: Sequence[AnyFrame]
+        try:
             frames = self._endpoint.receive_offload_nowait()
+        except trio.WouldBlock:
+            frames = ()
         now = trio.current_time()
         data = self._egress.turn(frames, now)
         if self._acknowledges and self._acks.is_due(now, along=bool(data)):

@@ -93,6 +93,7 @@ def _direction(direction: Direction) -> dict[str, Any]:
     return {
         "frames": direction.frames,
         "bytes": direction.bytes,
+        "marks": direction.marks,
         "drops": {reason: count for reason, count in sorted(direction.drops.items()) if count},
     }
 
