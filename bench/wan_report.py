@@ -19,8 +19,8 @@ PART: Final = """\
 `make bench-wan` made this part, `benchmarks-wan.json` (every ping of it) and the plot. The two
 hosts are joined by `python -m vknet.sim`, which limits, delays and loses as the rows say; a frame
 may wait for 500 ms before the bottleneck. Pings go through what is measured every 50 ms for
-{seconds:g} s, beginning when the load has run for a few seconds. Medians of {rounds} rounds, in
-which the three had their turns one after the other.
+{seconds:g} s, beginning when the load has run for a few seconds. The three had their turns one
+after the other, in {rounds} round(s), of which these are the medians.
 
 ![round trips over time, and their distribution](benchmarks-wan.png)
 
