@@ -37,6 +37,9 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/sshd
 mount -t sysfs sysfs /sys
 for file in passwd shadow group hosts; do mount --bind "$ETC/$file" "/etc/$file"; done
+# For everybody, as udev makes it; this machine's own may be root's alone.
+mknod -m 666 /run/tun c 10 200
+mount --bind /run/tun /dev/net/tun
 hostname "$NAME"
 ip link set lo up
 """

@@ -208,7 +208,6 @@ def test_a_forced_command_decides_the_endpoint_and_still_speaks_v2(bed: Bed) -> 
 
 def test_a_user_without_root_uses_the_tap_an_administrator_made(bed: Bed) -> None:
     for host in (bed.here, bed.there):
-        host.run("chmod", "0666", "/dev/net/tun")
         host.ip("link", "add", "bridge0", "type", "bridge")
         host.ip("link", "set", "bridge0", "up")
         # Not alice's: the first that is hers is another.

@@ -28,14 +28,12 @@ def test_no_vknet_on_the_remote_side(bed: Bed) -> None:
 
 
 def test_a_remote_user_without_the_right_to_a_tap(bed: Bed) -> None:
-    bed.there.run("chmod", "0666", "/dev/net/tun")
     line = refused(bed, "auto", "alice@there:tap5")
     assert "no right to make the TAP tap5" in line
     assert "ip tuntap add dev tap5 mode tap user alice" in line
 
 
 def test_a_local_user_without_the_right_to_a_tap(bed: Bed) -> None:
-    bed.here.run("chmod", "0666", "/dev/net/tun")
     line = refused(bed, "-b", "br3", "auto", "there:auto", user="alice")
     assert not bed.there.processes("vknet -S"), "nothing was started"
 
@@ -49,7 +47,6 @@ def test_a_local_user_without_the_right_to_a_tap(bed: Bed) -> None:
 
 
 def test_a_user_who_may_not_change_bridges(bed: Bed) -> None:
-    bed.here.run("chmod", "0666", "/dev/net/tun")
     bed.here.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
     bed.here.ip("link", "add", "br3", "type", "bridge")
     line = refused(bed, "-b", "br3", "tap1", "there:auto", user="alice")
@@ -59,7 +56,6 @@ def test_a_user_who_may_not_change_bridges(bed: Bed) -> None:
 
 
 def test_a_tap_that_was_made_for_another_user(bed: Bed) -> None:
-    bed.here.run("chmod", "0666", "/dev/net/tun")
     bed.here.ip("tuntap", "add", "dev", "tap9", "mode", "tap", "user", "4242")
     line = refused(bed, "tap9", "there:auto", user="alice")
     assert "the TAP tap9 was made for another user" in line
