@@ -73,9 +73,12 @@ def port(host: Host, name: str) -> dict[str, Any]:
 
 @contextmanager
 def client(host: Host) -> Iterator[socket.socket]:
+    """A client that is a port already: a frame that others send from now on comes to it."""
+    before = len(status(host)["ports"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.settimeout(20)
         sock.connect(str(path_on(host)))
+        eventually(lambda: len(status(host)["ports"]) > before, "the switch takes the client")
         yield sock
 
 
