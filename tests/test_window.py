@@ -274,16 +274,21 @@ def test_a_peer_that_never_acknowledges_costs_a_bounded_memory() -> None:
 # --- acknowledging --------------------------------------------------------------------------------
 
 
-def test_a_full_batch_is_acknowledged_at_once_and_a_small_one_soon() -> None:
+def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along() -> None:
     acknowledger = Acknowledger()
     assert acknowledger.due() is None
-    acknowledger.hand(100, 5.0)
-    assert acknowledger.due() == 5.0 + ACK_COMPANY
-    acknowledger.hand(ACK_EVERY - 100, 5.001)
-    assert acknowledger.due() == 5.0
-    acknowledger.told(5.001)
+    acknowledger.hand(ACK_EVERY, 5.0)
+    acknowledger.told(5.0)
+    acknowledger.hand(ACK_EVERY - 1, 5.001)
+    assert acknowledger.due() == 5.0 + ACK_DELAY
+    assert not acknowledger.is_due(5.001, along=True)
+    acknowledger.hand(1, 5.002)
+    assert acknowledger.due() == 5.001 + ACK_COMPANY
+    assert not acknowledger.is_due(5.002, along=False)
+    assert acknowledger.is_due(5.002, along=True)
+    acknowledger.told(5.002)
     assert acknowledger.due() is None
-    assert acknowledger.handed == ACK_EVERY
+    assert acknowledger.handed == 2 * ACK_EVERY
 
 
 def test_a_small_one_keeps_its_distance_from_the_last_and_goes_along_if_it_may() -> None:

@@ -1,7 +1,8 @@
 """When to tell the peer what was handed on: the other half of its window.  Pure.
 
-An ACK for every frame would cost a sixth of what a small one is, and a wake-up of ssh each.  So
-much is told at once, and little waits: for more, or for a frame that goes that way anyway.
+An ACK that goes alone costs four processes a wake-up, which on a LAN is a tenth of all there is,
+and for every small frame its block would cost a sixth of the bytes.  So an ACK waits a moment for a
+frame that goes its way anyway, as the answer of a TCP that was handed a segment does at once.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Final
 __all__ = ["ACK_COMPANY", "ACK_DELAY", "ACK_EVERY", "Acknowledger"]
 
 ACK_EVERY: Final = 1600
-"""Bytes handed over that call for an ACK at once: of so many its block is one in a hundred."""
+"""Bytes handed over that are worth an ACK: of so many its block is one in a hundred."""
 
 ACK_DELAY: Final = 0.02
-"""Seconds from one ACK to the next, if it is for fewer."""
+"""Seconds from one ACK to the next, if it is for fewer bytes."""
 
 ACK_COMPANY: Final = 0.002
-"""Seconds that such a one waits for a frame to go along with."""
+"""Seconds that an ACK waits for a frame to go along with."""
 
 
 class Acknowledger:
@@ -45,19 +46,21 @@ class Acknowledger:
 
     def due(self) -> float | None:
         """When the next ACK has to go, perhaps long ago; None while there is nothing to tell."""
-        waiting = self.handed - self._told
-        if not waiting:
+        if self.handed == self._told:
             return None
-        if waiting >= ACK_EVERY:
-            return self._since
-        return max(self._since + ACK_COMPANY, self._told_at + ACK_DELAY)
+        return max(self._since + ACK_COMPANY, self._allowed_at())
 
     def is_due(self, now: float, *, along: bool) -> bool:
-        """Whether an ACK has to go now; sooner if something else goes along with it anyway."""
+        """Whether an ACK has to go now; or may, if something else goes along with it anyway."""
         due = self.due()
         if due is None:
             return False
-        return due <= now or (along and self._told_at + ACK_DELAY <= now)
+        return due <= now or (along and self._allowed_at() <= now)
+
+    def _allowed_at(self) -> float:
+        """Since when what there is to tell has been worth an ACK, or will be."""
+        worth = self.handed - self._told >= ACK_EVERY
+        return self._since if worth else self._told_at + ACK_DELAY
 
     def told(self, now: float) -> None:
         """An ACK of all that was `handed` was sent."""

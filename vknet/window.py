@@ -72,8 +72,8 @@ FINE: Final = 0.002
 
 # On a fast path the processors are the bottleneck, with the jitter of their schedulers: seconds
 # more of slack, in full from so many bytes per second on.
-BUSY: Final = 0.006
-BUSY_RATE: Final = 50e6
+BUSY: Final = 0.012
+BUSY_RATE: Final = 100e6
 
 # And so are they where many small frames come: from so many a second on, in full from twice as
 # many.  To queue them there would take the processors' time from carrying them.
