@@ -10,7 +10,7 @@ giving out, and two sides with full pipes both go on reading.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
@@ -46,6 +46,7 @@ class Heard:
 
     Attributes:
         frames: in order; the offload header of one is as the peer sent it, and unchecked.
+        size: their bytes, without headers of any kind.
         hello: the peer's, if it was in this piece.
         bye: the peer's, if it was in this piece.
         acked: bytes that the peer has handed to its endpoint in all, if an ACK was in this piece.
@@ -54,6 +55,7 @@ class Heard:
     """
 
     frames: list[AnyFrame] = field(default_factory=list)
+    size: int = 0
     hello: Hello | None = None
     bye: Bye | None = None
     acked: int | None = None
@@ -129,15 +131,20 @@ class Conversation:
         if self._health is not None:
             self._health.heard(now)
         heard = Heard()
+        before = self._decoder.frame_bytes
         blocks: list[Block] = []
         try:
-            self._decoder.feed(data, blocks)
+            only_frames = self._decoder.feed(data, blocks)
         except RemoteProtocolError as exc:
             heard.error = exc
-        frames = heard.frames
+            only_frames = False
+        heard.size = self._decoder.frame_bytes - before
+        if only_frames:
+            heard.frames = cast("list[AnyFrame]", blocks)
+            return heard
         for block in blocks:
             if isinstance(block, (memoryview, OffloadFrame)):
-                frames.append(block)
+                heard.frames.append(block)
             else:
                 self._hear(block, heard, now)
         return heard

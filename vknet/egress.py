@@ -22,7 +22,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from vknet.codel import INTERVAL, TARGET
-from vknet.framing import FRAME_LIMIT_V1, encode_frames
+from vknet.endpoints.base import BATCH_BYTES
+from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, encode_frames
 from vknet.offload import OffloadFrame, examine
 from vknet.pacing import Pacer
 from vknet.queueing import FlowQueue, QueueDrop
@@ -47,8 +48,8 @@ SUPER_BYTES: Final = 65536
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
 
-# One write: as much as one turn of an endpoint brings.
-WRITE_BYTES: Final = 128 * 1024
+# The most that one turn of an endpoint brings.
+TURN_BYTES: Final = BATCH_BYTES + FRAME_LIMIT_V2
 
 
 class Egress:
@@ -105,12 +106,13 @@ class Egress:
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
-        if frames and (queue.backlog_bytes or sum(map(len, frames)) > room):
+        # To add them up takes its time where they are many and small, and is seldom needed.
+        if frames and (queue.backlog_bytes or (room < TURN_BYTES and sum(map(len, frames)) > room)):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             frames = ()
         if queue.backlog_bytes:
             self._be_patient(window)
-            frames = queue.pull(now, int(min(room, WRITE_BYTES)))
+            frames = queue.pull(now, int(min(room, BATCH_BYTES)))
             if queue.marks != self._marks:
                 self._counted.marks += queue.marks - self._marks
                 self._marks = queue.marks

@@ -165,8 +165,8 @@ def encode_frames(
     size = taken = refused = 0
     misfits: list[str] = []
     for frame in frames:
-        length = len(frame)
         if not isinstance(frame, OffloadFrame):
+            length = len(frame)
             if 0 < length <= limit:
                 add(pack(MAGIC, length))
                 add(frame)
@@ -174,12 +174,16 @@ def encode_frames(
                 taken += 1
             else:
                 refused += 1
-        elif length <= limit and frame.kind in kinds:
+            continue
+        data = frame.data
+        length = len(data) - OFFLOAD_HEADER_SIZE
+        # `OffloadFrame.kind`, which would be a call for every frame.
+        if length <= limit and data[0] | data[1] << 8 in kinds:
             add(pack(OFFLOAD_WORD, OFFLOAD_HEADER_SIZE + length))
-            add(frame.data)
+            add(data)
             size += length
             taken += 1
-        elif isinstance(layout := examine(frame.data), str):
+        elif isinstance(layout := examine(data), str):
             misfits.append(layout)
         else:
             plain = encode_frames(segment(frame, layout), limit)
@@ -219,11 +223,15 @@ class Decoder:
         frame_limit: the longest frame this side promises to take in its own HELLO, in bytes; it
             holds from the peer's HELLO on.  Until then it is `FRAME_LIMIT_V1`.
         offload: this side's HELLO names an offload, so that OFFLOAD may come.
+
+    Attributes:
+        frame_bytes: of all frames so far, without the headers of blocks and of offloads.
     """
 
     def __init__(
         self, wire: Wire, frame_limit: int = FRAME_LIMIT_V2, *, offload: bool = False
     ) -> None:
+        self.frame_bytes = 0
         self._wire = wire
         self._limit = FRAME_LIMIT_V1
         self._promised = frame_limit
@@ -231,14 +239,18 @@ class Decoder:
         self._offload_limit = 0
         self._greeted = False
         self._started = False
+        self._only_frames = True
         self._tail = bytearray()
         self._error: RemoteProtocolError | None = None
 
-    def feed(self, data: bytes, blocks: list[Block]) -> None:
+    def feed(self, data: bytes, blocks: list[Block]) -> bool:
         """Take in what the stream brought and append the blocks that are now whole to `blocks`.
 
         The frames among them are views of `data`, or of a joined copy where a block came in pieces;
         they stay good for as long as they are held, if `data` does.
+
+        Returns:
+            Whether all of them are frames.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol.  The blocks before it have been
@@ -246,12 +258,14 @@ class Decoder:
         """
         if self._error is not None:
             raise self._error
+        self._only_frames = True
         try:
             self._feed(data, blocks)
         except RemoteProtocolError as exc:
             self._error = exc
             self._tail.clear()
             raise
+        return self._only_frames
 
     def end(self) -> None:
         """The stream has ended.
@@ -295,8 +309,10 @@ class Decoder:
                 break
             if word == MAGIC:
                 self._started = True
+                self.frame_bytes += length
                 blocks.append(view[start:stop])
             elif word == OFFLOAD_WORD:
+                self.frame_bytes += length - OFFLOAD_HEADER_SIZE
                 blocks.append(OffloadFrame(view[start:stop]))
             else:
                 self._control(word & TYPE_MASK, bytes(view[start:stop]), blocks)
@@ -324,8 +340,10 @@ class Decoder:
             self._tail = bytearray()
             if word == MAGIC:
                 self._started = True
+                self.frame_bytes += length
                 blocks.append(payload)
             elif word == OFFLOAD_WORD:
+                self.frame_bytes += length - OFFLOAD_HEADER_SIZE
                 blocks.append(OffloadFrame(payload))
             else:
                 self._control(word & TYPE_MASK, bytes(payload), blocks)
@@ -371,6 +389,7 @@ class Decoder:
 
     def _control(self, kind: int, payload: bytes, blocks: list[Block]) -> None:
         self._started = True
+        self._only_frames = False
         if kind == HELLO:
             if self._greeted:
                 raise RemoteProtocolError("the peer sent a second HELLO")

@@ -315,10 +315,9 @@ class Link:
                 self._come_up(None)
             inbound = self.monitor.link_counters.inbound
             inbound.frames += len(heard.frames)
-            size = sum(map(len, heard.frames))
-            inbound.bytes += size
+            inbound.bytes += heard.size
             await self._endpoint.send_offload(heard.frames)
-            self._acks.hand(size, now)
+            self._acks.hand(heard.size, now)
             self._ack_in_time()
         if heard.bye is not None:
             raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")

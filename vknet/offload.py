@@ -92,7 +92,8 @@ UDP_SEGMENTS_MAX: Final = 128
 TCP: Final = 6
 UDP: Final = 17
 # Where their checksum stands, in bytes from their start.
-CHECK_AT: Final = {TCP: 16, UDP: 6}
+CHECK_AT_UDP: Final = 6
+CHECK_AT: Final = {TCP: 16, UDP: CHECK_AT_UDP}
 TCP_HEADER_MIN: Final = 20
 UDP_HEADER: Final = 8
 IPV4_HEADER_MIN: Final = 20
@@ -104,7 +105,7 @@ IPV6_EXTENSIONS: Final = frozenset((0, 43, 60))
 IPV6_EXTENSIONS_MAX: Final = 8
 IPV6_FRAGMENT: Final = 44
 
-DHCP_PORTS: Final = (67, 68)
+DHCP_PORTS: Final = (b"\0\x43", b"\0\x44")
 
 
 class OffloadFrame:
@@ -355,11 +356,8 @@ def is_dhcp(data: Frame) -> bool:
 
     DHCP clients that read from a raw socket see the unfinished sum, and those of old refuse it.
     """
-    _, gso_type, _, _, csum_start, csum_offset = HEADER.unpack_from(data)
-    if gso_type != NO_GSO or csum_offset != CHECK_AT[UDP]:
+    # gso_type; csum_offset; csum_start
+    if data[1] != NO_GSO or data[8] != CHECK_AT_UDP or data[9]:
         return False
-    at = HEADER_SIZE + csum_start
-    if at + UDP_HEADER > len(data):
-        return False
-    source, destination = data[at] << 8 | data[at + 1], data[at + 2] << 8 | data[at + 3]
-    return source in DHCP_PORTS and destination in DHCP_PORTS
+    at = HEADER_SIZE + (data[6] | data[7] << 8)
+    return data[at : at + 2] in DHCP_PORTS and data[at + 2 : at + 4] in DHCP_PORTS

@@ -19,6 +19,7 @@ from vknet.offload import (
     HEADER,
     HEADER_SIZE,
     NEEDS_CSUM,
+    NO_GSO,
     OffloadFrame,
     examine,
     is_dhcp,
@@ -49,10 +50,10 @@ def from_kernel(raw: bytes) -> AnyFrame:
     DHCP's checksums are put in here, where the frame comes from: a client that reads from a raw
     socket sees them unfinished otherwise, and those of old refuse that.
     """
-    flags, gso_type = raw[0], raw[1]
-    if gso_type == 0 and not flags & NEEDS_CSUM:
+    flags = raw[0]
+    if not flags & NEEDS_CSUM and raw[1] == NO_GSO:
         return raw[HEADER_SIZE:]
-    if flags & ~NEEDS_CSUM:
+    if flags != NEEDS_CSUM:
         # That a sum was found good, or how it came about, is this kernel's own affair.
         raw = bytes([flags & NEEDS_CSUM]) + raw[1:]
     frame = OffloadFrame(raw)

@@ -36,6 +36,7 @@ from vknet.errors import EndpointGone, SetupError
 from vknet.offload import (
     CSUM,
     HEADER_SIZE,
+    NO_GSO,
     NOTHING,
     Misfit,
     OffloadFrame,
@@ -111,8 +112,7 @@ class TapEndpoint(Endpoint):
         try:
             while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
                 raw = read(self._fd, TAP_READ_SIZE)
-                plain = raw.startswith(NOTHING)
-                frames.append(raw[HEADER_SIZE:] if plain else from_kernel(raw))
+                frames.append(from_kernel(raw))
                 size += len(raw)
         except BlockingIOError:
             if not frames:
@@ -154,17 +154,20 @@ class TapEndpoint(Endpoint):
                     self._is_up()
 
     def _write_offload(self, frame: OffloadFrame) -> None:
-        layout = examine(frame.data, self.mtu)
+        data = frame.data
+        layout = examine(data, self.mtu)
         if layout is Misfit.OVER_MTU and self._look_at_mtu():
-            layout = examine(frame.data, self.mtu)
+            layout = examine(data, self.mtu)
+        # `frame.kind` and `frame.is_super`, which would be calls for every frame.
+        kind, gso_type = data[0] | data[1] << 8, data[1]
         if isinstance(layout, str):
             self.send_drops[layout] += 1
-        elif frame.kind not in self._kinds or (layout.payload == 0 and frame.is_super):
+        elif kind not in self._kinds or (layout.payload == 0 and gso_type != NO_GSO):
             # One segment that was announced as several is what the kernel drops.
             self._write_segments(frame, layout)
         else:
             try:
-                os.write(self._fd, frame.data)
+                os.write(self._fd, data)
             except OSError as exc:
                 if exc.errno == EINVAL:
                     self._accept_less(frame)
