@@ -209,7 +209,7 @@ class Simulation:
 
     def _acknowledge(self) -> None:
         due = self._acknowledger.due()
-        if due is None:
+        if due == math.inf:
             return
         if due > self.now:
             if self._ack_alarm != due:

@@ -44,23 +44,17 @@ class Acknowledger:
             self._since = now
         self.handed += size
 
-    def due(self) -> float | None:
-        """When the next ACK has to go, perhaps long ago; None while there is nothing to tell."""
-        if self.handed == self._told:
-            return None
-        return max(self._since + ACK_COMPANY, self._allowed_at())
+    def due(self, *, along: bool = False) -> float:
+        """When the next ACK has to go, perhaps long ago; infinity while there is nothing to tell.
 
-    def is_due(self, now: float, *, along: bool) -> bool:
-        """Whether an ACK has to go now; or may, if something else goes along with it anyway."""
-        due = self.due()
-        if due is None:
-            return False
-        return due <= now or (along and self._allowed_at() <= now)
-
-    def _allowed_at(self) -> float:
-        """Since when what there is to tell has been worth an ACK, or will be."""
-        worth = self.handed - self._told >= ACK_EVERY
-        return self._since if worth else self._told_at + ACK_DELAY
+        Args:
+            along: something else goes that way now: since when an ACK may go along with it.
+        """
+        waiting = self.handed - self._told
+        if not waiting:
+            return math.inf
+        worth = self._since if waiting >= ACK_EVERY else self._told_at + ACK_DELAY
+        return worth if along else max(worth, self._since + ACK_COMPANY)
 
     def told(self, now: float) -> None:
         """An ACK of all that was `handed` was sent."""

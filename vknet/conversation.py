@@ -109,10 +109,6 @@ class Conversation:
         self._box.clear()
         return data
 
-    def acknowledge(self, total: int) -> None:
-        """Tell the peer that so many bytes of its frames were handed to the endpoint in all."""
-        self._say(Ack(total))
-
     def said(self, now: float) -> None:
         """Bytes went to the peer."""
         if self._health is not None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vknet.offload import AnyFrame
 
 __all__ = [
+    "ACK",
     "FRAME_LIMIT_V1",
     "FRAME_LIMIT_V2",
     "MAGIC",
@@ -49,6 +50,7 @@ __all__ = [
     "Wire",
     "encode_control",
     "encode_frames",
+    "encode_number",
 ]
 
 Frame: TypeAlias = bytes | memoryview
@@ -80,6 +82,7 @@ CRITICAL: Final = 0x80
 OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
 
 U64: Final = struct.Struct("<Q")
+NUMBERED_BLOCK: Final = struct.Struct("<IIQ")
 BYE_LIMIT: Final = 1024
 SKIP_LIMIT: Final = 4096
 
@@ -204,15 +207,24 @@ def encode_control(control: Control) -> bytes:
         case Hello():
             kind, payload = HELLO, control.to_json()
         case Ack(number) | Ping(number) | Pong(number):
-            if not 0 <= number < 2**64:
-                raise LocalProtocolError(f"a u64 is needed, not {number}")
-            kind, payload = KIND_OF[type(control)], U64.pack(number)
+            return encode_number(KIND_OF[type(control)], number)
         case Bye(reason):
             text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
             kind, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
     if len(payload) > HELLO_LIMIT:
         raise LocalProtocolError(f"a HELLO of {len(payload)} bytes; {HELLO_LIMIT} is the most")
     return HEADER.pack(CONTROL_MARK | kind, len(payload)) + payload
+
+
+def encode_number(kind: int, number: int) -> bytes:
+    """Make the block of an ACK, PING or PONG.
+
+    Raises:
+        LocalProtocolError: a number that is no u64.
+    """
+    if not 0 <= number < 2**64:
+        raise LocalProtocolError(f"a u64 is needed, not {number}")
+    return NUMBERED_BLOCK.pack(CONTROL_MARK | kind, U64.size, number)
 
 
 class Decoder:

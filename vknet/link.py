@@ -36,7 +36,7 @@ from vknet.errors import (
     RemoteProtocolError,
     VknetError,
 )
-from vknet.framing import FRAME_LIMIT_V2, Wire
+from vknet.framing import ACK, FRAME_LIMIT_V2, Wire, encode_number
 from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
@@ -221,8 +221,8 @@ class Link:
             frames = ()
         now = trio.current_time()
         data = self._egress.turn(frames, now)
-        if self._acknowledges and self._acks.is_due(now, along=bool(data)):
-            talk.acknowledge(self._acks.handed)
+        if self._acknowledges and self._acks.due(along=bool(data)) <= now:
+            data = encode_number(ACK, self._acks.handed) + data
             self._acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
 
@@ -256,9 +256,8 @@ class Link:
 
     def _ack_in_time(self) -> None:
         """Have the writer look when an ACK falls due, if it waits: otherwise it looks by itself."""
-        due = self._acks.due() if self._acknowledges else None
-        if due is not None and self._waiting:
-            self._idle.deadline = min(self._idle.deadline, due)
+        if self._acknowledges and self._waiting:
+            self._idle.deadline = min(self._idle.deadline, self._acks.due())
 
     async def _farewell(self, stream: Stream) -> None:
         """Tell the peer why, if it can still be told, and that nothing more will come."""
@@ -308,8 +307,6 @@ class Link:
         now = trio.current_time()
         if heard.hello is not None:
             await self._agree(heard.hello, now)
-        if heard.acked is not None and self._egress.acked(heard.acked, now):
-            self._wake_writer()
         if heard.frames:
             if not self.was_up and self._settings.wire is Wire.AUTO:
                 self._come_up(None)
@@ -319,6 +316,9 @@ class Link:
             await self._endpoint.send_offload(heard.frames)
             self._acks.hand(heard.size, now)
             self._ack_in_time()
+        # After the frames, which would feel the time it takes.
+        if heard.acked is not None and self._egress.acked(heard.acked, now):
+            self._wake_writer()
         if heard.bye is not None:
             raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
         if heard.error is not None:

@@ -132,6 +132,8 @@ class Window:
         size: bytes that may be under way, whatever the path may be; None to find out.
 
     Attributes:
+        size: bytes that may be under way.
+        pace: bytes per second at which so many take the least round trip.
         rate: bytes per second, as estimated; 0 before the first sample.
         round_trip: the least one, in seconds; None before the first ACK.
     """
@@ -143,7 +145,8 @@ class Window:
         self._fixed = size
         # Bytes of a frame, of late.
         self._mean = float(quantum)
-        self._size = INITIAL_QUANTA * quantum if size is None else size
+        self.size = INITIAL_QUANTA * quantum if size is None else size
+        self.pace = math.inf
         self._sent = 0
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
@@ -171,19 +174,9 @@ class Window:
     # --- what the link asks and tells -------------------------------------------------------------
 
     @property
-    def size(self) -> int:
-        """Bytes that may be under way."""
-        return self._size
-
-    @property
     def opening(self) -> bool:
         """Whether the path is not known to be full: what waits may wait for us alone."""
         return self._fast
-
-    @property
-    def pace(self) -> float:
-        """Bytes per second at which a window's worth takes the least round trip."""
-        return self._size / self.round_trip if self.round_trip else math.inf
 
     @property
     def under_way(self) -> int:
@@ -196,7 +189,7 @@ class Window:
 
         Where it is not 0, the frame that passes it may go too: so there is always one under way.
         """
-        return max(0, self._size - self._sent + self._acked)
+        return max(0, self.size - self._sent + self._acked)
 
     def sent(self, total: int, now: float, frames: int = 1) -> None:
         """More is about to be written.
@@ -248,7 +241,8 @@ class Window:
         self._acked_sent_at = record.sent_at
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
-        self._size = self._size_now()
+        self.size = self._size_now()
+        self.pace = self.size / self.round_trip if self.round_trip else math.inf
 
     def _newest(self, total: int) -> _Record:
         """The batch that the last of so many bytes went with; those before it are done with."""
