@@ -11,7 +11,10 @@ import trio
 import trio.testing
 from trio.lowlevel import FdStream
 
-from vknet.pipes import PIPE_SIZE, PipeStream
+from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
+from vknet.framing import FRAME_LIMIT_V2, Wire, encode_control, encode_frames
+from vknet.hello import Hello
+from vknet.pipes import FAST, PIPE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
 
 
 def pair() -> tuple[PipeStream, PipeStream]:
@@ -118,3 +121,65 @@ async def test_pipes_are_made_longer_and_sockets_are_left() -> None:
         await stream.send_all(b"as well")
         assert right.recv(100) == b"as well"
     right.close()
+
+
+# --- short pipes ----------------------------------------------------------------------------------
+
+
+def size_of(end: FdStream) -> int:
+    return fcntl.fcntl(end.fileno(), fcntl.F_GETPIPE_SZ)
+
+
+@pytest.mark.parametrize(
+    ("window", "greets", "size"),
+    [(None, False, SHORT_SIZE), (0, False, PIPE_SIZE), (None, True, PIPE_SIZE)],
+)
+async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
+    window: int | None, greets: bool, size: int
+) -> None:
+    frame = bytes(range(60))
+    one, two = pair()
+    plug, endpoint = memory_endpoint_pair()
+    link = Link(endpoint, StreamCarrier(one), LinkSettings(Wire.AUTO, window=window))
+    async with two, trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        if greets:
+            hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15)
+            await two.send_all(encode_control(hello))
+        await two.send_all(encode_frames([frame], FRAME_LIMIT_V2).data)
+        assert await plug.receive() == [frame]
+        assert size_of(one._sending) == size
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: bool) -> None:
+    clock = trio.testing.MockClock()
+
+    async def drain(stream: PipeStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    async def check() -> None:
+        one, two = pair()
+        async with one, two, trio.open_nursery() as nursery:
+            nursery.start_soon(drain, two)
+            one.shorten()
+            assert size_of(one._sending) == SHORT_SIZE
+            # What a slow reader takes in at first may be much, in a moment.
+            for _ in range(3):
+                await one.send_all(bytes(int(FAST * SHOWN_FOR * (1.1 if is_fast else 0.9))))
+                assert size_of(one._sending) == SHORT_SIZE
+                clock.jump(SHOWN_FOR)
+                await one.send_all(b"-")
+                if is_fast:
+                    break
+            assert size_of(one._sending) == (PIPE_SIZE if is_fast else SHORT_SIZE)
+            one.lengthen()
+            assert size_of(one._sending) == PIPE_SIZE
+            await one.send_eof()
+            one.shorten()
+            nursery.cancel_scope.cancel()
+
+    # A clock of its own, that stands still unless it is told to jump.
+    await trio.to_thread.run_sync(lambda: trio.run(check, clock=clock))

@@ -40,6 +40,7 @@ from vknet.framing import ACK, FRAME_LIMIT_V2, Wire, encode_number
 from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
+from vknet.pipes import PipeStream
 from vknet.settings import LinkSettings
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Link:
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
+        self._stream: Stream | None = None
         self._up = trio.Event()
         self._sending = False
         self._idle = trio.CancelScope()
@@ -152,7 +154,7 @@ class Link:
                     nursery.start_soon(partial(self._run_task, run, *args))
 
                 with self._noting_failure():
-                    stream = await self._carrier.open(start_soon)
+                    self._stream = stream = await self._carrier.open(start_soon)
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
                 start_soon(self._watch_health)
@@ -338,6 +340,8 @@ class Link:
     def _come_up(self, hello: Hello | None) -> None:
         """The peer was heard, or need not be: the link is up."""
         self._up.set()
+        if hello is not None and isinstance(self._stream, PipeStream):
+            self._stream.lengthen()
         self._begin_to_send()
         up = Up(
             peer=self._carrier.peer,
@@ -364,6 +368,10 @@ class Link:
         now = trio.current_time()
         if self._down_since is not None and now - self._down_since > STALE_AFTER:
             self._endpoint.discard(Drop.STALE)
+        v1 = self._talk.version == 1
+        if v1 and self._settings.window != 0 and isinstance(self._stream, PipeStream):
+            # Without ACKs there is no window: a short pipe is the bound that can be had.
+            self._stream.shorten()
         self._sending = True
         self._wake_writer()
 

@@ -23,6 +23,12 @@ __all__ = ["PipeStream"]
 # two thirds as fast with 256 KB.
 PIPE_SIZE: Final = 1024 * 1024
 
+# Where nothing else bounds what waits, a pipe is short until its reader has shown that it takes so
+# many bytes per second, for so many seconds: what ssh itself takes in at first is not to count.
+SHORT_SIZE: Final = 64 * 1024
+FAST: Final = 32e6
+SHOWN_FOR: Final = 0.5
+
 
 class PipeStream(trio.abc.HalfCloseableStream):
     """Owns two pipe ends, and closes them.
@@ -37,8 +43,20 @@ class PipeStream(trio.abc.HalfCloseableStream):
     def __init__(self, sending: FdStream, receiving: FdStream) -> None:
         self._sending = sending
         self._receiving = receiving
+        # While the pipe is short: since when bytes are counted, and how many.
+        self._counted: tuple[float, int] | None = None
         for end in (sending, receiving):
-            lengthen(end.fileno())
+            resize(end.fileno(), PIPE_SIZE)
+
+    def shorten(self) -> None:
+        """Let little wait in the pipe that is written to, unless its reader proves fast."""
+        resize(self._sending.fileno(), SHORT_SIZE)
+        self._counted = (trio.current_time(), 0)
+
+    def lengthen(self) -> None:
+        """Let much wait again, as it was at first."""
+        resize(self._sending.fileno(), PIPE_SIZE)
+        self._counted = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         fd = self._fd(self._sending)
@@ -56,6 +74,8 @@ class PipeStream(trio.abc.HalfCloseableStream):
                     raise self._broken(self._sending) from exc
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
+        if self._counted is not None:
+            self._count(sent)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._sending.wait_send_all_might_not_block()
@@ -88,6 +108,17 @@ class PipeStream(trio.abc.HalfCloseableStream):
         finally:
             await self._receiving.aclose()
 
+    def _count(self, sent: int) -> None:
+        """Find out whether the reader is fast."""
+        since, before = self._counted or (0.0, 0)
+        now = trio.current_time()
+        if now - since < SHOWN_FOR:
+            self._counted = (since, before + sent)
+        elif before + sent >= FAST * (now - since):
+            self.lengthen()
+        else:
+            self._counted = (now, 0)
+
     def _fd(self, end: FdStream) -> int:
         fd = end.fileno()
         if fd < 0:
@@ -100,9 +131,10 @@ class PipeStream(trio.abc.HalfCloseableStream):
         return trio.BrokenResourceError("the pipe broke")
 
 
-def lengthen(fd: int) -> None:
-    """Make a pipe hold `PIPE_SIZE` bytes, if this user may, and if it is one."""
-    # It may be a socket, as some sshd have it, or the user may have too many long pipes already.
-    with contextlib.suppress(OSError):
-        if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+def resize(fd: int, size: int) -> None:
+    """Make a pipe hold so many bytes, if this user may, and if it is one."""
+    # It may be a socket, as some sshd have it, or more may be in it, or the user may have too many
+    # long pipes already; and a closed one, whose number is -1, is a ValueError.
+    with contextlib.suppress(OSError, ValueError):
+        if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) != size:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
