@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vknet.pacing import GRAIN, UNPACED, Pacer
+from vknet.pacing import GRAIN, LATE, UNPACED, Pacer
 
 FULL = 1514
 
@@ -38,6 +38,16 @@ def test_who_was_idle_saves_nothing_up() -> None:
     pacer.sent(FULL, 1e6, 1.0)
     pacer.sent(FULL, 1e6, 50.0)
     assert pacer.next_at == pytest.approx(50.0 - GRAIN + FULL / 1e6)
+
+
+def test_who_was_woken_late_makes_up_for_it_within_bounds() -> None:
+    pacer = Pacer()
+    pacer.sent(FULL, 1e6, 1.0)
+    late = pacer.next_at + LATE - 0.001
+    pacer.sent(FULL, 1e6, late, waited=True)
+    assert pacer.next_at == pytest.approx(1.0 - GRAIN + 2 * FULL / 1e6)
+    pacer.sent(FULL, 1e6, 50.0, waited=True)
+    assert pacer.next_at == pytest.approx(50.0 - LATE + FULL / 1e6)
 
 
 @settings(deadline=None, max_examples=100)

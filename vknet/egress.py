@@ -103,11 +103,12 @@ class Egress:
         if window is None:
             return self._encode(frames) if frames else b""
         queue = self._queue
+        waited = bool(queue.backlog_bytes)
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
         # To add them up takes its time where they are many and small, and is seldom needed.
-        if frames and (queue.backlog_bytes or (room < TURN_BYTES and sum(map(len, frames)) > room)):
+        if frames and (waited or (room < TURN_BYTES and sum(map(len, frames)) > room)):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             frames = ()
         if queue.backlog_bytes:
@@ -121,7 +122,7 @@ class Egress:
             before = self._sent
             data = self._encode(frames)
             window.sent(self._sent, now, len(frames))
-            self._pacer.sent(self._sent - before, pace, now)
+            self._pacer.sent(self._sent - before, pace, now, waited=waited)
         if window.room:
             if queue.backlog_bytes:
                 self.next_at = self._pacer.next_at

@@ -16,6 +16,9 @@ __all__ = ["Pacer"]
 # Seconds; as much as goes in that time may go at once.  Shorter waits are not had from epoll.
 GRAIN: Final = 0.002
 
+# Seconds that may be made up for by who had to wait and was woken late: the processor was busy.
+LATE: Final = 0.01
+
 # From so many bytes per second on, a grain is as much as one of ssh's packets anyway.
 UNPACED: Final = 16e6
 
@@ -41,10 +44,17 @@ class Pacer:
             return math.inf
         return max(1.0, GRAIN * pace) if now >= self.next_at else 0.0
 
-    def sent(self, size: int, pace: float, now: float) -> None:
-        """So many bytes go now."""
+    def sent(self, size: int, pace: float, now: float, *, waited: bool = False) -> None:
+        """So many bytes go now.
+
+        Args:
+            size: in bytes.
+            pace: in bytes per second.
+            now: the time.
+            waited: they have waited for `next_at`.
+        """
         if pace >= UNPACED:
             self.next_at = now
         else:
-            # Who comes late by no more than a grain makes up for it.
-            self.next_at = max(self.next_at, now - GRAIN) + size / pace
+            # Who comes late makes up for it; who was idle saves no more than a grain up.
+            self.next_at = max(self.next_at, now - (LATE if waited else GRAIN)) + size / pace

@@ -60,6 +60,10 @@ GAIN: Final = 1.25
 # and overshoots less.
 FAST_GAIN: Final = 2.5
 
+# And how much sooner it goes then: the bunches of a TCP in its slow start, held up for an eighth of
+# the round trip, would make it believe that the path is full (HyStart, RFC 9406).
+OPENING_PACE: Final = 2.0
+
 # So many rounds in a row without a queue, each with so much more delivered, and the path is not
 # full; so many with a queue, or with no more, and it is.
 CLEAR_ROUNDS: Final = 3
@@ -133,7 +137,8 @@ class Window:
 
     Attributes:
         size: bytes that may be under way.
-        pace: bytes per second at which so many take the least round trip.
+        pace: bytes per second that may go, so that a window's worth is spread over the least round
+            trip; or over half of it, while the window opens.
         rate: bytes per second, as estimated; 0 before the first sample.
         round_trip: the least one, in seconds; None before the first ACK.
     """
@@ -242,7 +247,8 @@ class Window:
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
         self.size = self._size_now()
-        self.pace = self.size / self.round_trip if self.round_trip else math.inf
+        pace = self.size / self.round_trip if self.round_trip else math.inf
+        self.pace = OPENING_PACE * pace if self._fast else pace
 
     def _newest(self, total: int) -> _Record:
         """The batch that the last of so many bytes went with; those before it are done with."""
