@@ -1,6 +1,6 @@
 # make demo    see two hosts joined, in namespaces of their own
 # make test    everything: ruff, mypy, unit, property and host tests
-# make bench   vknet beside its peers, about 20 minutes: docs/benchmarks.*
+# make bench   vknet beside its peers, about half an hour: docs/benchmarks.*
 #              (less of it: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
 # make bench-wan   a ping under load on long and slow paths, about an hour: the same page
 #              (less of it: make bench-wan ROUNDS=1 TO=/tmp/bench)

@@ -22,6 +22,7 @@ from bench.measures import Round, measuring_bed, tunnel_round
 from bench.page import write_page
 from bench.pipe import pipe_round
 from bench.report import Run, to_json
+from bench.rounds import whole
 from bench.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ def shown(result: Round) -> str:
 def main() -> None:
     measures = contestants()
     parser = argparse.ArgumentParser(prog="python -m bench", description="the tools, side by side")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5, help="of each test of throughput")
+    parser.add_argument("--rounds", type=whole, default=3, help="of which the medians count (3)")
+    parser.add_argument("--seconds", type=float, default=5, help="of each test of throughput (5)")
     parser.add_argument("--only", nargs="+", choices=measures, metavar="TOOL", default=[*measures])
-    parser.add_argument("--to", type=Path, default=Path("docs"), help="the folder for what comes")
+    parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
     args = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Everything is ended and tidied up on the way out.

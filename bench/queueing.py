@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import statistics
 import struct
-import sys
 from itertools import cycle, islice
 from time import perf_counter_ns
 from typing import Final
 
+from bench.rounds import rounds_from
 from vknet.flow import flow_of
 from vknet.queueing import FlowQueue
 
@@ -83,7 +83,7 @@ def classify(flows: int, size: int) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    rounds = rounds_from("bench.queueing", __doc__, 7)
     rows = [("flow_of alone", classify, 1)]
     rows += [("passing", passing, n) for n in (1, 8, 1000)]
     rows += [("standing", standing, n) for n in (1, 8, 1000)]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bench.measures import PINGS, measuring_bed, percentile, round_trips
+from bench.rounds import rounds_from
 from bench.tools import DEVICE, Tool, Tunnel, ssh_w, vknet
 from testbed.hosts import REPOSITORY
 from testbed.program import Program
@@ -38,7 +39,7 @@ TOOLS: Final = (
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds = rounds_from("bench.round_trips", __doc__, 5)
     medians: dict[str, list[float]] = {tool.name: [] for tool in TOOLS}
     with measuring_bed() as bed:
         for _ in range(rounds):

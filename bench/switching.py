@@ -39,6 +39,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench.rounds import rounds_from
 from testbed.hosts import eventually
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def main() -> None:
     for program in ("gcc", "vde_switch"):
         if shutil.which(program) is None:
             sys.exit(f"bench.switching needs {program}")
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    rounds = rounds_from("bench.switching", __doc__, 3)
     results: dict[str, dict[tuple[str, str], list[float]]] = {name: {} for name in TOOLS}
     with ExitStack() as stack:
         client = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "client"

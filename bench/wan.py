@@ -22,10 +22,13 @@ from bench.loads import LOADS, idle_pings, under
 from bench.machine import describe
 from bench.measures import measuring_bed
 from bench.page import write_page
+from bench.rounds import whole
 from bench.tools import ADDRESSES, Tool, Tunnel, ssh_w, vknet
 from testbed.wan import impaired_wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from testbed.hosts import Bed
 
 LOSSES: Final = (0.0, 0.01)
@@ -113,7 +116,14 @@ def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[
         return done
 
 
-def run(paths: list[WanPath], losses: list[float], rounds: int, seconds: float) -> dict[str, Any]:
+def run(
+    paths: list[WanPath],
+    losses: list[float],
+    rounds: int,
+    seconds: float,
+    save: Callable[[dict[str, Any]], None],
+) -> None:
+    """Measure, and save what there is after each path: it takes long, and may be cut short."""
     cells: dict[str, Any] = {}
     with measuring_bed() as bed:
         for number in range(rounds):
@@ -133,7 +143,8 @@ def run(paths: list[WanPath], losses: list[float], rounds: int, seconds: float) 
                                 f"round {number + 1} of {rounds}: {path.name}, loss {loss:g},"
                                 f" {name}: {shown(done)} ({took:.0f} s)"
                             )
-    return {"seconds": seconds, "rounds": rounds, "machine": describe(), "cells": cells}
+                    done_so_far = {"seconds": seconds, "rounds": number + 1, "cells": cells}
+                    save(done_so_far | {"machine": describe()})
 
 
 def shown(done: dict[str, Any]) -> str:
@@ -150,22 +161,30 @@ def shown(done: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.wan", description="long, slow paths")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8, help="of each load, that count")
-    parser.add_argument("--only", nargs="+", choices=PATHS, metavar="PATH", default=[*PATHS])
-    parser.add_argument("--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE")
-    parser.add_argument("--to", type=Path, default=Path("docs"), help="the folder for what comes")
+    names = "; ".join(f'"{name}"' for name in PATHS)
+    parser.add_argument("--rounds", type=whole, default=3, help="of which the medians count (3)")
+    parser.add_argument("--seconds", type=float, default=8, help="that each load is measured (8)")
+    parser.add_argument(
+        "--only", nargs="+", choices=PATHS, metavar="PATH", default=[*PATHS], help=f"of {names}"
+    )
+    parser.add_argument(
+        "--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE", help="0.01 is 1 %%"
+    )
+    parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
     args = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Everything is ended and tidied up on the way out.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     paths = [PATHS[name] for name in args.only]
-    result = run(paths, args.losses, args.rounds, args.seconds)
     args.to.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n"
-    (args.to / "benchmarks-wan.json").write_text(text)
-    write_page(args.to)
+
+    def save(result: dict[str, Any]) -> None:
+        text = json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n"
+        (args.to / "benchmarks-wan.json").write_text(text)
+        write_page(args.to)
+
+    run(paths, args.losses, args.rounds, args.seconds, save)
     say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
 
 

@@ -20,7 +20,7 @@ PART: Final = """\
 hosts are joined by `python -m vknet.sim`, which limits, delays and loses as the rows say; a frame
 may wait for 500 ms before the bottleneck. Pings go through what is measured every 50 ms for
 {seconds:g} s, beginning when the load has run for a few seconds. The three had their turns one
-after the other, in {rounds} round(s), of which these are the medians.
+after the other, in {rounds}.
 
 ![round trips over time, and their distribution](benchmarks-wan.png)
 
@@ -31,8 +31,8 @@ after the other, in {rounds} round(s), of which these are the medians.
   fairness among those from here to there.
 - UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
 - TCP is CUBIC everywhere, that of ssh and that through it.
-- At 1 Gbit/s the program that is the path takes a whole CPU of this machine, and what is measured
-  has to do with the rest.
+- From 100 Mbit/s on the program that is the path takes a good part of this machine's two CPUs, at
+  1 Gbit/s a whole one; what is measured has to do with the rest.
 """
 
 
@@ -48,7 +48,9 @@ def wan_to_markdown(result: Mapping[str, Any]) -> str:
         for name in names:
             row += _summary(tools[name])
         rows.append(row)
-    return PART.format(seconds=result["seconds"], rounds=result["rounds"], table=table(head, rows))
+    rounds = result["rounds"]
+    said = "one round" if rounds == 1 else f"{rounds} rounds, of which these are the medians"
+    return PART.format(seconds=result["seconds"], rounds=said, table=table(head, rows))
 
 
 def _summary(rounds: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

@@ -8,10 +8,10 @@ Prints a Markdown table: medians, and the ratio of the two.
 from __future__ import annotations
 
 import statistics
-import sys
 from typing import TYPE_CHECKING, Final
 
 from bench.measures import PINGS, measuring_bed, percentile, round_trips, tcp, udp
+from bench.rounds import rounds_from
 from bench.tools import Tool, Tunnel, vknet
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def measure(bed: Bed) -> list[float]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds = rounds_from("bench.window", __doc__, 5)
     done: dict[str, list[list[float]]] = {tool.name: [] for tool in TOOLS}
     with measuring_bed() as bed:
         for _ in range(rounds):

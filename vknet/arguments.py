@@ -79,7 +79,7 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
   --window auto|off|BYTES
                          let no more be under way than fills the path, so that
                          what comes next need not wait behind it (auto), or so
-                         many bytes, or no end of them (off)
+                         many bytes (1514 or more), or no end of them (off)
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
   --timeout SECONDS      a peer silent for so long is dead (default 15)
   -v                     say more; twice: ssh, too
@@ -146,7 +146,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         link=LinkSettings(
             Wire.AUTO,
             timeout,
-            offloads=OFFLOAD_SETTINGS[args.offload],
+            offloads=args.offload,
             window=args.window,
         ),
         retry=None if args.retry is None else parse_retry(args.retry),
@@ -195,7 +195,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
             Wire.V2 if marked else Wire.V1,
             DEFAULT_TIMEOUT if args.timeout is None else args.timeout,
             adopt_timeout=args.timeout is None,
-            offloads=OFFLOAD_SETTINGS[args.offload],
+            offloads=args.offload,
             window=args.window,
         ),
         retry=None,
@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         add(f"-{letter}", dest="ssh_options", action="append_const", const=f"-{letter}")
     add("-e", "--ssh-command")
     add("--remote-command")
-    add("--offload", choices=OFFLOAD_SETTINGS, default="on")
+    add("--offload", type=_offload, default=DEFAULT_OFFLOADS)
     add("--window", type=_window, default=None)
     add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
     add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
@@ -245,7 +245,13 @@ def _window(text: str) -> int | None:
     try:
         return int(number(int, WINDOW_MIN, WINDOW_MAX, text))
     except argparse.ArgumentTypeError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}, and neither auto nor off") from None
+        raise argparse.ArgumentTypeError(f"{exc}, in bytes, nor auto or off") from None
+
+
+def _offload(text: str) -> frozenset[str]:
+    if text not in OFFLOAD_SETTINGS:
+        raise argparse.ArgumentTypeError(f'"{printable(text)}" is neither on, off nor +uso')
+    return OFFLOAD_SETTINGS[text]
 
 
 class _SshOption(argparse.Action):

@@ -43,9 +43,9 @@ def number(kind: type[int] | type[float], low: float, high: float, text: str) ->
     except ValueError:
         value = kind(-1)
     if not low <= value <= high:
+        whole, form = ("whole ", "d") if kind is int else ("", "g")
         raise argparse.ArgumentTypeError(
-            f'"{printable(text)}" is no {"whole " if kind is int else ""}number'
-            f" from {low:g} to {high:g}"
+            f'"{printable(text)}" is no {whole}number from {low:{form}} to {high:{form}}'
         )
     return value
 

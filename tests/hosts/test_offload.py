@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 PEER: Final = f"{sys.executable} {HERE / 'peer_2008.py'}"
-DATA: Final = random.Random(2008).randbytes(20_000_000)
+# 20 MB, or as many times that as asked for: 108 of them make four gigabytes of the transfer that
+# outlives its peers (with --timeout=1200).
+DATA: Final = random.Random(2008).randbytes(20_000_000) * int(os.environ.get("TEST_COPIES", "1"))
 DIGEST: Final = hashlib.sha256(DATA).hexdigest()
 LAN_BEHIND: Final = "198.18.1.3"
 

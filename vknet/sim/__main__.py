@@ -65,12 +65,12 @@ def quantity(*units: dict[str, float]) -> Callable[[str], tuple[str, float]]:
 
 
 OPTIONS: Final = (
-    ("delay", quantity(TIMES), "TIME", "delay every frame: 50ms"),
-    ("jitter", quantity(TIMES), "TIME", "by so much more or less"),
+    ("delay", quantity(TIMES), "TIME", "delay every frame, so twice in a round trip: 50ms"),
+    ("jitter", quantity(TIMES), "TIME", "delay by so much more or less: 5ms"),
     ("rate", quantity(RATES), "RATE", "carry so many bits a second: 100mbit"),
-    ("limit", quantity(TIMES, SIZES), "TIME|SIZE", "let so much wait for it: 500ms, 64kb"),
+    ("limit", quantity(TIMES, SIZES), "TIME|SIZE", "let so much wait for the rate: 500ms, 64kb"),
     ("loss", quantity(SHARES), "SHARE", "lose so many: 1%%"),
-    ("reorder", quantity(SHARES), "SHARE", "let so many overtake: 1%%"),
+    ("reorder", quantity(SHARES), "SHARE", "let so many overtake what is delayed: 1%%"),
 )
 
 
@@ -81,7 +81,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Path, Path, int, tuple[str, st
         SystemExit: argparse found them wrong, and said so.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m vknet.sim", description="Joins two TAPs by an impaired wire."
+        prog="python -m vknet.sim",
+        description="Joins two TAPs by an impaired wire, until Ctrl-C. Each option is for both"
+        " directions; --back-delay and so on are for the one from the second TAP to the first.",
+        epilog="Needs root. TAPs are made here; ip link set wan0 netns NAME puts one elsewhere.",
+        allow_abbrev=False,
     )
     for name, parse, metavar, text in OPTIONS:
         parser.add_argument(f"--{name}", type=parse, metavar=metavar, help=text)
@@ -89,6 +93,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Path, Path, int, tuple[str, st
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("taps", nargs=2, metavar="TAP", help="made if there is none")
     found = vars(parser.parse_args(argv))
+    if found["taps"][0] == found["taps"][1]:
+        parser.error(f"both ends are {found['taps'][0]}: name two TAPs")
     there = {name: found[name] for name, *_ in OPTIONS if found[name] is not None}
     back = there | {
         name: found[f"back_{name}"] for name, *_ in OPTIONS if found[f"back_{name}"] is not None
@@ -118,7 +124,7 @@ def _lengthen_queue(tap: str) -> None:
 
 def _summary(name: str, impairment: Impairment) -> str:
     counts = impairment.counts
-    drops = "".join(f", {count} {reason}" for reason, count in sorted(counts.drops.items()))
+    drops = "".join(f", {n} dropped ({why})" for why, n in sorted(counts.drops.items()))
     return f"{name}: {counts.frames} frames, {counts.bytes} bytes{drops}"
 
 

@@ -73,13 +73,14 @@ class Path:
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} cannot be {value}")
         for name in ("loss", "reorder"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, from 0 to 1: {getattr(self, name)}")
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share, from 0 to 1 (100 %), not {value:g}")
         if self.rate is None:
             if self.limit is not None or self.latency is not None:
                 raise ValueError("without a rate there is no queue to limit")
         elif not self.rate > 0:
-            raise ValueError(f"rate cannot be {self.rate}")
+            raise ValueError(f"rate has to be more than {self.rate:g}")
 
 
 @dataclass(slots=True)
