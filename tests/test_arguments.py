@@ -165,6 +165,22 @@ def test_an_offload_setting_is_one_of_three() -> None:
         parse("--offload tso auto home")
 
 
+@pytest.mark.parametrize(
+    ("given", "window"),
+    [("", None), ("--window auto", None), ("--window off", 0), ("--window 3028", 3028)],
+)
+def test_a_window_is_found_out_or_given_on_either_side(given: str, window: int | None) -> None:
+    assert parse(f"{given} auto home").link.window == window
+    assert parse(f"-S {given} auto").link.window == window
+
+
+@pytest.mark.parametrize("value", ["0", "3027", "1M", "1073741825"])
+def test_a_window_out_of_range_is_refused_with_the_range(value: str) -> None:
+    wanted = f'--window: "{value}" is no whole number from 3028 to 1073741824, in bytes, nor auto'
+    with pytest.raises(UsageError, match=wanted):
+        parse(f"--window {value} auto home")
+
+
 @pytest.mark.parametrize("spec", ["auto", "tap7", "/tmp/a b;$(id)", "/it's", "tap:x+y"])
 def test_the_remote_half_understands_what_the_client_has_it_run(spec: str) -> None:
     bridge = [] if spec.startswith("/") else ["-B", "br-1"]

@@ -198,7 +198,9 @@ def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
     one = bytes([60, 0, 1, 4, 0, 0, 0, 0])
     last = bytes([TCP]) + one[1:]
     assert isinstance(examine(Super(version=6, extensions=one * 7 + last).frame().data), Layout)
-    assert examine(Super(version=6, extensions=one * 8 + last).frame().data) == Misfit.HEADER
+    tower = Super(version=6, extensions=one * 8 + last)
+    assert examine(tower.frame().data) == Misfit.HEADER
+    assert examine(replace(tower, size=0).frame().data) == Misfit.HEADER, "also without segments"
 
 
 def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from typing import Any
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ import trio.testing
 from trio.lowlevel import FdStream
 
 from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
-from vknet.framing import FRAME_LIMIT_V2, Wire, encode_control, encode_frames
+from vknet.framing import FRAME_LIMIT_V2, Bye, Decoder, Wire, encode_control, encode_frames
 from vknet.hello import Hello
 from vknet.pipes import FAST, PIPE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
 
@@ -150,6 +151,35 @@ async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
         assert await plug.receive() == [frame]
         assert size_of(one._sending) == size
         nursery.cancel_scope.cancel()
+
+
+async def test_a_busy_link_that_is_stopped_says_so() -> None:
+    one, two = pair()
+    plug, endpoint = memory_endpoint_pair()
+    link = Link(endpoint, StreamCarrier(one), LinkSettings(Wire.AUTO, window=0))
+    decoder, blocks = Decoder(Wire.AUTO), list[Any]()
+
+    async def flood() -> None:
+        while True:
+            await plug.send([bytes(1000)] * 10)
+            await trio.lowlevel.checkpoint()
+
+    async def read() -> None:
+        while data := await two.receive_some():
+            decoder.feed(data, blocks)
+            if len(blocks) > 200:
+                work.cancel()
+
+    async with two, trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15)
+        await two.send_all(encode_control(hello))
+        with trio.CancelScope() as work:
+            async with trio.open_nursery() as busy:
+                busy.start_soon(flood)
+                busy.start_soon(link.run)
+    decoder.end()
+    assert isinstance(blocks[-1], Bye)
 
 
 @pytest.mark.parametrize("is_fast", [False, True])

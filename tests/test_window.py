@@ -98,6 +98,26 @@ def test_before_the_first_ack_ten_frames_may_go() -> None:
     assert window.room == 0
 
 
+def test_what_was_sent_before_says_nothing_of_the_rate() -> None:
+    before = 50_000_000
+    window = Window(1.0, sent=before)
+    assert window.under_way == before
+    window.sent(before + QUANTUM, 1.0)
+    window.acked(before, 1.02)
+    window.acked(before + QUANTUM, 1.02)
+    assert (window.rate, window.under_way) == (0, 0)
+    window.sent(before + 11 * QUANTUM, 1.02)
+    window.acked(before + 11 * QUANTUM, 1.04)
+    assert window.rate == pytest.approx(10 * QUANTUM / 0.02)
+
+
+def test_a_frame_larger_than_the_window_is_paced_as_a_window() -> None:
+    window = Window(0.0, size=100)
+    window.sent(9000, 0.0)
+    window.acked(9000, 0.1)
+    assert window.pace >= QUANTUM / 0.1
+
+
 def test_there_is_always_room_for_one_frame_on_an_empty_path() -> None:
     # A modem that takes two minutes for a frame.
     window, now, total = Window(0.0), 0.0, 0

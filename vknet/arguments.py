@@ -44,8 +44,8 @@ OFFLOAD_SETTINGS: Final = {
 }
 
 WINDOW_SETTINGS: Final = {"auto": None, "off": 0}
-WINDOW_MIN: Final = 1514
-"""Bytes: one full Ethernet frame."""
+WINDOW_MIN: Final = 2 * 1514
+"""Bytes: two full Ethernet frames; of less than one and a half, ACKs are told at leisure."""
 
 HELP: Final = """\
 usage: vknet [-C] [-b local-bridge] [-B remote-bridge] [-r delay[:retries]]
@@ -79,7 +79,7 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
   --window auto|off|BYTES
                          let no more be under way than fills the path, so that
                          what comes next need not wait behind it (auto), or so
-                         many bytes (1514 or more), or no end of them (off)
+                         many bytes (3028 or more), or no end of them (off)
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
   --timeout SECONDS      a peer silent for so long is dead (default 15)
   -v                     say more; twice: ssh, too

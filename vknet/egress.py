@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from vknet.codel import INTERVAL, TARGET
 from vknet.endpoints.base import BATCH_BYTES
-from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, encode_frames
+from vknet.framing import FRAME_LIMIT_V1, encode_frames
 from vknet.offload import OffloadFrame, examine
 from vknet.pacing import Pacer
 from vknet.queueing import FlowQueue, QueueDrop
@@ -47,9 +47,6 @@ SUPER_BYTES: Final = 65536
 
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
-
-# The most that one turn of an endpoint brings.
-TURN_BYTES: Final = BATCH_BYTES + FRAME_LIMIT_V2
 
 
 class Egress:
@@ -88,9 +85,8 @@ class Egress:
         self._frame_limit = frame_limit
         self._kinds = kinds
         if window != 0:
-            self.window = Window(now, size=window)
             # The peer counts what came before its HELLO as well.
-            self.window.sent(self._sent, now)
+            self.window = Window(now, size=window, sent=self._sent)
 
     def turn(self, frames: Sequence[AnyFrame], now: float) -> bytes:
         """What to write now; empty if nothing may go.
@@ -107,8 +103,7 @@ class Egress:
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
-        # To add them up takes its time where they are many and small, and is seldom needed.
-        if frames and (waited or (room < TURN_BYTES and sum(map(len, frames)) > room)):
+        if frames and (waited or sum(map(len, frames)) > room):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             frames = ()
         if queue.backlog_bytes:

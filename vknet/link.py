@@ -204,6 +204,8 @@ class Link:
             # going would be felt.
             with trio.CancelScope() as self._idle:
                 while not self._idle.cancel_called:
+                    # Before any frame is taken out, and a block is begun.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     data = self._next_turn()
                     if data:
                         await self._write(stream, data)

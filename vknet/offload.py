@@ -330,7 +330,7 @@ def _ipv6(data: Frame, at: int) -> tuple[int, int, int, int] | None:
             break
         protocol = data[transport]
         transport += (data[transport + 1] + 1) * 8
-    if transport > len(data) or protocol == IPV6_FRAGMENT:
+    if transport > len(data) or protocol == IPV6_FRAGMENT or protocol in IPV6_EXTENSIONS:
         return None
     return at, transport, protocol, at + IPV6_HEADER + (data[at + 4] << 8 | data[at + 5])
 

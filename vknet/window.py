@@ -134,6 +134,7 @@ class Window:
         now: the time, in seconds of any monotonic clock.
         quantum: bytes of the largest frame.
         size: bytes that may be under way, whatever the path may be; None to find out.
+        sent: bytes that were sent before, at times that nobody noted.
 
     Attributes:
         size: bytes that may be under way.
@@ -143,7 +144,9 @@ class Window:
         round_trip: the least one, in seconds; None before the first ACK.
     """
 
-    def __init__(self, now: float, quantum: int = QUANTUM, *, size: int | None = None) -> None:
+    def __init__(
+        self, now: float, quantum: int = QUANTUM, *, size: int | None = None, sent: int = 0
+    ) -> None:
         self.rate = 0.0
         self.round_trip: float | None = None
         self._quantum = quantum
@@ -152,10 +155,12 @@ class Window:
         self._mean = float(quantum)
         self.size = INITIAL_QUANTA * quantum if size is None else size
         self.pace = math.inf
-        self._sent = 0
+        self._sent = self._sent_before = sent
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
         self._records: deque[_Record] = deque()
+        if sent:
+            self._records.append(_Record(sent, now, 0, now, now, limited=True))
         # Until more than this is acknowledged, what is sent joins too little to fill the path.
         self._limited_until = -1
         # The greatest sample of the rate in each of the last rounds, and when the newest began.
@@ -241,13 +246,16 @@ class Window:
         self._see_round_trip(round_trip, now)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
-        self._see_rate(record, now, limited=record.limited and not queued)
+        if record.acked >= self._sent_before:
+            self._see_rate(record, now, limited=record.limited and not queued)
         self._acked_at = now
         self._acked_sent_at = record.sent_at
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
         self.size = self._size_now()
-        pace = self.size / self.round_trip if self.round_trip else math.inf
+        # A frame that passes a window smaller than itself is a window's worth, too.
+        worth = max(self.size, self._quantum, self._mean)
+        pace = worth / self.round_trip if self.round_trip else math.inf
         self.pace = OPENING_PACE * pace if self._fast else pace
 
     def _newest(self, total: int) -> _Record:
