@@ -62,7 +62,7 @@ def test_what_is_lost_is_counted(bed: Bed, wire: Callable[[str], Program]) -> No
     program = wire("--loss 50% --seed 5")
     bed.here.run("ping", "-n", "-c200", "-i0.002", "-W0.1", "-q", THERE, check=False)
     assert program.stop() == 0
-    lost = [int(count) for count in re.findall(r"(\d+) lost", program.log)]
+    lost = [int(count) for count in re.findall(r"(\d+) dropped \(lost\)", program.log)]
     assert len(lost) == 2
     assert lost[0] > 60
 
