@@ -1,7 +1,6 @@
 """The link: one nursery that holds a byte stream, two pumps and a health watcher.
 
-    endpoint -> _pump_out -> stream          the only writer of the stream, control blocks included
-                (Egress: what goes now, and what waits)
+    endpoint -> _pump_out -> stream          the `Writer`, of control blocks as well
     stream   -> _pump_in  -> endpoint        the only reader; never waits for the writer
     _watch_health                            declares the peer dead, has PINGs sent
     carrier's own tasks                      the ssh subprocess and its stderr
@@ -9,15 +8,11 @@
 When any of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
 ordinary exception.  Nothing here knows of retrying.  What the two sides say to each other beside
 the frames is the `Conversation`'s; here it is only carried, and acted on.
-
-Why a cancelled writer ends the stream: a cancelled `send_all` may have sent a part of a block.  A
-BYE may still follow only when the writer was not in the middle of one.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -25,10 +20,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
-from vknet.acknowledger import Acknowledger
 from vknet.agreement import adapt
 from vknet.conversation import Conversation
-from vknet.egress import Egress
 from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
@@ -36,22 +29,22 @@ from vknet.errors import (
     RemoteProtocolError,
     VknetError,
 )
-from vknet.framing import ACK, FRAME_LIMIT_V2, Wire, encode_number
+from vknet.framing import FRAME_LIMIT_V2, Wire
 from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
 from vknet.pipes import PipeStream
 from vknet.settings import LinkSettings
+from vknet.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
 
     from trio.abc import Stream
 
     from vknet.carrier import Carrier
     from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
-    from vknet.offload import AnyFrame
 
 __all__ = ["Link"]
 
@@ -66,9 +59,6 @@ V1_GRACE: Final = 3.0
 
 # Frames that waited longer than this are of no use to anyone; their senders have tried again.
 STALE_AFTER: Final = 3.0
-
-# A farewell is a courtesy, and the stream may be stuck.
-BYE_PATIENCE: Final = 0.25
 
 # How often the endpoint gets to look after itself.
 UPKEEP_INTERVAL: Final = 1.0
@@ -104,9 +94,6 @@ class Link:
         self._started = 0.0
         self._down_since = down_since
         self.monitor.attach(endpoint)
-        self._egress = Egress(self.monitor.link_counters.outbound)
-        self._acks = Acknowledger()
-        self._acknowledges = False
         self._talk = Conversation(
             Hello(
                 program=f"vknet {__version__}",
@@ -121,12 +108,10 @@ class Link:
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
+        self._writer = Writer(endpoint, self._talk, self.monitor.link_counters.outbound)
         self._stream: Stream | None = None
         self._up = trio.Event()
         self._sending = False
-        self._idle = trio.CancelScope()
-        self._waiting = False
-        self._mid_block = False
         self._cause: VknetError | None = None
 
     @property
@@ -162,7 +147,7 @@ class Link:
             # Noted already, whichever came first.
             pass
         finally:
-            self._egress.end()
+            self._writer.egress.end()
             # Only now: a farewell may have gone through the stream until the last task ended.
             # Shielded, so that a cancellation does not take the place of what is being raised.
             with trio.CancelScope(shield=True):
@@ -190,96 +175,30 @@ class Link:
     # --- outwards: endpoint -> stream -------------------------------------------------------------
 
     async def _pump_out(self, stream: Stream) -> None:
+        self._writer.attach(stream)
         try:
             with self._noting_failure():
-                await self._carry_out(stream)
+                await self._carry_out()
         finally:
-            await self._farewell(stream)
+            await self._writer.farewell(self._last_words())
 
-    async def _carry_out(self, stream: Stream) -> None:
+    async def _carry_out(self) -> None:
         if self._settings.wire is Wire.V1:
             self._come_up(None)
-        while True:
-            # One scope for many waits: on the way of a frame that ends a wait, its coming and
-            # going would be felt.
-            with trio.CancelScope() as self._idle:
-                while not self._idle.cancel_called:
-                    # Before any frame is taken out, and a block is begun.
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    data = self._next_turn()
-                    if data:
-                        await self._write(stream, data)
-                    else:
-                        await self._wait_for_work()
-            self._waiting = False
-
-    def _next_turn(self) -> bytes:
-        """What to write now: control blocks first, then frames; empty if nothing."""
-        talk = self._talk
-        if not self._sending:
-            return talk.to_say()
-        frames: Sequence[AnyFrame]
         try:
-            frames = self._endpoint.receive_offload_nowait()
-        except trio.WouldBlock:
-            frames = ()
-        now = trio.current_time()
-        data = self._egress.turn(frames, now)
-        if self._acknowledges and self._acks.due(along=bool(data)) <= now:
-            data = encode_number(ACK, self._acks.handed) + data
-            self._acks.told(now)
-        return talk.to_say() + data if talk.has_to_say else data
-
-    async def _write(self, stream: Stream, data: bytes) -> None:
-        self._mid_block = True
-        try:
-            await stream.send_all(data)
+            await self._writer.run()
         except trio.BrokenResourceError as exc:
             raise await self._carrier.why_ended() from exc
-        self._mid_block = False
-        self._talk.said(trio.current_time())
 
-    async def _wait_for_work(self) -> None:
-        """Wait for the endpoint, for what is due at some time, or until `_wake_writer`."""
-        self._waiting = True
-        self._idle.deadline = self._egress.next_at
-        self._ack_in_time()
-        if self._sending:
-            await self._endpoint.wait_receivable()
-        else:
-            await trio.sleep_forever()
-        # What is written is not to be cut off.
-        self._idle.deadline = math.inf
-        self._waiting = False
-
-    def _wake_writer(self) -> None:
-        """There is something to say, or to do: have the writer look."""
-        # Never while it writes: it looks by itself when it has written, and may be in mid-block.
-        if self._waiting:
-            self._idle.cancel()
-
-    def _ack_in_time(self) -> None:
-        """Have the writer look when an ACK falls due, if it waits: otherwise it looks by itself."""
-        if self._acknowledges and self._waiting:
-            self._idle.deadline = min(self._idle.deadline, self._acks.due())
-
-    async def _farewell(self, stream: Stream) -> None:
-        """Tell the peer why, if it can still be told, and that nothing more will come."""
+    def _last_words(self) -> bytes:
+        """The block that tells the peer why, if it can still be told; else nothing."""
         match self._cause:
             case None:
-                last = self._talk.farewell("it was stopped")
+                return self._talk.farewell("it was stopped")
             case EndpointGone() | RemoteProtocolError():
-                last = self._talk.farewell(str(self._cause))
+                return self._talk.farewell(str(self._cause))
             case _:
-                last = b""
-        with trio.move_on_after(BYE_PATIENCE, shield=True):
-            try:
-                if last and not self._mid_block:
-                    await stream.send_all(last)
-                if isinstance(stream, trio.abc.HalfCloseableStream):
-                    await stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+                return b""
 
     # --- inwards: stream -> endpoint --------------------------------------------------------------
 
@@ -304,29 +223,33 @@ class Link:
 
     async def _act_on(self, heard: Heard) -> None:
         """Act on what the peer sent: its HELLO first, the frames as one batch, then its end."""
-        if self._talk.has_to_say:
-            self._wake_writer()
-        if heard.round_trip is not None:
-            self.monitor.round_trip = heard.round_trip
         now = trio.current_time()
         if heard.hello is not None:
             await self._agree(heard.hello, now)
         if heard.frames:
-            if not self.was_up and self._settings.wire is Wire.AUTO:
-                self._come_up(None)
-            inbound = self.monitor.link_counters.inbound
-            inbound.frames += len(heard.frames)
-            inbound.bytes += heard.size
-            await self._endpoint.send_offload(heard.frames)
-            self._acks.hand(heard.size, now)
-            self._ack_in_time()
+            await self._hand_over(heard, now)
         # After the frames, which would feel the time it takes.
-        if heard.acked is not None and self._egress.acked(heard.acked, now):
-            self._wake_writer()
+        if heard.round_trip is not None:
+            self.monitor.round_trip = heard.round_trip
+        may_send = heard.acked is not None and self._writer.egress.acked(heard.acked, now)
+        if may_send or self._talk.has_to_say:
+            self._writer.wake()
         if heard.bye is not None:
             raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
         if heard.error is not None:
             raise heard.error
+
+    async def _hand_over(self, heard: Heard, now: float) -> None:
+        if not self.was_up and self._settings.wire is Wire.AUTO:
+            self._come_up(None)
+        await self._endpoint.send_offload(heard.frames)
+        inbound = self.monitor.link_counters.inbound
+        inbound.frames += len(heard.frames)
+        inbound.bytes += heard.size
+        writer = self._writer
+        writer.acks.hand(heard.size, now)
+        writer.answer()
+        writer.look_in_time()
 
     # --- coming up --------------------------------------------------------------------------------
 
@@ -334,8 +257,10 @@ class Link:
         """Take what follows from the peer's HELLO; the link is up."""
         ours, offloads = self._talk.ours, self._settings.offloads
         window = agree_window(ours, hello)
-        self._acknowledges = window != 0
-        self._egress.agree(self._talk.frame_limit, kinds(offloads & hello.offloads), window, now)
+        self._writer.acknowledges = window != 0
+        self._writer.egress.agree(
+            self._talk.frame_limit, kinds(offloads & hello.offloads), window, now
+        )
         self._come_up(hello)
         await adapt(self._endpoint, ours, hello, self._carrier.peer, offloads)
 
@@ -375,7 +300,7 @@ class Link:
             # Without ACKs there is no window: a short pipe is the bound that can be had.
             self._stream.shorten()
         self._sending = True
-        self._wake_writer()
+        self._writer.begin()
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -394,7 +319,7 @@ class Link:
                     f"{self._carrier.peer} has fallen silent: nothing heard for {silence:.1f} s"
                 )
             if self._talk.has_to_say:
-                self._wake_writer()
+                self._writer.wake()
 
     async def _watch_beginning(self) -> None:
         """A peer that was reached and says nothing may be one of 2008 on a quiet network.

@@ -58,24 +58,38 @@ class PipeStream(trio.abc.HalfCloseableStream):
         resize(self._sending.fileno(), PIPE_SIZE)
         self._counted = None
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> int:
+        """Write what the pipe takes at once, not while a `send_all` is under way.
+
+        Returns:
+            How many bytes that were: perhaps none.
+
+        Raises:
+            trio.BrokenResourceError: nobody reads any more.
+            trio.ClosedResourceError: this end was closed.
+        """
         fd = self._fd(self._sending)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        sent = 0
-        waited = False
-        with memoryview(data) as view:
-            while sent < len(view):
-                try:
-                    sent += os.write(fd, view[sent:] if sent else view)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(fd)
-                    waited = True
-                except OSError as exc:
-                    raise self._broken(self._sending) from exc
-        if not waited:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        try:
+            sent = os.write(fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise self._broken(self._sending) from exc
         if self._counted is not None:
             self._count(sent)
+        return sent
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        with memoryview(data) as view:
+            sent = self.send_nowait(view)
+            while sent < len(view):
+                await trio.lowlevel.wait_writable(self._fd(self._sending))
+                waited = True
+                sent += self.send_nowait(view[sent:])
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._sending.wait_send_all_might_not_block()

@@ -128,8 +128,13 @@ class Endpoint(trio.abc.AsyncResource):
         """
         await trio.lowlevel.checkpoint()
 
-    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
-        """As `receive_nowait`, with offload frames for those that have something left undone."""
+    def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
+        """As `receive_nowait`, with offload frames for those that have something left undone.
+
+        Args:
+            enough: frames after which not to look for more, where a look costs time.
+        """
+        del enough
         return self.receive_nowait()
 
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:

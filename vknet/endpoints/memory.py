@@ -66,12 +66,12 @@ class MemoryEndpoint(Endpoint):
     def receive_nowait(self) -> list[Frame]:
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
 
-    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
+    def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
         self._raise_if_closed()
         waiting = self._inbox.frames
         frames: list[AnyFrame] = []
         size = 0
-        while waiting and size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
+        while waiting and size < BATCH_BYTES and len(frames) < enough:
             frame = waiting.popleft()
             size += len(frame)
             frames.append(frame)

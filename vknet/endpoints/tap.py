@@ -105,12 +105,12 @@ class TapEndpoint(Endpoint):
     def receive_nowait(self) -> list[Frame]:
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
 
-    def receive_offload_nowait(self) -> Sequence[AnyFrame]:
+    def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
         frames: list[AnyFrame] = []
         size = 0
         read = os.read
         try:
-            while size < BATCH_BYTES and len(frames) < BATCH_FRAMES:
+            while size < BATCH_BYTES and len(frames) < enough:
                 raw = read(self._fd, TAP_READ_SIZE)
                 frames.append(from_kernel(raw))
                 size += len(raw)

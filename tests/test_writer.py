@@ -1,0 +1,159 @@
+"""The writer of a link: what goes at once, what it has to wait for, and that blocks stay whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+from trio.lowlevel import FdStream
+
+from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair
+from vknet.conversation import Conversation
+from vknet.endpoints.base import BATCH_FRAMES
+from vknet.framing import FRAME_LIMIT_V2, Block, Decoder
+from vknet.hello import Hello
+from vknet.monitor import Direction
+from vknet.pipes import PipeStream
+from vknet.writer import IDLE, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from vknet.offload import AnyFrame
+
+FRAME = bytes(range(60))
+SHORT_PIPE = 4096
+
+
+class Rig:
+    """A writer between an endpoint, into which `plug` puts frames, and a pipe."""
+
+    def __init__(self) -> None:
+        there, back = os.pipe(), os.pipe()
+        self.stream = PipeStream(FdStream(there[1]), FdStream(back[0]))
+        self.far_end = PipeStream(FdStream(back[1]), FdStream(there[0]))
+        self.fd = there[0]
+        self.plug, self.endpoint = memory_endpoint_pair(capacity=10_000)
+        hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15.0)
+        self.talk = Conversation(hello, Wire.AUTO, adopt_timeout=False)
+        self.writer = Writer(self.endpoint, self.talk, Direction(0, 0, Counter()))
+        self.writer.attach(self.stream)
+        self._decoder = Decoder(Wire.AUTO)
+
+    def shorten_pipe(self) -> None:
+        fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, SHORT_PIPE)
+
+    def read_nowait(self) -> list[bytes]:
+        """The frames that are in the pipe."""
+        blocks: list[Block] = []
+        self._decoder.feed(os.read(self.fd, 1_000_000), blocks)
+        return [bytes(block) for block in blocks if isinstance(block, memoryview)]
+
+    def end(self) -> None:
+        self._decoder.end()
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    async with rig.stream, rig.far_end, rig.plug, rig.endpoint:
+        yield rig
+
+
+async def running(rig: Rig, nursery: trio.Nursery) -> None:
+    nursery.start_soon(rig.writer.run)
+    rig.writer.begin()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        rig.plug.send_nowait([FRAME])
+        rig.writer.answer()
+        assert rig.read_nowait() == [FRAME]
+        nursery.cancel_scope.cancel()
+
+
+async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        rig.plug.send_nowait([FRAME])
+        rig.writer.answer()
+        with pytest.raises(BlockingIOError):
+            rig.read_nowait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order(rig: Rig) -> None:
+    rig.shorten_pipe()
+    sent = [number.to_bytes(2, "big") * 500 for number in range(200)]
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        for number in range(0, len(sent), 10):
+            rig.plug.send_nowait(sent[number : number + 10])
+            # The writer waits for the endpoint, for the pipe, or has been woken: all of them.
+            rig.writer.answer()
+            rig.writer.answer()
+            if number % 30 == 0:
+                await trio.testing.wait_all_tasks_blocked()
+                got += rig.read_nowait()
+        with trio.fail_after(5):
+            while len(got) < len(sent):
+                await trio.lowlevel.wait_readable(rig.fd)
+                got += rig.read_nowait()
+        nursery.cancel_scope.cancel()
+    assert got == sent
+
+
+async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
+    rig.shorten_pipe()
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        rig.plug.send_nowait([FRAME])
+        # It has been idle: this one goes alone, and the next all together.
+        rig.writer.answer()
+        rig.plug.send_nowait([bytes(1000)] * 20)
+        rig.writer.answer()
+        nursery.cancel_scope.cancel()
+    assert rig.read_nowait()[0] == FRAME
+    await rig.writer.farewell(b"a block that would be taken for a part of the last one")
+    # The stream has ended, and that without a word.
+    assert rig.read_nowait() == []
+    with pytest.raises(RemoteProtocolError, match="inside a block"):
+        rig.end()
+
+
+class Looked(MemoryEndpoint):
+    """Notes how many frames it was asked for."""
+
+    asked: list[int]
+
+    def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
+        self.asked.append(enough)
+        return super().receive_offload_nowait(enough)
+
+
+async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Looked, "asked", asked, raising=False)
+    rig = Rig()
+    monkeypatch.setattr(rig.endpoint, "__class__", Looked)
+    async with rig.stream, rig.far_end, rig.plug, rig.endpoint, trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        await trio.sleep(2 * IDLE)
+        asked.clear()
+        rig.plug.send_nowait([FRAME] * 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked == [1, BATCH_FRAMES, BATCH_FRAMES]
+        assert rig.read_nowait() == [FRAME] * 3
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,209 @@
+"""The writer of a link: what there is to say, and what the endpoint has, onto the byte stream.
+
+    endpoint -> Egress -> Writer -> stream
+
+The writer's task is the only one that waits to write.  It looks again whenever the endpoint has
+something, when some time has come, and when it is woken.  Its wait, and only that, is in a cancel
+scope of its own, for these two; there is one scope for many waits, since its coming and going would
+be felt on the way of a frame that ends a wait.
+
+What the endpoint answers at once goes at once (`Writer.answer`): a kernel has answered a ping, and
+a TCP what it was sent, before the write that brought it has returned.  That is done from the task
+that brought it, while the writer waits; what the stream does not take then, the writer ends.
+
+Why a writer that is cancelled ends the stream: a cancelled `send_all` may have sent a part of a
+block.  A BYE may still follow only when it was not in the middle of one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
+
+from vknet.acknowledger import Acknowledger
+from vknet.egress import Egress
+from vknet.endpoints.base import BATCH_FRAMES
+from vknet.framing import ACK, encode_number
+from vknet.pipes import PipeStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio.abc import Stream
+
+    from vknet.conversation import Conversation
+    from vknet.endpoints.base import Endpoint
+    from vknet.monitor import Direction
+    from vknet.offload import AnyFrame
+
+__all__ = ["Writer"]
+
+# Where nothing went for so many seconds, the first frame goes alone: to look for a second one, and
+# find none, takes as long as to send the first.
+IDLE: Final = 0.001
+
+# A farewell is a courtesy, and the stream may be stuck.
+BYE_PATIENCE: Final = 0.25
+
+
+class Writer:
+    """Everything that one side of a link writes.
+
+    Args:
+        endpoint: where the frames come from.
+        talk: what else is to be said.
+        counted: where to count the frames.
+
+    Attributes:
+        egress: what goes now, and what waits.
+        acks: what is to be acknowledged; `look_in_time` after it was changed.
+        acknowledges: whether the peer wants that.
+    """
+
+    def __init__(self, endpoint: Endpoint, talk: Conversation, counted: Direction) -> None:
+        self.egress = Egress(counted)
+        self.acks = Acknowledger()
+        self.acknowledges = False
+        self._endpoint = endpoint
+        self._talk = talk
+        self._stream: Stream | None = None
+        self._pipe: PipeStream | None = None
+        self._carries = False
+        self._idle = trio.CancelScope()
+        self._looks_at = math.inf
+        self._waiting = False
+        self._mid_block = False
+        self._rest = memoryview(b"")
+        self._turned_at = -math.inf
+
+    def attach(self, stream: Stream) -> None:
+        """Write to this stream from now on."""
+        self._stream = stream
+        self._pipe = stream if isinstance(stream, PipeStream) else None
+
+    def begin(self) -> None:
+        """Carry frames, too, from now on."""
+        self._carries = True
+        self.wake()
+
+    async def run(self) -> NoReturn:
+        """Write until cancelled.
+
+        Raises:
+            trio.BrokenResourceError: nobody reads the stream any more.
+            EndpointGone: what the endpoint stands for no longer exists.
+            trio.ClosedResourceError: the endpoint was closed.
+        """
+        while True:
+            with trio.CancelScope() as self._idle:
+                self._looks_at = math.inf
+                while not self._idle.cancel_called:
+                    data = self._rest or self._next_turn()
+                    if data:
+                        await self._write(data)
+                    else:
+                        await self._wait_for_work()
+
+    def wake(self) -> None:
+        """There is something to say, or to do: have the writer look."""
+        # Never while it writes: it looks by itself when it has written, and may be in mid-block.
+        if self._waiting:
+            self._waiting = False
+            self._idle.cancel()
+
+    def look_in_time(self) -> None:
+        """Have the writer look when something falls due, if it waits: else it looks by itself."""
+        if not self._waiting:
+            return
+        when = self.egress.next_at
+        if self.acknowledges:
+            when = min(when, self.acks.due())
+        self._look_at(when)
+
+    def answer(self) -> None:
+        """Send what the endpoint has now, if the writer waits for it.
+
+        Raises:
+            EndpointGone: what the endpoint stands for no longer exists.
+            trio.ClosedResourceError: the endpoint was closed.
+        """
+        if not (self._waiting and self._carries) or self._pipe is None:
+            return
+        data = self._next_turn()
+        if not data:
+            return
+        try:
+            sent = self._pipe.send_nowait(data)
+        except trio.BrokenResourceError:
+            # The writer will meet it as well.
+            sent = 0
+        self._talk.said(trio.current_time())
+        if sent < len(data):
+            self._mid_block = True
+            self._rest = memoryview(data)[sent:]
+            self.wake()
+
+    async def farewell(self, last: bytes) -> None:
+        """Write this block, if that can still be understood, and end the stream; in a moment."""
+        stream = self._stream
+        with trio.move_on_after(BYE_PATIENCE, shield=True):
+            try:
+                if last and stream is not None and not self._mid_block:
+                    await stream.send_all(last)
+                if isinstance(stream, trio.abc.HalfCloseableStream):
+                    await stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    def _next_turn(self) -> bytes:
+        """What to write now: control blocks first, then frames; empty if nothing."""
+        talk = self._talk
+        if not self._carries:
+            return talk.to_say()
+        now = trio.current_time()
+        enough = BATCH_FRAMES if now - self._turned_at < IDLE else 1
+        self._turned_at = now
+        frames: Sequence[AnyFrame]
+        try:
+            frames = self._endpoint.receive_offload_nowait(enough)
+        except trio.WouldBlock:
+            frames = ()
+        data = self.egress.turn(frames, now)
+        if self.acknowledges and self.acks.due(along=bool(data)) <= now:
+            data = encode_number(ACK, self.acks.handed) + data
+            self.acks.told(now)
+        return talk.to_say() + data if talk.has_to_say else data
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        if self._stream is None:
+            raise AssertionError("a writer is attached to a stream before it runs")
+        self._mid_block = True
+        sent = 0 if self._pipe is None else self._pipe.send_nowait(data)
+        # What is written is not to be cut off.
+        self._look_at(math.inf)
+        if sent < len(data):
+            await self._stream.send_all(memoryview(data)[sent:] if sent else data)
+        self._mid_block = False
+        self._rest = memoryview(b"")
+        self._talk.said(trio.current_time())
+        # Here, where no frame has been taken out and no block has been begun.
+        await trio.lowlevel.checkpoint()
+
+    async def _wait_for_work(self) -> None:
+        """Wait for the endpoint, for what is due at some time, or until it is woken."""
+        self._waiting = True
+        try:
+            self.look_in_time()
+            if self._carries:
+                await self._endpoint.wait_receivable()
+            else:
+                await trio.sleep_forever()
+        finally:
+            self._waiting = False
+
+    def _look_at(self, when: float) -> None:
+        if when != self._looks_at:
+            self._looks_at = when
+            self._idle.deadline = when
