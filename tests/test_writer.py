@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from trio.lowlevel import FdStream
 
-from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair
+from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
 from vknet.conversation import Conversation
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import FRAME_LIMIT_V2, Block, Decoder
@@ -74,6 +74,7 @@ async def running(rig: Rig, nursery: trio.Nursery) -> None:
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
+        await trio.sleep(IDLE)
         rig.plug.send_nowait([FRAME])
         rig.writer.answer()
         assert rig.read_nowait() == [FRAME]
@@ -91,9 +92,13 @@ async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order(rig: Rig) -> None:
+async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.shorten_pipe()
-    sent = [number.to_bytes(2, "big") * 500 for number in range(200)]
+    # Always idle, so that every frame is answered at once.
+    monkeypatch.setattr(writer, "IDLE", 0.0)
+    sent = [number.to_bytes(2, "big") * 2500 for number in range(200)]
     got: list[bytes] = []
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
@@ -117,13 +122,11 @@ async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
     rig.shorten_pipe()
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
-        rig.plug.send_nowait([FRAME])
-        # It has been idle: this one goes alone, and the next all together.
-        rig.writer.answer()
-        rig.plug.send_nowait([bytes(1000)] * 20)
+        await trio.sleep(IDLE)
+        rig.plug.send_nowait([bytes(2 * SHORT_PIPE)])
         rig.writer.answer()
         nursery.cancel_scope.cancel()
-    assert rig.read_nowait()[0] == FRAME
+    assert rig.read_nowait() == []
     await rig.writer.farewell(b"a block that would be taken for a part of the last one")
     # The stream has ended, and that without a word.
     assert rig.read_nowait() == []
@@ -139,6 +142,20 @@ class Looked(MemoryEndpoint):
     def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
         self.asked.append(enough)
         return super().receive_offload_nowait(enough)
+
+
+async def test_on_a_busy_link_an_answer_is_left_to_the_writer(
+    rig: Rig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        rig.plug.send_nowait([FRAME])
+        rig.writer.answer()
+        with pytest.raises(BlockingIOError):
+            rig.read_nowait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.read_nowait() == [FRAME]
+        nursery.cancel_scope.cancel()
 
 
 async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(

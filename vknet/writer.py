@@ -7,9 +7,9 @@ something, when some time has come, and when it is woken.  Its wait, and only th
 scope of its own, for these two; there is one scope for many waits, since its coming and going would
 be felt on the way of a frame that ends a wait.
 
-What the endpoint answers at once goes at once (`Writer.answer`): a kernel has answered a ping, and
-a TCP what it was sent, before the write that brought it has returned.  That is done from the task
-that brought it, while the writer waits; what the stream does not take then, the writer ends.
+Where nothing went for a while, what the endpoint answers at once goes at once (`Writer.answer`): a
+kernel has answered a ping before the write that brought it has returned.  That is done from the
+task that brought it, while the writer waits; what the stream does not take then, the writer ends.
 
 Why a writer that is cancelled ends the stream: a cancelled `send_all` may have sent a part of a
 block.  A BYE may still follow only when it was not in the middle of one.
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
-# Where nothing went for so many seconds, the first frame goes alone: to look for a second one, and
-# find none, takes as long as to send the first.
+# Where nothing went for so many seconds, a frame is not one of many.  It goes alone: to look for a
+# second one, and find none, takes as long as to send the first.
 IDLE: Final = 0.001
 
 # A farewell is a courtesy, and the stream may be stuck.
@@ -123,13 +123,13 @@ class Writer:
         self._look_at(when)
 
     def answer(self) -> None:
-        """Send what the endpoint has now, if the writer waits for it.
+        """Send the frame that the endpoint has now, if none went of late and the writer waits.
 
         Raises:
             EndpointGone: what the endpoint stands for no longer exists.
             trio.ClosedResourceError: the endpoint was closed.
         """
-        if not (self._waiting and self._carries) or self._pipe is None:
+        if not (self._waiting and self._carries) or self._pipe is None or not self._is_idle():
             return
         data = self._next_turn()
         if not data:
@@ -162,9 +162,8 @@ class Writer:
         talk = self._talk
         if not self._carries:
             return talk.to_say()
-        now = trio.current_time()
-        enough = BATCH_FRAMES if now - self._turned_at < IDLE else 1
-        self._turned_at = now
+        enough = 1 if self._is_idle() else BATCH_FRAMES
+        now = self._turned_at = trio.current_time()
         frames: Sequence[AnyFrame]
         try:
             frames = self._endpoint.receive_offload_nowait(enough)
@@ -175,6 +174,9 @@ class Writer:
             data = encode_number(ACK, self.acks.handed) + data
             self.acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
+
+    def _is_idle(self) -> bool:
+        return trio.current_time() - self._turned_at >= IDLE
 
     async def _write(self, data: bytes | memoryview) -> None:
         if self._stream is None:
