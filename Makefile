@@ -24,7 +24,7 @@ test:
 	@.venv/bin/nox
 
 bench:
-	@testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn socat vde2 vdeplug
+	@testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn vde2 vdeplug gcc libc6-dev
 	@.venv/bin/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS) --to $(TO)
 	@.venv/bin/python -m bench.plot $(TO)/benchmarks.json $(TO)/benchmarks.png
 

@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["describe"]
 
 # OpenSSH's client and server are of one version.
-PACKAGES: Final = ("openssh-server", "vde2", "vdeplug", "openvpn", "iperf3", "socat")
+PACKAGES: Final = ("openssh-server", "vde2", "vdeplug", "openvpn", "iperf3")
 
 
 def describe() -> dict[str, str]:

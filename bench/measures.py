@@ -47,9 +47,12 @@ __all__ = [
 PINGS: Final = 120
 PING_INTERVAL: Final = 0.05
 
-# Datagrams a second, the last of them more than can be sent.  Several, and rising: a tool may
-# deliver far less, or nothing, at a rate that is far above what it can carry.
-OFFERED: Final = (35e3, 50e3, 70e3, 100e3, 140e3, 200e3, 1e9)
+# Datagrams a second: from so many on, by so much more each time, to more than can be sent.  Several:
+# a tool may deliver far less, or nothing, at a rate that is far above what it can carry.  After so
+# many in a row at which less than that share of the best arrived, no better one is to come.
+OFFERED: Final = tuple(30e3 * 1.2**step for step in range(15))
+WORSE: Final = 2
+WORSE_SHARE: Final = 0.9
 
 SAMPLE_EVERY: Final = 1.0
 
@@ -161,8 +164,15 @@ def tcp(bed: Bed, seconds: float, *options: str) -> float:
 
 def udp(bed: Bed, seconds: float) -> float:
     """Datagrams of 64 bytes that arrive each second: the most, over the offered loads."""
-    # All of them together take about as long as two other tests.
-    return max(udp_at(bed, 0.3 * seconds, rate) for rate in OFFERED)
+    best = 0.0
+    worse = 0
+    for rate in OFFERED:
+        arrived = udp_at(bed, 0.3 * seconds, rate)
+        best = max(best, arrived)
+        worse = worse + 1 if arrived < WORSE_SHARE * best else 0
+        if worse == WORSE:
+            break
+    return best
 
 
 def udp_at(bed: Bed, seconds: float, rate: float) -> float:

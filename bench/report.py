@@ -57,16 +57,16 @@ has all of it to itself.
 
 - TCP: one stream of iperf3 for {seconds:g} s there (→), back (←), and both at once (⇄);
   what arrived.
-- UDP: datagrams of 64 bytes, sent there at seven rates from 35 000 a second to as many as the
-  host can send; the most that arrived in a second at one of them.
+- UDP: datagrams of 64 bytes, sent there at rates from 30 000 a second on, each a fifth above the
+  one before, until less arrives; the most that arrived in a second at one of them.
 - Idle RTT: pings 50 ms apart. Closer ones are slower with `ssh -w`, which leaves Nagle's
   algorithm on.
 - CPU: user and system time of all processes of the tool on both sides, over the two TCP tests of
   one direction each, by the GB that arrived.
 - First ping: from the command to a ping that came back, the address being put on the interface
   from outside as soon as it is there; and how much longer that is than `ssh host true`.
-- The sender, the receiver and, for sockets, the socat that joins a TAP to each socket share the
-  CPUs with the tool, but are not counted as its own.
+- The sender, the receiver and, for sockets, the relay that joins a TAP to each socket
+  (`bench/tap_relay.c`) share the CPUs with the tool, but are not counted as its own.
 
 Each is run with its own defaults. `ssh -w` and vde get the cipher that OpenSSH prefers, vknet asks
 for AES-GCM, and the plain pipe has the fastest of OpenSSH's. In "wire v1" the remote half is not

@@ -13,6 +13,7 @@ import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.processes import Pids, pids_now, pids_since
@@ -41,6 +42,8 @@ until ip link set {device} up 2>/dev/null && ip addr add {address}/24 dev {devic
 done
 ip ntable change name arp_cache dev {device} retrans 20
 """
+
+RELAY_SOURCE: Final = Path(__file__).with_name("tap_relay.c")
 
 UP_WITHIN: Final = 30.0
 DOWN_WITHIN: Final = 10.0
@@ -182,12 +185,13 @@ def socket_of(host: Host) -> str:
 
 
 def taps_on_sockets(bed: Bed) -> list[Program]:
-    """On both hosts a TAP joined to a listening SOCK_SEQPACKET (type 5) socket by socat."""
+    """On both hosts a TAP joined to a listening SOCK_SEQPACKET socket by `tap_relay.c`."""
+    relay = bed.directory / "tap_relay"
+    if not relay.exists():
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", relay, RELAY_SOURCE], check=True)
     programs = []
     for host in (bed.here, bed.there):
-        tap = f"TUN,tun-type=tap,tun-name={DEVICE},iff-no-pi"
-        listen = f"UNIX-LISTEN:{socket_of(host)},type=5,unlink-early"
-        programs.append(Program(host, "socat", "-b", "65664", tap, listen))
+        programs.append(Program(host, str(relay), DEVICE, socket_of(host)))
         listening(host, socket_of(host))
     return programs
 
