@@ -18,11 +18,18 @@ cannot be seen at once: the first wants a full path, the second an empty one.
                  the path run half empty for about one round trip, and takes the least seen then,
                  so that a standing queue never passes for a longer path.
 
-    window   =   GAIN x rate x round trip  +  slack x rate  +  a quantum
+    bunch        What was acknowledged within a round trip over and above the rate: the greatest but
+                 one of ten round trips, so that once is not enough.
+
+    window   =   GAIN x rate x round trip  +  slack x rate or a bunch  +  a quantum
 
 A gain above one makes a short queue, and by the queue the window knows that the path is full: where
 there is none, more is delivered from one round to the next, and the estimate rises with it.  After
 three such rounds it rises faster; a new link begins so.
+
+Where ACKs come in bunches, as over the air or from a peer with other things to do, hardly a byte
+has the least round trip.  A window for that alone would leave the path idle until the next bunch;
+so less would be delivered, and rate and window would fall to next to nothing (BBR's extra_acked).
 
 What differs from BBR.  The stream below is reliable and in order.  There is no loss to react to:
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
@@ -85,6 +92,9 @@ MANY: Final = 0.1
 MANY_FRAMES: Final = 30e3
 
 RATE_ROUNDS: Final = 10
+
+# Seconds of the rate that a bunch may add: longer than Wi-Fi or a busy peer holds ACKs up.
+BUNCH_MAX: Final = 0.1
 
 # How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
 # on a long path the probes do not cost more than one part in twenty.
@@ -166,6 +176,10 @@ class Window:
         # The greatest sample of the rate in each of the last rounds, and when the newest began.
         self._rates: deque[float] = deque([0.0], RATE_ROUNDS)
         self._rates_since = now
+        # The greatest bunch in each of the same rounds; and the one that is coming in, since when.
+        self._bunches: deque[float] = deque([0.0, 0.0], RATE_ROUNDS)
+        self._bunch = 0
+        self._bunch_since = now
         # A round ends when what was sent by its beginning has been acknowledged.
         self._round_end = 0
         self._round_least = math.inf
@@ -241,6 +255,7 @@ class Window:
             return
         was_full = not self.room
         record = self._newest(total)
+        self._see_bunch(total - self._acked, now)
         self._acked = total
         round_trip = max(0.0, now - record.sent_at)
         self._see_round_trip(round_trip, now)
@@ -265,7 +280,7 @@ class Window:
             records.popleft()
         return records.popleft() if records[0].end == total else records[0]
 
-    # --- the two filters --------------------------------------------------------------------------
+    # --- the filters ------------------------------------------------------------------------------
 
     def _see_rate(self, record: _Record, now: float, *, limited: bool) -> None:
         elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
@@ -275,9 +290,18 @@ class Window:
         if now - self._rates_since >= max(FINE, self.round_trip or 0.0):
             self._rates_since = now
             self._rates.append(sample)
+            self._bunches.append(0.0)
         else:
             self._rates[-1] = max(self._rates[-1], sample)
         self.rate = max(self._rates)
+
+    def _see_bunch(self, size: int, now: float) -> None:
+        elapsed = now - self._bunch_since
+        if self._bunch <= self.rate * elapsed or elapsed > max(FINE, self.round_trip or 0.0):
+            self._bunch, self._bunch_since, elapsed = 0, now, 0.0
+        self._bunch += size
+        extra = self._bunch - self.rate * elapsed
+        self._bunches[-1] = max(self._bunches[-1], min(extra, self.size, BUNCH_MAX * self.rate))
 
     def _see_round_trip(self, sample: float, now: float) -> None:
         self._round_least = min(self._round_least, sample)
@@ -350,6 +374,10 @@ class Window:
         many = min(1.0, max(0.0, self.rate / self._mean / MANY_FRAMES - 1.0))
         return FINE + BUSY * fast + MANY * many
 
+    def _usual_bunch(self) -> float:
+        """Bytes."""
+        return sorted(self._bunches)[-2]
+
     def _full_round_trip(self) -> float:
         """Seconds that a round trip takes when it is the window that fills the path."""
         if self.round_trip is None or not self.rate:
@@ -367,7 +395,7 @@ class Window:
         if self._probing:
             return self._probe_size()
         gain = FAST_GAIN if self._fast else GAIN
-        seconds = gain * (self.round_trip or 0.0) + self._slack()
-        size = int(self.rate * seconds) + self._quantum
+        filled = gain * self.rate * (self.round_trip or 0.0)
+        size = int(filled + max(self.rate * self._slack(), self._usual_bunch())) + self._quantum
         # What was sparse until now says nothing of what the path carries.
         return max(size, INITIAL_QUANTA * self._quantum) if self._fast else size

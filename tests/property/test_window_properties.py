@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
 from vknet.acknowledger import ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
-from vknet.window import BUSY, BUSY_RATE, FINE, QUANTUM
+from vknet.window import BUNCH_MAX, BUSY, BUSY_RATE, FINE, QUANTUM
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -61,6 +61,28 @@ def test_the_path_is_full_and_its_queue_is_short(
     simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
     assert is_full(simulation, start)
     assert simulation.median_round_trip(start) <= longest_wanted(path)
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(
+    rate=spread(10 * MBIT, 1000 * MBIT),
+    round_trip=spread(SHORTEST, 0.05),
+    jitter=st.floats(0, 0.02),
+    busy=st.floats(0, 0.03),
+    seed=seeds,
+)
+def test_a_path_whose_acks_come_in_bunches_is_not_starved(
+    rate: float, round_trip: float, jitter: float, busy: float, seed: int
+) -> None:
+    # As over Wi-Fi, or to a host with other things to do: longer than the round trip itself.
+    path = Path(rate, round_trip, jitter, busy)
+    simulation = Simulation(path, seed)
+    simulation.run(4)
+    start = simulation.now
+    simulation.run(4)
+    assert simulation.delivered(start, simulation.now) >= 0.6
+    held_up = BUNCH_MAX + 2 * jitter + busy
+    assert simulation.median_round_trip(start) <= longest_wanted(path) + held_up
 
 
 @settings(deadline=None, derandomize=True, max_examples=20)
