@@ -141,8 +141,11 @@ async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
         nursery.start_soon(one.run)
         nursery.start_soon(two.run)
         await one.plug.send([FRAME, FRAME[:14]])
-        # After a pause the first one goes alone.
-        assert [*await two.plug.receive(), *await two.plug.receive()] == [FRAME, FRAME[:14]]
+        got = await two.plug.receive()
+        while len(got) < 2:
+            # After a pause the first one goes alone.
+            got += await two.plug.receive()
+        assert got == [FRAME, FRAME[:14]]
         await two.plug.send([b"x" * 9014])
         assert await one.plug.receive() == [b"x" * 9014]
 

@@ -136,6 +136,7 @@ def test_an_honest_super_frame_passes(frame: Super) -> None:
         (Super(size=0).but(csum_offset=17), Misfit.HEADER),
         (Super(size=0, protocol=UDP).but(csum_offset=16), Misfit.HEADER),
         (Super(size=0).but(csum_start=4053, csum_offset=0), Misfit.HEADER),
+        (Super(size=0, payload=bytes(65000)).but(csum_start=65000), Misfit.HEADER),
     ],
 )
 def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str) -> None:

@@ -50,6 +50,14 @@ def test_who_was_woken_late_makes_up_for_it_within_bounds() -> None:
     assert pacer.next_at == pytest.approx(50.0 - LATE + FULL / 1e6)
 
 
+def test_who_waits_at_a_pace_that_was_wrong_waits_no_longer() -> None:
+    pacer = Pacer()
+    pacer.sent(FULL, 1e3, 1.0)
+    assert pacer.room(1e3, 1.1) == 0
+    assert pacer.next_at == pytest.approx(1.0 - GRAIN + FULL / 1e3)
+    assert pacer.room(1e6, 1.1) > 0
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.floats(1e4, 1.5e7), st.lists(st.floats(0, 0.05), min_size=1, max_size=200))
 def test_never_more_goes_than_the_pace_allows(pace: float, pauses: list[float]) -> None:

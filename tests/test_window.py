@@ -53,6 +53,33 @@ def test_the_round_trip_does_not_creep_up_under_a_load_that_lasts() -> None:
     assert simulation.window.round_trip <= 1.1 * 0.03
 
 
+def test_a_load_that_begins_after_a_pause_is_no_probe() -> None:
+    # The first batch after it finds the path empty, and so sees all that a probe is to see.
+    window = Window(0.0)
+    total, now = 0, 0.0
+    for pause in [0.05] * 40 + [15.0, 0.05]:
+        now += pause
+        total += 100
+        window.sent(total, now)
+        # Never again as short as the first time.
+        window.acked(total, now + (0.0300 if total == 100 else 0.0305))
+    assert window.round_trip == pytest.approx(0.0305)
+    # What a probe lets be under way.
+    assert window.size > QUANTUM
+
+
+def test_a_probe_of_a_fixed_window_ends() -> None:
+    simulation = Simulation(dsl())
+    window = simulation.window = Window(0.0, size=50_000)
+    sizes: list[int] = []
+    simulation.run(5)
+    simulation.every(0.005, lambda: sizes.append(window.size))
+    simulation.run(20)
+    assert max(sizes) == 50_000
+    assert 1 <= sum(size < 50_000 for size in sizes) <= 100
+    assert sizes[-1] == 50_000
+
+
 def test_a_probe_costs_one_part_in_twenty_at_most() -> None:
     for path in (dsl(), Path(10 * MBIT, 0.5), Path(2 * MBIT, 1.6)):
         simulation = settled(path)

@@ -71,6 +71,11 @@ class Egress:
         self._kinds: frozenset[int] = frozenset()
         self._sent = 0
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether something waits here."""
+        return self._queue.backlog_bytes > 0
+
     def agree(
         self, frame_limit: int, kinds: frozenset[int], window: int | None, now: float
     ) -> None:

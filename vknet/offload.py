@@ -86,6 +86,9 @@ GSO_ECN: Final = 0x80
 
 # linux/tcp.h: TCP_MIN_GSO_SIZE.  A frame of 64 KB in segments of one byte would be a weapon.
 TCP_SEGMENT_MIN: Final = 8
+# Bytes from a frame's start: further in, with what a kernel has before a frame, a checksum's start
+# no longer fits its sixteen bits (linux/skbuff.h: csum_start), and the kernel refuses the frame.
+CSUM_START_MAX: Final = 0xF000
 # linux/udp.h: UDP_MAX_SEGMENTS.
 UDP_SEGMENTS_MAX: Final = 128
 
@@ -257,7 +260,7 @@ def _examine(data: Frame, mtu: int | None) -> Layout | str:
         return Misfit.HEADER
     network, transport, protocol, end = found
     start = HEADER_SIZE + csum_start
-    if start + csum_offset + 2 > len(data):
+    if start + csum_offset + 2 > len(data) or csum_start > CSUM_START_MAX:
         return Misfit.HEADER
     check_at = CHECK_AT.get(protocol)
     if gso_type == NO_GSO:

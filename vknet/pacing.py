@@ -32,6 +32,9 @@ class Pacer:
 
     def __init__(self) -> None:
         self.next_at = -math.inf
+        # What went last, and when it was its turn.
+        self._size = 0
+        self._since = -math.inf
 
     def room(self, pace: float, now: float) -> float:
         """Bytes that may go now; where it is not 0, the frame that passes it may go too.
@@ -42,6 +45,9 @@ class Pacer:
         """
         if pace >= UNPACED:
             return math.inf
+        if self._size:
+            # The pace may be another one by now.
+            self.next_at = self._since + self._size / pace
         return max(1.0, GRAIN * pace) if now >= self.next_at else 0.0
 
     def sent(self, size: int, pace: float, now: float, *, waited: bool = False) -> None:
@@ -54,7 +60,9 @@ class Pacer:
             waited: they have waited for `next_at`.
         """
         if pace >= UNPACED:
-            self.next_at = now
+            self._size, self.next_at = 0, now
         else:
             # Who comes late makes up for it; who was idle saves no more than a grain up.
-            self.next_at = max(self.next_at, now - (LATE if waited else GRAIN)) + size / pace
+            self._since = max(self.next_at, now - (LATE if waited else GRAIN))
+            self._size = size
+            self.next_at = self._since + size / pace

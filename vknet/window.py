@@ -49,6 +49,7 @@ import math
 from collections import deque
 from typing import Final, NamedTuple
 
+from vknet.delivery import FINE, Delivery
 from vknet.errors import RemoteProtocolError
 
 __all__ = ["QUANTUM", "Window"]
@@ -77,10 +78,6 @@ CLEAR_ROUNDS: Final = 3
 FULL_ROUNDS: Final = 2
 GROWTH: Final = 1.1
 
-# Seconds; nothing shorter is told apart.  For so long either end may be busy with a batch, and so
-# much delay is nothing to anyone.
-FINE: Final = 0.002
-
 # On a fast path the processors are the bottleneck, with the jitter of their schedulers: seconds
 # more of slack, in full from so many bytes per second on.
 BUSY: Final = 0.012
@@ -90,11 +87,6 @@ BUSY_RATE: Final = 100e6
 # many.  To queue them there would take the processors' time from carrying them.
 MANY: Final = 0.1
 MANY_FRAMES: Final = 30e3
-
-RATE_ROUNDS: Final = 10
-
-# Seconds of the rate that a bunch may add: longer than Wi-Fi or a busy peer holds ACKs up.
-BUNCH_MAX: Final = 0.1
 
 # How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
 # on a long path the probes do not cost more than one part in twenty.
@@ -150,15 +142,14 @@ class Window:
         size: bytes that may be under way.
         pace: bytes per second that may go, so that a window's worth is spread over the least round
             trip; or over half of it, while the window opens.
-        rate: bytes per second, as estimated; 0 before the first sample.
         round_trip: the least one, in seconds; None before the first ACK.
     """
 
     def __init__(
         self, now: float, quantum: int = QUANTUM, *, size: int | None = None, sent: int = 0
     ) -> None:
-        self.rate = 0.0
         self.round_trip: float | None = None
+        self._delivery = Delivery(now)
         self._quantum = quantum
         self._fixed = size
         # Bytes of a frame, of late.
@@ -173,13 +164,6 @@ class Window:
             self._records.append(_Record(sent, now, 0, now, now, limited=True))
         # Until more than this is acknowledged, what is sent joins too little to fill the path.
         self._limited_until = -1
-        # The greatest sample of the rate in each of the last rounds, and when the newest began.
-        self._rates: deque[float] = deque([0.0], RATE_ROUNDS)
-        self._rates_since = now
-        # The greatest bunch in each of the same rounds; and the one that is coming in, since when.
-        self._bunches: deque[float] = deque([0.0, 0.0], RATE_ROUNDS)
-        self._bunch = 0
-        self._bunch_since = now
         # A round ends when what was sent by its beginning has been acknowledged.
         self._round_end = 0
         self._round_least = math.inf
@@ -201,6 +185,11 @@ class Window:
     def opening(self) -> bool:
         """Whether the path is not known to be full: what waits may wait for us alone."""
         return self._fast
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second, as estimated; 0 before the first sample."""
+        return self._delivery.rate
 
     @property
     def under_way(self) -> int:
@@ -255,14 +244,14 @@ class Window:
             return
         was_full = not self.room
         record = self._newest(total)
-        self._see_bunch(total - self._acked, now)
+        self._delivery.see_bunch(total - self._acked, now, self.round_trip or 0.0, self.size)
         self._acked = total
         round_trip = max(0.0, now - record.sent_at)
-        self._see_round_trip(round_trip, now)
+        self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
         if record.acked >= self._sent_before:
-            self._see_rate(record, now, limited=record.limited and not queued)
+            self._see_delivery(record, now, limited=record.limited and not queued)
         self._acked_at = now
         self._acked_sent_at = record.sent_at
         if total >= self._round_end:
@@ -280,33 +269,21 @@ class Window:
             records.popleft()
         return records.popleft() if records[0].end == total else records[0]
 
-    # --- the filters ------------------------------------------------------------------------------
+    # --- what an ACK tells ------------------------------------------------------------------------
 
-    def _see_rate(self, record: _Record, now: float, *, limited: bool) -> None:
-        elapsed = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
-        sample = (self._acked - record.acked) / elapsed
-        if limited and sample <= self.rate:
-            return
-        if now - self._rates_since >= max(FINE, self.round_trip or 0.0):
-            self._rates_since = now
-            self._rates.append(sample)
-            self._bunches.append(0.0)
-        else:
-            self._rates[-1] = max(self._rates[-1], sample)
-        self.rate = max(self._rates)
+    def _see_delivery(self, record: _Record, now: float, *, limited: bool) -> None:
+        size = self._acked - record.acked
+        seconds = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
+        if not limited or size > self.rate * seconds:
+            self._delivery.see(size, seconds, now, self.round_trip or 0.0)
 
-    def _see_bunch(self, size: int, now: float) -> None:
-        elapsed = now - self._bunch_since
-        if self._bunch <= self.rate * elapsed or elapsed > max(FINE, self.round_trip or 0.0):
-            self._bunch, self._bunch_since, elapsed = 0, now, 0.0
-        self._bunch += size
-        extra = self._bunch - self.rate * elapsed
-        self._bunches[-1] = max(self._bunches[-1], min(extra, self.size, BUNCH_MAX * self.rate))
-
-    def _see_round_trip(self, sample: float, now: float) -> None:
+    def _see_round_trip(self, sample: float, now: float, *, alone: bool) -> None:
         self._round_least = min(self._round_least, sample)
         self._least_ever = min(self._least_ever, sample)
-        if self.round_trip is None or sample <= self.round_trip:
+        known = self.round_trip
+        # Who found the path empty has seen what a probe is to see.
+        fresh = alone and not self._probing and self._is_old(now)
+        if known is None or sample <= known or fresh:
             self.round_trip = sample
             self._round_trip_seen = now
         if self._probing:
@@ -328,7 +305,7 @@ class Window:
             # Little as there was to send, it made a queue.
             self._judge_round(clear=False)
         self._probed_rate = max(self._probed_rate, self.rate)
-        if now - self._probed_at >= PROBES_APART and self._is_doubtful(self.round_trip, now):
+        if now - self._probed_at >= PROBES_APART and self._is_doubtful(now):
             self._probing = True
             self._drained = None
             self._probe_samples = []
@@ -343,12 +320,13 @@ class Window:
             self._fast = clear
             self._other_rounds = 0
 
-    def _is_doubtful(self, round_trip: float, now: float) -> bool:
+    def _is_doubtful(self, now: float) -> bool:
+        return self._is_old(now) or self.rate < RATE_FALL * self._probed_rate
+
+    def _is_old(self, now: float) -> bool:
+        """Whether the least round trip was seen too long ago."""
         age = now - self._round_trip_seen
-        return (
-            age > max(ROUND_TRIP_AGE, ROUND_TRIP_AGE_ROUNDS * round_trip)
-            or self.rate < RATE_FALL * self._probed_rate
-        )
+        return age > max(ROUND_TRIP_AGE, ROUND_TRIP_AGE_ROUNDS * (self.round_trip or 0.0))
 
     def _probe(self, sample: float, now: float) -> None:
         if self._drained is None:
@@ -374,10 +352,6 @@ class Window:
         many = min(1.0, max(0.0, self.rate / self._mean / MANY_FRAMES - 1.0))
         return FINE + BUSY * fast + MANY * many
 
-    def _usual_bunch(self) -> float:
-        """Bytes."""
-        return sorted(self._bunches)[-2]
-
     def _full_round_trip(self) -> float:
         """Seconds that a round trip takes when it is the window that fills the path."""
         if self.round_trip is None or not self.rate:
@@ -390,12 +364,17 @@ class Window:
         return max(self._quantum, int(PROBE_GAIN * self.rate * self._least_ever))
 
     def _size_now(self) -> int:
+        if self._probing:
+            size = self._probe_size()
+            return size if self._fixed is None else min(size, self._fixed)
         if self._fixed is not None:
             return self._fixed
-        if self._probing:
-            return self._probe_size()
         gain = FAST_GAIN if self._fast else GAIN
-        filled = gain * self.rate * (self.round_trip or 0.0)
-        size = int(filled + max(self.rate * self._slack(), self._usual_bunch())) + self._quantum
+        full = self.rate * (self.round_trip or 0.0)
+        bunch = self._delivery.bunch
+        if bunch < full:
+            # The gain will do; and so does a full path in the other direction, which is no jitter.
+            bunch = 0.0
+        size = int(gain * full + max(self.rate * self._slack(), bunch)) + self._quantum
         # What was sparse until now says nothing of what the path carries.
         return max(size, INITIAL_QUANTA * self._quantum) if self._fast else size

@@ -141,7 +141,7 @@ class Writer:
             sent = 0
         self._talk.said(trio.current_time())
         if sent < len(data):
-            self._mid_block = True
+            self._mid_block = sent > 0
             self._rest = memoryview(data)[sent:]
             self.wake()
 
@@ -162,7 +162,7 @@ class Writer:
         talk = self._talk
         if not self._carries:
             return talk.to_say()
-        enough = 1 if self._is_idle() else BATCH_FRAMES
+        enough = 1 if self._is_idle() and not self.egress.is_queued else BATCH_FRAMES
         now = self._turned_at = trio.current_time()
         frames: Sequence[AnyFrame]
         try:
@@ -181,15 +181,16 @@ class Writer:
     async def _write(self, data: bytes | memoryview) -> None:
         if self._stream is None:
             raise AssertionError("a writer is attached to a stream before it runs")
-        self._mid_block = True
         sent = 0 if self._pipe is None else self._pipe.send_nowait(data)
         # What is written is not to be cut off.
         self._look_at(math.inf)
         if sent < len(data):
+            self._mid_block = True
             await self._stream.send_all(memoryview(data)[sent:] if sent else data)
         self._mid_block = False
         self._rest = memoryview(b"")
-        self._talk.said(trio.current_time())
+        self._turned_at = trio.current_time()
+        self._talk.said(self._turned_at)
         # Here, where no frame has been taken out and no block has been begun.
         await trio.lowlevel.checkpoint()
 

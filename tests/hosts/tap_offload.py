@@ -118,6 +118,27 @@ async def a_kernel_that_refuses_super_frames_gets_segments(
     assert len([line for line in said if "refuses" in line]) == 1, said
 
 
+async def a_checksum_that_the_kernel_refuses_is_no_reason_to_cut_all_others(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
+    alone = Super(size=0, payload=b"x")
+
+    class Picky:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def write(self, fd: int, data: bytes) -> int:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    vars(tap)["os"] = Picky()
+    try:
+        await one.send_offload([alone.frame()])
+    finally:
+        vars(tap)["os"] = os
+    assert await plain(two, 1) == pieces(alone)
+    assert one.accepts >= DEFAULT_OFFLOADS
+
+
 async def segments_over_the_mtu_are_dropped_until_it_is_raised(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
@@ -157,6 +178,7 @@ CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]]
     super_frames_go_in_and_come_out_whole,
     what_was_queued_before_offloads_were_lowered_is_cut_here,
     a_kernel_that_refuses_super_frames_gets_segments,
+    a_checksum_that_the_kernel_refuses_is_no_reason_to_cut_all_others,
     segments_over_the_mtu_are_dropped_until_it_is_raised,
     one_segment_announced_as_several_arrives,
     dhcp_comes_out_with_its_checksum,

@@ -170,7 +170,8 @@ class TapEndpoint(Endpoint):
                 os.write(self._fd, data)
             except OSError as exc:
                 if exc.errno == EINVAL:
-                    self._accept_less(frame)
+                    if gso_type != NO_GSO:
+                        self._accept_less(frame)
                     self._write_segments(frame, layout)
                 else:
                     self._write_failed(exc, frame)
