@@ -1,8 +1,7 @@
 """Interfaces and bridges, over rtnetlink(7): the only module that imports pyroute2.
 
-Every function opens its own netlink socket, does one thing and closes it again.  They block, so
-they are called in a worker thread; pyroute2 runs an event loop of its own in there.  It is imported
-inside the functions because that takes as long as starting Python and trio together.
+Every function opens its own netlink socket, does one thing and closes it again, in a process of its
+own (`vknet.aside`).  They block, so they are called in a worker thread.
 
 What is already as wanted is not touched, so that a user without rights can use what an
 administrator prepared.
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vknet.aside import aside
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class OwnedTap:
     bridge: str | None
 
 
+@aside
 def set_up_tap(
     index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
 ) -> tuple[Interface, Interface | None]:
@@ -92,6 +93,7 @@ def set_up_tap(
         return _get(ipr, index), master
 
 
+@aside
 def set_mtu(index: int, mtu: int) -> None:
     """Give an interface this MTU, in bytes.
 
@@ -103,6 +105,7 @@ def set_mtu(index: int, mtu: int) -> None:
         _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
+@aside
 def set_up_addresses(
     index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
 ) -> tuple[Interface, list[IPv4Address | IPv6Address]]:
@@ -130,6 +133,7 @@ def set_up_addresses(
         return interface, _addresses(ipr, index)
 
 
+@aside
 def owned_taps() -> list[OwnedTap]:
     """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
 
