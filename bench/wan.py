@@ -1,6 +1,10 @@
 """Long and slow paths: a ping and the goodput under load, through vknet, `ssh -w`, and bare.
 
-sudo .venv/bin/python -m bench.wan [--rounds N] [--seconds S] [--only PATH ...] [--to DIRECTORY]
+sudo .venv/bin/python -m bench.wan [--rounds N] [--seconds S] [--only PATH ...] [--losses SHARE ...]
+    [--add] [--to DIRECTORY]
+
+With --add its rounds are added to those that stand in the directory: where one path is in question,
+it can have more of them.
 """
 
 from __future__ import annotations
@@ -121,10 +125,19 @@ def run(
     losses: list[float],
     rounds: int,
     seconds: float,
+    cells: dict[str, Any],
     save: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Measure, and save what there is after each path: it takes long, and may be cut short."""
-    cells: dict[str, Any] = {}
+    """Measure, and save what there is after each path: it takes long, and may be cut short.
+
+    Args:
+        paths: which.
+        losses: of each path.
+        rounds: how often.
+        seconds: that each load is measured.
+        cells: what there is already.
+        save: what to do with all there is.
+    """
     with measuring_bed() as bed:
         for number in range(rounds):
             for path in paths:
@@ -143,8 +156,7 @@ def run(
                                 f"round {number + 1} of {rounds}: {path.name}, loss {loss:g},"
                                 f" {name}: {shown(done)} ({took:.0f} s)"
                             )
-                    done_so_far = {"seconds": seconds, "rounds": number + 1, "cells": cells}
-                    save(done_so_far | {"machine": describe()})
+                    save({"seconds": seconds, "cells": cells, "machine": describe()})
 
 
 def shown(done: dict[str, Any]) -> str:
@@ -170,6 +182,7 @@ def main() -> None:
     parser.add_argument(
         "--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE", help="0.01 is 1 %%"
     )
+    parser.add_argument("--add", action="store_true", help="to the rounds that are there")
     parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
     args = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -184,7 +197,9 @@ def main() -> None:
         (args.to / "benchmarks-wan.json").write_text(text)
         write_page(args.to)
 
-    run(paths, args.losses, args.rounds, args.seconds, save)
+    there = args.to / "benchmarks-wan.json"
+    cells = json.loads(there.read_text())["cells"] if args.add and there.exists() else {}
+    run(paths, args.losses, args.rounds, args.seconds, cells, save)
     say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
 
 

@@ -48,8 +48,11 @@ def wan_to_markdown(result: Mapping[str, Any]) -> str:
         for name in names:
             row += _summary(tools[name])
         rows.append(row)
-    rounds = result["rounds"]
-    said = "one round" if rounds == 1 else f"{rounds} rounds, of which these are the medians"
+    counts = {len(rounds) for tools in result["cells"].values() for rounds in tools.values()}
+    least, most = min(counts), max(counts)
+    said = "one round" if most == 1 else f"{most} rounds, of which these are the medians"
+    if least < most:
+        said = f"{least} to {most} rounds, of which these are the medians"
     return PART.format(seconds=result["seconds"], rounds=said, table=table(head, rows))
 
 
