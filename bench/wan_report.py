@@ -31,6 +31,8 @@ after the other, in {rounds}.
   fairness among those from here to there.
 - UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
 - TCP is CUBIC everywhere, that of ssh and that through it.
+- The idle pings of `ssh -w`, which leaves Nagle's algorithm on, wait for each other where the path
+  is longer than the 50 ms between them, or nearly so.
 - From 100 Mbit/s on the program that is the path takes a good part of this machine's two CPUs, at
   1 Gbit/s a whole one; what is measured has to do with the rest.
 """

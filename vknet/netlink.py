@@ -187,14 +187,15 @@ def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
             f" take it out first: ip link set {tap.name} nomaster"
         )
     if master is None:
-        master = _create_bridge(ipr, bridge)
+        master = _create_bridge(ipr, bridge, tap)
     up = "" if tap.is_up else " up"
     _change(ipr, tap, f"ip link set {tap.name}{up} master {bridge}", master=master.index)
     return master
 
 
-def _create_bridge(ipr: Any, name: str) -> Interface:
+def _create_bridge(ipr: Any, name: str, tap: Interface) -> Interface:
     command = f"ip link add {name} type bridge && ip link set {name} up"
+    command += f" && ip link set {tap.name} up master {name}"
     with _explained(command):
         try:
             ipr.link("add", ifname=name, kind="bridge")

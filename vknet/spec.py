@@ -110,7 +110,10 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     """
     shown = printable(text)
     if not text:
-        raise UsageError(f"the {what} is empty; it is neither auto, tapN, tap:NAME nor a path")
+        default = "" if what == "local-spec" else f"; without its colon it is {DEFAULT_SOCKET}"
+        raise UsageError(
+            f"the {what} is empty; it is neither auto, tapN, tap:NAME nor a path{default}"
+        )
     if _CONTROL.search(text):
         raise UsageError(f'{what} "{shown}": control characters are not allowed')
     if text == "auto":
@@ -129,9 +132,11 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
                 f"{what} {shown}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes"
             )
         return SocketSpec(text)
+    option = "-b BRIDGE" if what == "local-spec" else "-B BRIDGE"
     raise UsageError(
         f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path'
-        f" (for a socket in this directory write ./{shown}; a bridge is joined by -b BRIDGE auto)"
+        f" (a socket in the directory one is in is ./{shown}; a bridge is joined by {option} and"
+        " auto for the spec)"
     )
 
 
@@ -169,7 +174,9 @@ def parse_target(text: str) -> Target:
     if user is not None and not _USER.fullmatch(user):
         raise UsageError(f'user "{printable(user)}": letters, digits and . _ + - @ are allowed')
     if not (_HOST if address is None else _IPV6).fullmatch(host):
-        what = "letters, digits and . _ - are" if address is None else "in brackets IPv6 alone is"
+        what = "in brackets IPv6 alone is"
+        if address is None:
+            what = "letters, digits and . _ -, but no - at the beginning, are"
         raise UsageError(f'host "{printable(host)}": {what} what may stand there')
     if spec is None:
         return Target(user, host)

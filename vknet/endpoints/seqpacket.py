@@ -23,7 +23,7 @@ import trio
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
 from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
 from vknet.errors import EndpointGone, SetupError
-from vknet.spec import SOCKET_PATH_LIMIT
+from vknet.spec import DEFAULT_SOCKET, SOCKET_PATH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,7 +210,8 @@ def _why_not(path: str, exc: OSError) -> str:
     if isinstance(exc, PermissionError):
         return f"{path}: no right to connect; join the group that owns it (ls -l {path})"
     if exc.errno == ENOENT:
-        return f"{path}: no such socket; is vknetd running?"
+        default = "; a host alone stands for it: for a TAP write HOST:auto"
+        return f"{path}: no such socket; is vknetd running?{default * (path == DEFAULT_SOCKET)}"
     if Path(path).is_dir():
         return f"{path}: is a directory, and not a socket"
     if exc.errno == ECONNREFUSED:

@@ -342,6 +342,8 @@ def _lasting_address(name: str) -> str:
 
 def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
     """The first unused TAP that is meant for this user, or else a new one."""
+    # Without the device none can be had, whoever they were made for.
+    os.close(_open_device())
     names = [name for _, name in socket.if_nameindex()]
     owned = netlink.owned_taps() if any(name.startswith("tap") for name in names) else []
     wanted = [None] if bridge is None or bridge not in names else [None, bridge]
@@ -364,16 +366,20 @@ def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
 
 def _attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
     """Attach to a TAP, making it if need be: its descriptor, its name, and whether it is new."""
-    try:
-        fd = tun.open_device()
-    except OSError as exc:
-        raise SetupError(_why_no_device(exc)) from exc
+    fd = _open_device()
     try:
         actual, made = tun.attach(fd, name)
     except OSError as exc:
         os.close(fd)
         raise SetupError(_why_not(name, bridge, exc)) from exc
     return fd, actual, made
+
+
+def _open_device() -> int:
+    try:
+        return tun.open_device()
+    except OSError as exc:
+        raise SetupError(_why_no_device(exc)) from exc
 
 
 def _why_no_device(exc: OSError) -> str:
@@ -391,8 +397,8 @@ def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
         return f"{name} is in use by another program; name another TAP, or auto"
     if exc.errno == EINVAL and exists:
         return (
-            f"{name} is an interface, but not a TAP;"
-            f" a bridge is joined by -b {name} auto, any other interface by way of a bridge"
+            f"{name} is an interface, but not a TAP; to join a bridge name it with -b (its remote"
+            " side's with -B) and let the spec be auto; any other interface by way of a bridge"
         )
     if exc.errno == EPERM and exists:
         return f"the TAP {name} was made for another user; name another one, or auto"

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from vknet.endpoints import open_endpoint
-from vknet.errors import VknetError
+from vknet.errors import UsageError, VknetError
+from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.sim.path import Path
 from vknet.sim.wire import Wire
 
@@ -83,8 +84,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Path, Path, int, tuple[str, st
     parser = argparse.ArgumentParser(
         prog="python -m vknet.sim",
         description="Joins two TAPs by an impaired wire, until Ctrl-C. Each option is for both"
-        " directions; --back-delay and so on are for the one from the second TAP to the first.",
-        epilog="Needs root. TAPs are made here; ip link set wan0 netns NAME puts one elsewhere.",
+        " directions; with --back- before it (--back-delay and so on, not --back-seed) it is for"
+        " the one from the second TAP to the first. A TIME is a number with us, ms or s; a RATE"
+        " one with bit, kbit, mbit or gbit; a SIZE one with b, kb or mb; a SHARE one with %%.",
+        epilog="Needs root. A TAP is the name of an interface; it may then be put into a network"
+        " namespace: ip link set TAP netns NAME.",
         allow_abbrev=False,
     )
     for name, parse, metavar, text in OPTIONS:
@@ -164,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         trio.run(_run, there, back, seed, taps)
     except VknetError as exc:
         print(f"vknet.sim: {exc}", file=sys.stderr)
-        return 1
-    return 0
+        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
+    return EXIT_STOPPED
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import select
 import stat
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from vknet.framing import Frame
 
 __all__ = ["STDOUT_NAME", "capture"]
+
+log = logging.getLogger("vknet")
 
 STDOUT: Final = 1
 STDOUT_NAME: Final = "-"
@@ -74,6 +77,7 @@ async def capture(path: str, pcap: str | None = None) -> None:
         _open_output(pcap) as output,
         trio.open_nursery() as nursery,
     ):
+        log.info("watching %s as one of its clients; Ctrl-C ends it", path)
         nursery.start_soon(output.wait_until_unread, nursery.cancel_scope)
         try:
             await _write_frames(endpoint, output, as_pcap=pcap is not None)

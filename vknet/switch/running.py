@@ -109,7 +109,6 @@ async def _until_stopped(
 
 async def _be_a_client(settings: Settings) -> None:
     if settings.action is Action.CAPTURE:
-        log.info("watching %s as one of its clients; Ctrl-C ends it", settings.path)
         await capture(settings.path, settings.pcap)
         return
     status = await control.ask(settings.path)
