@@ -10,6 +10,7 @@ import pytest
 
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
+from vknet.codel import TARGET
 from vknet.egress import SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
 from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Decoder, Wire, encode_control
@@ -261,6 +262,16 @@ def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() ->
         now += ROUND_TRIP
         count *= 2
     assert not link.drops
+
+
+@pytest.mark.parametrize(("round_trip", "target"), [(0.001, TARGET), (0.03, TARGET), (0.2, 0.02)])
+def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, target: float) -> None:
+    link = settled()
+    window = link.egress.window
+    assert window is not None
+    window.round_trip = round_trip
+    link.turn(*flood(1, 500), now=10.0)
+    assert link.egress._queue.target == pytest.approx(target)
 
 
 def test_on_a_slow_path_a_windows_worth_goes_piece_by_piece() -> None:

@@ -48,6 +48,10 @@ SUPER_BYTES: Final = 65536
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
 
+# And its target (RFC 8289, section 4.3, has a tenth at the most): with 5 ms on a path of 100 ms one
+# TCP has to make do with five sixths of it, with a tenth it fills it.
+TARGET_ROUNDS: Final = 0.1
+
 
 class Egress:
     """The frames of one link on their way out.
@@ -152,8 +156,10 @@ class Egress:
         the slow start of a TCP that has done nothing wrong.  And nobody can have reacted to a drop
         before a round trip has passed (RFC 8289, section 4.2).
         """
-        self._queue.target = math.inf if window.opening else TARGET
-        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (window.round_trip or 0.0))
+        round_trip = window.round_trip or 0.0
+        target = max(TARGET, TARGET_ROUNDS * round_trip)
+        self._queue.target = math.inf if window.opening else target
+        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * round_trip)
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames, or not known yet."""
