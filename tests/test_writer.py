@@ -81,6 +81,22 @@ async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Rig) -> None:
+    rig.writer.egress.agree(FRAME_LIMIT_V2, frozenset(), None, trio.current_time())
+    window = rig.writer.egress.window
+    assert window is not None
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        for number in range(1, 6):
+            await trio.sleep(3 * IDLE)
+            rig.plug.send_nowait([FRAME])
+            rig.writer.answer()
+            rig.writer.egress.acked(number * len(FRAME), trio.current_time() + number)
+        # Otherwise these would be rounds in which no more was delivered than in those before.
+        assert window.opening
+        nursery.cancel_scope.cancel()
+
+
 async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.writer.run)

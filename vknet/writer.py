@@ -131,19 +131,27 @@ class Writer:
         """
         if not (self._waiting and self._carries) or self._pipe is None or not self._is_idle():
             return
-        data = self._next_turn()
-        if not data:
-            return
+        # The first frame alone; and then once more, to see that there is nothing else: a window
+        # has to know that it is not the limit.
+        for _ in range(2):
+            data = self._next_turn()
+            if not data or not self._try(self._pipe, data):
+                break
+
+    def _try(self, pipe: PipeStream, data: bytes) -> bool:
+        """Write this; whether all of it went.  What did not is left to the writer, which wakes."""
         try:
-            sent = self._pipe.send_nowait(data)
+            sent = pipe.send_nowait(data)
         except trio.BrokenResourceError:
             # The writer will meet it as well.
             sent = 0
         self._talk.said(trio.current_time())
-        if sent < len(data):
-            self._mid_block = sent > 0
-            self._rest = memoryview(data)[sent:]
-            self.wake()
+        if sent == len(data):
+            return True
+        self._mid_block = sent > 0
+        self._rest = memoryview(data)[sent:]
+        self.wake()
+        return False
 
     async def farewell(self, last: bytes) -> None:
         """Write this block, if that can still be understood, and end the stream; in a moment."""
