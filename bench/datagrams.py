@@ -18,7 +18,6 @@ import select
 import socket
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
@@ -49,7 +48,7 @@ BURST_EVERY: Final = 0.001
 
 
 def send(address: str, seconds: float, rate: float, size: float = SIZE) -> int:
-    """Send so many a second, or as many as the kernel takes; how many that were."""
+    """Offer so many a second to the kernel, which may not have room for all; how many they were."""
     count = 0
     chunk = [bytes(int(size))] * CHUNK
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -58,10 +57,14 @@ def send(address: str, seconds: float, rate: float, size: float = SIZE) -> int:
         while (passed := time.monotonic() - began) < seconds:
             due = min(int(passed * rate) - count, TURN)
             left = due
-            # ENOBUFS, EAGAIN: there is no room.  ECONNREFUSED: nobody listens there any more.
-            with suppress(OSError):
+            try:
                 while left > 0:
                     left -= send_messages(sock.fileno(), chunk[:left])
+            except BlockingIOError:
+                select.select([], [sock], [], BURST_EVERY)
+            except OSError:
+                # ENOBUFS: the interface is full.  ECONNREFUSED: nobody listens there any more.
+                pass
             count += due
             if due < TURN:
                 time.sleep(BURST_EVERY)

@@ -63,6 +63,8 @@ static int to_client(int tap, int client)
 
 	while (count < BATCH && (size = read(tap, frames[count], LARGEST)) > 0)
 		parts[count++].iov_len = size;
+	if (count == 0 && errno != EAGAIN && errno != EIO)
+		err(1, "the TAP");
 	while (sent < count) {
 		done = sendmmsg(client, messages + sent, count - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (done < 0 && errno != EAGAIN)

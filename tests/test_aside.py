@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from vknet.aside import aside
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 @aside
@@ -26,6 +27,26 @@ def where(*, fail: bool = False) -> int:
 @aside
 def imported() -> set[str]:
     return set(sys.modules)
+
+
+@aside
+def chatty(parent: int) -> bool:
+    print("not the answer")
+    return os.getpid() != parent
+
+
+@aside
+def dies_in_peace(parent: int) -> str:
+    if os.getpid() != parent:
+        os._exit(0)
+    return "here"
+
+
+@aside
+def has_a_bug(parent: int) -> str:
+    if os.getpid() != parent:
+        raise ZeroDivisionError
+    return "here"
 
 
 @aside
@@ -48,8 +69,37 @@ def test_the_other_process_has_no_more_than_it_needs() -> None:
     assert "trio" not in imported()
 
 
-def test_it_runs_here_when_the_other_process_dies() -> None:
-    assert dies(os.getpid()) == "here"
+@pytest.mark.parametrize("function", [dies, dies_in_peace, has_a_bug])
+def test_it_runs_here_when_the_other_process_has_no_answer(
+    function: Callable[[int], str],
+) -> None:
+    assert function(os.getpid()) == "here"
+
+
+def test_what_is_printed_there_is_not_the_answer() -> None:
+    assert chatty(os.getpid())
+
+
+@pytest.mark.parametrize("executable", ["", "/bin/true", "/bin/echo", "/nowhere"])
+def test_it_runs_here_when_python_is_not_python(
+    executable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    assert where() == os.getpid()
+
+
+def test_a_program_that_starts_itself_instead_does_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VKNET_ASIDE", "1")
+    assert where() == os.getpid()
+
+
+def test_what_is_no_path_on_the_path_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    assert where() != os.getpid()
 
 
 def test_it_runs_here_when_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +111,19 @@ def test_it_runs_here_when_no_process_can_be_started(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_is_imported_from_the_folder_one_is_in(tmp_path: Path) -> None:
-    (tmp_path / "pickle.py").write_text("open('ran', 'w')")
-    script = "from vknet import netlink; print(netlink.owned_taps())"
-    command = [sys.executable, "-P", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    for name in ("pickle.py", "sitecustomize.py", "usercustomize.py"):
+        (tmp_path / name).write_text(f"open('{tmp_path}/ran', 'w')")
+    script = "from tests.test_aside import where; import os; print(where() != os.getpid())"
+    repository = Path(__file__).parents[1]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        f"import sys; sys.path.append({str(repository)!r});{script}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
     assert not (tmp_path / "ran").exists()

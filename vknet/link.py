@@ -53,8 +53,8 @@ log = logging.getLogger("vknet")
 # Twice what a pipe can be made to hold unprivileged brings nothing more; a quarter costs turns.
 RECEIVE_SIZE: Final = 256 * 1024
 
-# How long a peer that was reached may take to say HELLO before it is taken for one of 2008.  A slow
-# machine starts Python in two seconds; a HELLO that comes later still makes it v2.
+# How long a peer that was reached may take to say HELLO before it is taken for one of 2008.  Most
+# machines have started Python by then, twice; a HELLO that comes later still makes it v2.
 V1_GRACE: Final = 3.0
 
 # Frames that waited longer than this are of no use to anyone; their senders have tried again.
@@ -225,6 +225,8 @@ class Link:
         """Act on what the peer sent: its HELLO first, the frames as one batch, then its end."""
         now = trio.current_time()
         if heard.hello is not None:
+            # Ours, if it is the answer, does not wait for what follows from theirs.
+            self._writer.wake()
             await self._agree(heard.hello, now)
         if heard.frames:
             await self._hand_over(heard, now)

@@ -7,7 +7,7 @@ something, when some time has come, and when it is woken.  Its wait, and only th
 scope of its own, for these two; there is one scope for many waits, since its coming and going would
 be felt on the way of a frame that ends a wait.
 
-Where nothing went for a while, what the endpoint answers at once goes at once (`Writer.answer`): a
+Where nobody looked for a while, what the endpoint answers at once goes at once (`Writer.answer`): a
 kernel has answered a ping before the write that brought it has returned.  That is done from the
 task that brought it, while the writer waits; what the stream does not take then, the writer ends.
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
-# Where nothing went for so many seconds, a frame is not one of many.  It goes alone: to look for a
+# Where nobody looked for so many seconds, a frame is not one of many.  It goes alone: to look for a
 # second one, and find none, takes as long as to send the first.
 IDLE: Final = 0.001
 
@@ -136,7 +136,8 @@ class Writer:
         for _ in range(2):
             data = self._next_turn()
             if not data or not self._try(self._pipe, data):
-                break
+                return
+        self.wake()
 
     def _try(self, pipe: PipeStream, data: bytes) -> bool:
         """Write this; whether all of it went.  What did not is left to the writer, which wakes."""

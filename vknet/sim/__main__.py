@@ -86,7 +86,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Path, Path, int, tuple[str, st
         description="Joins two TAPs by an impaired wire, until Ctrl-C. Each option is for both"
         " directions; with --back- before it (--back-delay and so on, not --back-seed) it is for"
         " the one from the second TAP to the first. A TIME is a number with us, ms or s; a RATE"
-        " one with bit, kbit, mbit or gbit; a SIZE one with b, kb or mb; a SHARE one with %%.",
+        " one with bit, kbit, mbit or gbit; a SIZE one with b, kb or mb; a SHARE one with %.",
         epilog="Needs root. A TAP is the name of an interface; it may then be put into a network"
         " namespace: ip link set TAP netns NAME.",
         allow_abbrev=False,
