@@ -135,7 +135,7 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     option = "-b BRIDGE" if what == "local-spec" else "-B BRIDGE"
     raise UsageError(
         f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path'
-        f" (a socket in the directory one is in is ./{shown}; a bridge is joined by {option} and"
+        f" (for a socket in the working directory write ./{shown}; a bridge is joined by {option} and"
         " auto for the spec)"
     )
 
