@@ -135,8 +135,8 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     option = "-b BRIDGE" if what == "local-spec" else "-B BRIDGE"
     raise UsageError(
         f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path'
-        f" (for a socket in the working directory write ./{shown}; a bridge is joined by {option} and"
-        " auto for the spec)"
+        f" (for a socket in the working directory write ./{shown}; a bridge is joined by {option}"
+        " and auto for the spec)"
     )
 
 
