@@ -62,7 +62,7 @@ def run(measures: Measure, rounds: int, seconds: float) -> Run:
 
 def shortened(commands: Sequence[str], bed: Bed) -> list[str]:
     """Commands, each once, without the names of folders and keys that were made for this run."""
-    folder = re.compile(rf"{re.escape(str(bed.directory))}/\w+/")
+    folder = re.compile(rf"{re.escape(str(bed.directory))}/(?:\w+/)?")
     key = re.compile(r"(?:[\dA-F]{2}:){31}[\dA-F]{2}")
     return list(dict.fromkeys(key.sub("KEY", folder.sub("DIR/", command)) for command in commands))
 
