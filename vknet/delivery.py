@@ -46,11 +46,11 @@ class Delivery:
 
         Args:
             size: bytes.
-            seconds: that they took.
+            seconds: that they took; at least `FINE`.
             now: the time.
             round_trip: that of the path.
         """
-        sample = size / max(seconds, FINE)
+        sample = size / seconds
         if now - self._rates_since >= max(FINE, round_trip):
             self._rates_since = now
             self._rates.append(sample)

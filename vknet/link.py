@@ -111,7 +111,6 @@ class Link:
         self._writer = Writer(endpoint, self._talk, self.monitor.link_counters.outbound)
         self._stream: Stream | None = None
         self._up = trio.Event()
-        self._sending = False
         self._cause: VknetError | None = None
 
     @property
@@ -292,7 +291,7 @@ class Link:
             )
 
     def _begin_to_send(self) -> None:
-        if self._sending:
+        if self._writer.carries:
             return
         now = trio.current_time()
         if self._down_since is not None and now - self._down_since > STALE_AFTER:
@@ -301,7 +300,6 @@ class Link:
         if v1 and self._settings.window != 0 and isinstance(self._stream, PipeStream):
             # Without ACKs there is no window: a short pipe is the bound that can be had.
             self._stream.shorten()
-        self._sending = True
         self._writer.begin()
 
     # --- watching ---------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ class Writer:
         egress: what goes now, and what waits.
         acks: what is to be acknowledged; `look_in_time` after it was changed.
         acknowledges: whether the peer wants that.
+        carries: whether frames are carried, too: from `begin` on.
     """
 
     def __init__(self, endpoint: Endpoint, talk: Conversation, counted: Direction) -> None:
@@ -70,7 +71,7 @@ class Writer:
         self._talk = talk
         self._stream: Stream | None = None
         self._pipe: PipeStream | None = None
-        self._carries = False
+        self.carries = False
         self._idle = trio.CancelScope()
         self._looks_at = math.inf
         self._waiting = False
@@ -85,7 +86,7 @@ class Writer:
 
     def begin(self) -> None:
         """Carry frames, too, from now on."""
-        self._carries = True
+        self.carries = True
         self.wake()
 
     async def run(self) -> NoReturn:
@@ -129,7 +130,9 @@ class Writer:
             EndpointGone: what the endpoint stands for no longer exists.
             trio.ClosedResourceError: the endpoint was closed.
         """
-        if not (self._waiting and self._carries) or self._pipe is None or not self._is_idle():
+        if not (self._waiting and self.carries) or self._pipe is None:
+            return
+        if not self._is_idle(trio.current_time()):
             return
         # The first frame alone; and then once more, to see that there is nothing else: a window
         # has to know that it is not the limit.
@@ -169,10 +172,11 @@ class Writer:
     def _next_turn(self) -> bytes:
         """What to write now: control blocks first, then frames; empty if nothing."""
         talk = self._talk
-        if not self._carries:
+        if not self.carries:
             return talk.to_say()
-        enough = 1 if self._is_idle() and not self.egress.is_queued else BATCH_FRAMES
-        now = self._turned_at = trio.current_time()
+        now = trio.current_time()
+        enough = 1 if self._is_idle(now) and not self.egress.is_queued else BATCH_FRAMES
+        self._turned_at = now
         frames: Sequence[AnyFrame]
         try:
             frames = self._endpoint.receive_offload_nowait(enough)
@@ -184,8 +188,8 @@ class Writer:
             self.acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
 
-    def _is_idle(self) -> bool:
-        return trio.current_time() - self._turned_at >= IDLE
+    def _is_idle(self, now: float) -> bool:
+        return now - self._turned_at >= IDLE
 
     async def _write(self, data: bytes | memoryview) -> None:
         if self._stream is None:
@@ -208,7 +212,7 @@ class Writer:
         self._waiting = True
         try:
             self.look_in_time()
-            if self._carries:
+            if self.carries:
                 await self._endpoint.wait_receivable()
             else:
                 await trio.sleep_forever()
