@@ -116,6 +116,22 @@ def test_a_fast_path_with_busy_ends_is_as_fast_as_without_a_window(
     assert carried(simulation, 1) >= 0.95
 
 
+def test_a_rate_that_wavers_under_a_window_never_full_is_no_reason_for_a_probe() -> None:
+    # So it is on a LAN, where processors set the rate: each probe would be a gap.
+    window = Window(0.0)
+    total = 0
+    for tick in range(9000):
+        now = tick / 1000
+        room = window.room
+        batch = min(room, 300_000 if tick % 1000 < 400 else 150_000)
+        if tick >= 100:
+            assert batch < room
+        total += batch
+        window.sent(total, now)
+        window.acked(total, now + 0.0003)
+    assert window.rate == pytest.approx(75e6, rel=0.1)
+
+
 def test_before_the_first_ack_ten_frames_may_go() -> None:
     window = Window(0.0)
     assert window.room == 10 * QUANTUM

@@ -168,6 +168,7 @@ class Window:
         self._round_end = 0
         self._round_least = math.inf
         self._round_rate = 0.0
+        self._round_full = False
         self._fast = True
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
@@ -246,6 +247,7 @@ class Window:
         record = self._newest(total)
         self._delivery.see_bunch(total - self._acked, now, self.round_trip or 0.0, self.size)
         self._acked = total
+        self._round_full |= was_full
         round_trip = max(0.0, now - record.sent_at)
         self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
@@ -294,6 +296,7 @@ class Window:
     def _end_round(self, now: float, *, limited: bool) -> None:
         least, self._round_least = self._round_least, math.inf
         rate_before, self._round_rate = self._round_rate, self.rate
+        was_full, self._round_full = self._round_full, False
         self._round_end = self._sent
         if self._probing or self.round_trip is None:
             return
@@ -305,7 +308,7 @@ class Window:
             # Little as there was to send, it made a queue.
             self._judge_round(clear=False)
         self._probed_rate = max(self._probed_rate, self.rate)
-        if now - self._probed_at >= PROBES_APART and self._is_doubtful(now):
+        if now - self._probed_at >= PROBES_APART and self._is_doubtful(now, was_full=was_full):
             self._probing = True
             self._drained = None
             self._probe_samples = []
@@ -320,8 +323,9 @@ class Window:
             self._fast = clear
             self._other_rounds = 0
 
-    def _is_doubtful(self, now: float) -> bool:
-        return self._is_old(now) or self.rate < RATE_FALL * self._probed_rate
+    def _is_doubtful(self, now: float, *, was_full: bool) -> bool:
+        # A window that was never full is not what the rate fell by.
+        return self._is_old(now) or (was_full and self.rate < RATE_FALL * self._probed_rate)
 
     def _is_old(self, now: float) -> bool:
         """Whether the least round trip was seen too long ago."""
