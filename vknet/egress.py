@@ -45,6 +45,9 @@ TOO_LONG: Final = "over the peer's frame limit"
 SUPER_TIME: Final = 0.005
 SUPER_BYTES: Final = 65536
 
+# Bytes that no batch of an endpoint has: not worth to be counted where there is room for so many.
+PLENTY: Final = 2 * BATCH_BYTES
+
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
 
@@ -112,7 +115,7 @@ class Egress:
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
-        if frames and (waited or sum(map(len, frames)) > room):
+        if frames and (waited or (room < PLENTY and sum(map(len, frames)) > room)):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             frames = ()
         if queue.backlog_bytes:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CSUM",
     "DEFAULT_OFFLOADS",
+    "EASY_LAYOUT",
     "HEADER_SIZE",
     "NOTHING",
     "OFFLOADS",
@@ -224,6 +225,8 @@ EASY_HEADERS: Final = {
     for protocol, check_at in CHECK_AT.items()
 }
 EASY_LAYOUT: Final = Layout(EASY_NETWORK, EASY_TRANSPORT, 0, 0)
+"""Of each of these frames `examine` gives this very object: its caller may ask by identity."""
+
 FRAGMENT: Final = 0x3FFF
 
 

@@ -35,8 +35,8 @@ from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, End
 from vknet.errors import EndpointGone, SetupError
 from vknet.offload import (
     CSUM,
+    EASY_LAYOUT,
     HEADER_SIZE,
-    NO_GSO,
     NOTHING,
     Misfit,
     OffloadFrame,
@@ -107,13 +107,15 @@ class TapEndpoint(Endpoint):
 
     def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
         frames: list[AnyFrame] = []
-        size = 0
-        read = os.read
+        add, read, fd = frames.append, os.read, self._fd
+        left = BATCH_BYTES
         try:
-            while size < BATCH_BYTES and len(frames) < enough:
-                raw = read(self._fd, TAP_READ_SIZE)
-                frames.append(from_kernel(raw))
-                size += len(raw)
+            for _ in range(enough):
+                raw = read(fd, TAP_READ_SIZE)
+                add(from_kernel(raw))
+                left -= len(raw)
+                if left <= 0:
+                    break
         except BlockingIOError:
             if not frames:
                 raise trio.WouldBlock from None
@@ -139,30 +141,34 @@ class TapEndpoint(Endpoint):
         return sent
 
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
-        fd = self._fd
-        write = os.writev
+        fd, write, writev = self._fd, os.write, os.writev
+        takes_easy = CSUM in self.accepts
         for frame in frames:
-            if isinstance(frame, OffloadFrame):
-                self._write_offload(frame)
-                continue
+            layout: Layout | str = EASY_LAYOUT
             try:
-                write(fd, (NOTHING, frame))
+                if not isinstance(frame, OffloadFrame):
+                    writev(fd, (NOTHING, frame))
+                elif (layout := examine(frame.data, self.mtu)) is EASY_LAYOUT and takes_easy:
+                    write(fd, frame.data)
+                else:
+                    self._write_offload(frame, layout)
+                    continue
             except OSError as exc:
-                self._write_failed(exc, frame)
+                if isinstance(frame, OffloadFrame):
+                    self._write_offload(frame, layout)
+                else:
+                    self._write_failed(exc, frame)
             else:
                 if self._down:
                     self._is_up()
 
-    def _write_offload(self, frame: OffloadFrame) -> None:
+    def _write_offload(self, frame: OffloadFrame, layout: Layout | str) -> None:
         data = frame.data
-        layout = examine(data, self.mtu)
         if layout is Misfit.OVER_MTU and self._look_at_mtu():
             layout = examine(data, self.mtu)
-        # `frame.kind` and `frame.is_super`, which would be calls for every frame.
-        kind, gso_type = data[0] | data[1] << 8, data[1]
         if isinstance(layout, str):
             self.send_drops[layout] += 1
-        elif kind not in self._kinds or (layout.payload == 0 and gso_type != NO_GSO):
+        elif frame.kind not in self._kinds or (layout.payload == 0 and frame.is_super):
             # One segment that was announced as several is what the kernel drops.
             self._write_segments(frame, layout)
         else:
@@ -170,7 +176,7 @@ class TapEndpoint(Endpoint):
                 os.write(self._fd, data)
             except OSError as exc:
                 if exc.errno == EINVAL:
-                    if gso_type != NO_GSO:
+                    if frame.is_super:
                         self._accept_less(frame)
                     self._write_segments(frame, layout)
                 else:
