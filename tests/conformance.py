@@ -65,6 +65,15 @@ async def frames_are_sent_whole_and_in_order(rig: Rig) -> None:
     assert await rig.taken(len(sent)) == sent
 
 
+async def what_was_lent_is_not_needed_any_more(rig: Rig) -> None:
+    # A link reads what comes next into the same buffer.
+    lent = bytearray(frame(1) + frame(2))
+    views = [memoryview(lent).toreadonly()[at : at + 60] for at in (0, 60)]
+    await rig.endpoint.send(views)
+    lent[:] = bytes(len(lent))
+    assert await rig.taken(2) == [frame(1), frame(2)]
+
+
 async def a_waiting_receiver_is_woken(rig: Rig) -> None:
     got: list[bytes] = []
 
@@ -158,6 +167,7 @@ CHECKS: Final[tuple[Callable[[Rig], Awaitable[None]], ...]] = (
     nothing_waiting_would_block,
     frames_are_received_whole_and_in_order,
     frames_are_sent_whole_and_in_order,
+    what_was_lent_is_not_needed_any_more,
     a_waiting_receiver_is_woken,
     a_cancelled_wait_loses_no_frame,
     a_batch_is_bounded,

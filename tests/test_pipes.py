@@ -15,7 +15,7 @@ from trio.lowlevel import FdStream
 from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
 from vknet.framing import FRAME_LIMIT_V2, Bye, Decoder, Wire, encode_control, encode_frames
 from vknet.hello import Hello
-from vknet.pipes import FAST, PIPE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
+from vknet.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
 
 
 def pair() -> tuple[PipeStream, PipeStream]:
@@ -35,6 +35,26 @@ async def test_bytes_cross_both_ways_however_many() -> None:
         await two.send_all(b"answer")
         assert await one.receive_some() == b"answer"
     assert got == data
+
+
+async def test_a_view_is_of_one_buffer_and_ends_with_the_stream() -> None:
+    one, two = pair()
+    async with one, two:
+        await one.send_all(b"first")
+        first = await two.receive_view()
+        assert bytes(first) == b"first"
+        assert first.readonly
+        await one.send_all(b"other")
+        assert bytes(await two.receive_view()) == b"other"
+        assert bytes(first) == b"other"
+        await one.send_all(bytes(2 * RECEIVE_SIZE))
+        assert len(await two.receive_view()) <= RECEIVE_SIZE
+        await one.send_eof()
+        while await two.receive_view():
+            pass
+        await two.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await two.receive_view()
 
 
 async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None:

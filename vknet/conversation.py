@@ -122,8 +122,8 @@ class Conversation:
 
     # --- taking in --------------------------------------------------------------------------------
 
-    def feed(self, data: bytes, now: float) -> Heard:
-        """Take in what the stream brought.  The frames are views of `data`, good while held."""
+    def feed(self, data: bytes | memoryview, now: float) -> Heard:
+        """Take in what the stream brought.  The frames are views of `data`, good while that is."""
         if self._health is not None:
             self._health.heard(now)
         heard = Heard()

@@ -255,11 +255,11 @@ class Decoder:
         self._tail = bytearray()
         self._error: RemoteProtocolError | None = None
 
-    def feed(self, data: bytes, blocks: list[Block]) -> bool:
+    def feed(self, data: bytes | memoryview, blocks: list[Block]) -> bool:
         """Take in what the stream brought and append the blocks that are now whole to `blocks`.
 
         The frames among them are views of `data`, or of a joined copy where a block came in pieces;
-        they stay good for as long as they are held, if `data` does.
+        they stay good for as long as `data` does.
 
         Returns:
             Whether all of them are frames.
@@ -303,7 +303,7 @@ class Decoder:
         """Bytes of an unfinished block now held; at most a header and the limit in force."""
         return len(self._tail)
 
-    def _feed(self, data: bytes, blocks: list[Block]) -> None:
+    def _feed(self, data: bytes | memoryview, blocks: list[Block]) -> None:
         view = memoryview(data)
         pos = self._finish_tail(view, blocks) if self._tail else 0
         end = len(view)

@@ -33,7 +33,7 @@ from vknet.framing import FRAME_LIMIT_V2, Wire
 from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.offload import kinds
-from vknet.pipes import PipeStream
+from vknet.pipes import RECEIVE_SIZE, PipeStream
 from vknet.settings import LinkSettings
 from vknet.writer import Writer
 
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 log = logging.getLogger("vknet")
-
-# Twice what a pipe can be made to hold unprivileged brings nothing more; a quarter costs turns.
-RECEIVE_SIZE: Final = 256 * 1024
 
 # How long a peer that was reached may take to say HELLO before it is taken for one of 2008.  Most
 # machines have started Python by then, twice; a HELLO that comes later still makes it v2.
@@ -202,15 +199,21 @@ class Link:
     # --- inwards: stream -> endpoint --------------------------------------------------------------
 
     async def _pump_in(self, stream: Stream) -> None:
+        pipe = stream if isinstance(stream, PipeStream) else None
+        data: bytes | memoryview
         while True:
             try:
-                data = await stream.receive_some(RECEIVE_SIZE)
+                if pipe is not None:
+                    # Until the next turn, and all that is in it has been handed over by then.
+                    data = await pipe.receive_view()
+                else:
+                    data = bytes(await stream.receive_some(RECEIVE_SIZE))
             except trio.BrokenResourceError as exc:
                 raise await self._carrier.why_ended() from exc
             if not data:
                 raise await self._why_ended()
             self._carrier.reached.set()
-            await self._act_on(self._talk.feed(bytes(data), trio.current_time()))
+            await self._act_on(self._talk.feed(data, trio.current_time()))
 
     async def _why_ended(self) -> VknetError:
         why = await self._carrier.why_ended()
