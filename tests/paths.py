@@ -20,6 +20,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from vknet.acknowledger import Acknowledger
+from vknet.reverse import ReversePath, stamp
 from vknet.window import QUANTUM, Window
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ BATCH = 128 * 1024
 # Bytes per second that the receiver's kernel hands over when all of them are there.
 MEMORY_RATE = 2.5e9
 
+# How far its clock is ahead of the sender's, in seconds.
+RECEIVER_CLOCK = 4294.9
+
 
 @dataclass
 class Path:
@@ -45,6 +49,7 @@ class Path:
         jitter: at most so many seconds more, each way, evenly spread.
         busy: at most so many seconds until the receiver reads, evenly spread.
         buffer: bytes that can be written ahead of the bottleneck, before the sender has to wait.
+        back: seconds that an ACK waits in the queue of the other direction.
     """
 
     rate: float
@@ -52,6 +57,7 @@ class Path:
     jitter: float = 0.0
     busy: float = 0.0
     buffer: float = math.inf
+    back: float = 0.0
 
 
 class Ack(NamedTuple):
@@ -68,9 +74,12 @@ class Simulation:
         path: what leads to the receiver.
         seed: of all that is random.
         tick: of the clock that the window is given, in seconds; 0 is exact.
+        timed: whether ACKs say when they were written.
     """
 
-    def __init__(self, path: Path, seed: int = 0, *, tick: float = 0.0) -> None:
+    def __init__(
+        self, path: Path, seed: int = 0, *, tick: float = 0.0, timed: bool = False
+    ) -> None:
         self.path = path
         self.now = 0.0
         self._tick = tick
@@ -93,6 +102,7 @@ class Simulation:
         self._reading = False
         self._acknowledger = Acknowledger()
         self._ack_alarm: float | None = None
+        self._reverse = ReversePath() if timed else None
 
     def clock(self) -> float:
         """The time as the window is told it."""
@@ -218,12 +228,14 @@ class Simulation:
             return
         total = self._acknowledger.handed
         self._acknowledger.told(self.now)
-        self._last_ack = max(self.now + self._delay(), self._last_ack)
-        self._at(self._last_ack, lambda: self._take_ack(total))
+        at = stamp(self.now + RECEIVER_CLOCK)
+        self._last_ack = max(self.now + self._delay() + self.path.back, self._last_ack)
+        self._at(self._last_ack, lambda: self._take_ack(total, at))
 
-    def _take_ack(self, total: int) -> None:
+    def _take_ack(self, total: int, at: int) -> None:
         while self._sent_at[0][0] < total:
             self._sent_at.popleft()
-        self.window.acked(total, self.clock())
+        waited = 0.0 if self._reverse is None else self._reverse.wait(at, self.clock())
+        self.window.acked(total, self.clock(), waited)
         self.acks.append(Ack(self.now, total, self.now - self._sent_at[0][1]))
         self._send()

@@ -88,13 +88,17 @@ def plain(block: Block) -> Any:
     match block:
         case Hello():
             keys = asdict(block)
+            if not keys["ack_time"]:
+                del keys["ack_time"]
             # The document leaves out what is as if it had been missing.
             if not keys.pop("offloads"):
                 del keys["window"]
                 return {"hello": keys}
             return {"hello": keys | {"offloads": sorted(block.offloads)}}
-        case Ack(total):
+        case Ack(total, None):
             return {"ack": total}
+        case Ack(total, at):
+            return {"timed_ack": [total, at]}
         case Ping(token):
             return {"ping": token}
         case Pong(token):
@@ -246,6 +250,7 @@ def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
                 ).data
             ),
             "ack": lambda v: encode_control(Ack(v)),
+            "timed_ack": lambda v: encode_control(Ack(*v)),
             "ping": lambda v: encode_control(Ping(v)),
             "pong": lambda v: encode_control(Pong(v)),
             "bye": lambda v: encode_control(Bye(v)),
@@ -399,7 +404,7 @@ def test_a_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int)
 
 @pytest.mark.parametrize(
     ("kind", "limit"),
-    [(0x03, 8), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
+    [(0x03, 12), (0x04, 8), (0x05, 8), (0x06, 4096), (0x7F, 4096)],
 )
 def test_every_control_block_has_its_limit(kind: int, limit: int) -> None:
     mark = bytes([kind]) + b"VK2"
@@ -606,9 +611,27 @@ def test_a_token_that_is_no_u64_is_not_sent(token: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, 8))
 def test_a_number_of_another_length_ends_the_link(length: int) -> None:
-    for kind in (0x03, 0x04, 0x05):
+    for kind in (0x04, 0x05):
         outcome = replay(Wire.V2, [HELLO_BLOCK + control(kind, bytes(length))])
-        assert outcome.error == f"an ACK, PING or PONG of {length} bytes, not 8"
+        assert outcome.error == f"a PING or PONG of {length} bytes, not 8"
+
+
+@pytest.mark.parametrize("length", [*range(1, 8), *range(9, 12)])
+def test_an_ack_of_another_length_ends_the_link(length: int) -> None:
+    outcome = replay(Wire.V2, [HELLO_BLOCK + control(0x03, bytes(length))])
+    assert outcome.error == f"an ACK of {length} bytes, neither 8 nor 12"
+
+
+@pytest.mark.parametrize(("total", "at"), [(0, 0), (2**64 - 1, 2**32 - 1), (5, 2**31)])
+def test_the_time_of_an_ack_comes_back_as_it_was(total: int, at: int) -> None:
+    stream = HELLO_BLOCK + encode_control(Ack(total, at))
+    assert decoded(Wire.V2, stream)[1:] == [{"timed_ack": [total, at]}]
+
+
+@pytest.mark.parametrize(("total", "at"), [(-1, 0), (2**64, 0), (0, -1), (0, 2**32)])
+def test_an_ack_that_does_not_fit_is_not_sent(total: int, at: int) -> None:
+    with pytest.raises(LocalProtocolError, match="u64 and a u32"):
+        encode_control(Ack(total, at))
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:

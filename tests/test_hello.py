@@ -55,12 +55,21 @@ def test_what_is_sent_has_every_key_of_the_document() -> None:
         "timeout": 15.0,
         "offloads": ["csum", "tso4", "tso6", "tso_ecn", "uso"],
         "window": 0,
+        "ack_time": False,
     }
 
 
 @pytest.mark.parametrize("window", [None, 0, 1, 100_000, 2**30])
 def test_a_window_comes_back_as_it_was(window: int | None) -> None:
     assert Hello.from_json(with_window(window).to_json()).window == window
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [(True, True), (False, False), (None, False), (1, False)]
+)
+def test_only_who_says_so_takes_acks_with_a_time(said: object, meant: bool) -> None:
+    assert Hello.from_json(payload(ack_time=said)).ack_time is meant
+    assert Hello.from_json(without("ack_time")).ack_time is False
 
 
 def test_who_says_nothing_of_a_window_has_none() -> None:

@@ -46,6 +46,7 @@ from vknet.framing import (
 )
 from vknet.hello import Hello
 from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.reverse import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -851,6 +852,22 @@ async def test_acks_come_soon_for_much_and_at_leisure_for_little(
         await peer.send(frames(bytes(60)))
         assert await peer.next() == Ack(2240)
         assert trio.current_time() == pytest.approx(2.024)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = windowed(streams[0], None), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(replace(with_window(None), ack_time=True))
+        hello = await peer.next()
+        assert isinstance(hello, Hello)
+        assert hello.ack_time
+        await trio.sleep(1)
+        await peer.send(frames(bytes(2000)))
+        assert await peer.next() == Ack(2000, stamp(trio.current_time()))
         nursery.cancel_scope.cancel()
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.paths import MBIT, Path, Simulation
 from vknet.acknowledger import ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
 from vknet.errors import RemoteProtocolError
+from vknet.reverse import ReversePath, stamp
 from vknet.window import QUANTUM, Window
 
 
@@ -102,6 +103,61 @@ def test_a_probe_sees_the_path_without_the_queue() -> None:
 def test_what_arrives_unevenly_is_still_carried() -> None:
     simulation = settled(Path(100 * MBIT, 0.1, jitter=0.01))
     assert carried(simulation, 5) >= 0.95
+
+
+# --- the other direction's queue ------------------------------------------------------------------
+
+
+def test_an_ack_that_waited_in_the_other_direction_s_queue_does_not_hold_the_rate_down() -> None:
+    # As it is where that direction was first: ours was seen with a part of the rate only.
+    path = Path(20 * MBIT, 0.1)
+    simulation = Simulation(path, timed=True)
+    simulation.run(3)
+    path.rate, path.back = 100 * MBIT, 0.06
+    simulation.run(20 * 0.16)
+    assert carried(simulation, 2) >= 0.9
+    # Which is more than the least round trip by its own queue, and by what the ACKs wait.
+    assert simulation.median_round_trip(simulation.now - 2) <= 1.4 * 0.1 + 0.06
+    assert simulation.window.round_trip == pytest.approx(0.1, abs=0.005)
+
+
+def test_a_queue_that_goes_as_it_came_leaves_no_trace() -> None:
+    simulation = settled(dsl())
+    before = simulation.median_round_trip(simulation.now - 1)
+    simulation = Simulation(dsl(), timed=True)
+    simulation.run(1)
+    for back in (0.02, 0.2, 0.0):
+        simulation.path.back = back
+        simulation.run(3)
+        # With a probe in it, at the worst.
+        assert carried(simulation, 3) >= 0.9
+        assert simulation.median_round_trip(simulation.now - 1) <= 1.2 * before + back
+
+
+def test_what_an_ack_waited_is_told_by_the_least_of_half_a_minute_and_not_by_the_clocks() -> None:
+    reverse = ReversePath()
+    # The peer's clock begins anew meanwhile, and is a second ahead.
+    start = 2**32 / 1e6 - 2
+    assert reverse.wait(stamp(start + 1), start + 0.010) == 0
+    assert reverse.wait(stamp(start + 1.5), start + 0.560) == pytest.approx(0.050, abs=2e-6)
+    assert reverse.wait(stamp(start + 2.5), start + 1.505) == 0
+    assert reverse.wait(stamp(start + 3.5), start + 2.525) == pytest.approx(0.020, abs=2e-6)
+    # Another clock by now, a tenth of a second behind.
+    for second in range(3, 64):
+        reverse.wait(stamp(start + second + 0.9), start + second + 0.005)
+    assert reverse.wait(stamp(start + 70.9), start + 70.025) == pytest.approx(0.020, abs=2e-6)
+
+
+def test_a_peer_whose_clock_makes_no_sense_opens_the_window_by_a_round_trip_at_the_most() -> None:
+    honest, liar = Window(0.0), Window(0.0)
+    total = 0
+    for turn in range(200):
+        now = turn * 0.1
+        total += 10_000
+        for window in (honest, liar):
+            window.sent(total, now)
+            window.acked(total, now + 0.05, 1e6 if window is liar and turn > 100 else 0.0)
+    assert liar.size <= honest.size + liar.rate * 0.05 + 1
 
 
 # --- a fast path is left alone --------------------------------------------------------------------

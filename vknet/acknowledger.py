@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["ACK_COMPANY", "ACK_DELAY", "ACK_EVERY", "Acknowledger"]
 
-ACK_EVERY: Final = 1600
+ACK_EVERY: Final = 2000
 """Bytes handed over that are worth an ACK: of so many its block is one in a hundred."""
 
 ACK_DELAY: Final = 0.02

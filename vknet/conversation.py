@@ -49,7 +49,7 @@ class Heard:
         size: their bytes, without headers of any kind.
         hello: the peer's, if it was in this piece.
         bye: the peer's, if it was in this piece.
-        acked: bytes that the peer has handed to its endpoint in all, if an ACK was in this piece.
+        acked: the last ACK, if one was in this piece.
         round_trip: seconds a PING took to come back, if its PONG was in this piece.
         error: how the peer broke the protocol, after all of the above; the end of it.
     """
@@ -58,7 +58,7 @@ class Heard:
     size: int = 0
     hello: Hello | None = None
     bye: Bye | None = None
-    acked: int | None = None
+    acked: Ack | None = None
     round_trip: float | None = None
     error: RemoteProtocolError | None = None
 
@@ -158,8 +158,8 @@ class Conversation:
             case Hello():
                 heard.hello = block
                 self._greeted(block, now)
-            case Ack(total):
-                heard.acked = total
+            case Ack():
+                heard.acked = block
             case Ping(token):
                 self._say(Pong(token))
             case Pong(token):

@@ -27,6 +27,7 @@ from vknet.framing import FRAME_LIMIT_V1, encode_frames
 from vknet.offload import OffloadFrame, examine
 from vknet.pacing import Pacer
 from vknet.queueing import FlowQueue, QueueDrop
+from vknet.reverse import ReversePath
 from vknet.segmentation import segment
 from vknet.window import Window
 
@@ -71,6 +72,7 @@ class Egress:
         self.window: Window | None = None
         self.next_at = math.inf
         self._pacer = Pacer()
+        self._reverse = ReversePath()
         self._counted = counted
         self._queue: FlowQueue[AnyFrame] = FlowQueue(drops=counted.drops)
         self._marks = 0
@@ -137,15 +139,21 @@ class Egress:
                 window.app_limited()
         return data
 
-    def acked(self, total: int, now: float) -> bool:
+    def acked(self, total: int, now: float, at: int | None = None) -> bool:
         """Take the peer's ACK of so many bytes; whether something that waits may go now.
+
+        Args:
+            total: of bytes.
+            now: the time.
+            at: when the peer wrote it, as `vknet.reverse.stamp` gave it; None if it did not say.
 
         Raises:
             RemoteProtocolError: that cannot be.
         """
         if self.window is None:
             return False
-        self.window.acked(total, now)
+        waited = 0.0 if at is None else self._reverse.wait(at, now)
+        self.window.acked(total, now, waited)
         return bool(self._queue.backlog_bytes and self.window.room)
 
     def end(self) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Wire",
+    "encode_ack",
     "encode_control",
     "encode_frames",
     "encode_number",
@@ -83,6 +84,8 @@ OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
 
 U64: Final = struct.Struct("<Q")
 NUMBERED_BLOCK: Final = struct.Struct("<IIQ")
+TIMED_ACK: Final = struct.Struct("<QI")
+TIMED_ACK_BLOCK: Final = struct.Struct("<IIQI")
 BYE_LIMIT: Final = 1024
 SKIP_LIMIT: Final = 4096
 
@@ -103,9 +106,16 @@ class Wire(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """So many bytes of frames, in all, have been handed to the sender's endpoint."""
+    """So many bytes of frames, in all, have been handed to the sender's endpoint.
+
+    Attributes:
+        total: of bytes.
+        at: when this was written, on the sender's clock (`vknet.reverse.stamp`); None if it does
+            not say.
+    """
 
     total: int
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +216,8 @@ def encode_control(control: Control) -> bytes:
     match control:
         case Hello():
             kind, payload = HELLO, control.to_json()
+        case Ack(total, at) if at is not None:
+            return encode_ack(total, at)
         case Ack(number) | Ping(number) | Pong(number):
             return encode_number(KIND_OF[type(control)], number)
         case Bye(reason):
@@ -225,6 +237,23 @@ def encode_number(kind: int, number: int) -> bytes:
     if not 0 <= number < 2**64:
         raise LocalProtocolError(f"a u64 is needed, not {number}")
     return NUMBERED_BLOCK.pack(CONTROL_MARK | kind, U64.size, number)
+
+
+def encode_ack(total: int, at: int) -> bytes:
+    """Make the block of an ACK that says when it was written.
+
+    Raises:
+        LocalProtocolError: a total that is no u64, or a time that is no u32.
+    """
+    if not (0 <= total < 2**64 and 0 <= at < 2**32):
+        raise LocalProtocolError(f"a u64 and a u32 are needed, not {total} and {at}")
+    return TIMED_ACK_BLOCK.pack(CONTROL_MARK | ACK, TIMED_ACK.size, total, at)
+
+
+def _odd_length(kind: int, length: int) -> str:
+    if kind == ACK:
+        return f"an ACK of {length} bytes, neither {U64.size} nor {TIMED_ACK.size}"
+    return f"a PING or PONG of {length} bytes, not {U64.size}"
 
 
 class Decoder:
@@ -388,6 +417,8 @@ class Decoder:
         return first and kind in (HELLO, BYE)
 
     def _control_limit(self, kind: int) -> int:
+        if kind == ACK:
+            return TIMED_ACK.size
         if kind in NUMBERED:
             return U64.size
         if kind in (HELLO, BYE):
@@ -411,11 +442,11 @@ class Decoder:
             if self._offload:
                 self._offload_limit = OFFLOAD_HEADER_SIZE + self._promised
             blocks.append(hello)
+        elif kind == ACK and len(payload) == TIMED_ACK.size:
+            blocks.append(Ack(*TIMED_ACK.unpack(payload)))
         elif kind in NUMBERED:
             if len(payload) != U64.size:
-                raise RemoteProtocolError(
-                    f"an ACK, PING or PONG of {len(payload)} bytes, not {U64.size}"
-                )
+                raise RemoteProtocolError(_odd_length(kind, len(payload)))
             (number,) = U64.unpack(payload)
             blocks.append(NUMBERED[kind](number))
         elif kind == BYE:

@@ -61,6 +61,7 @@ class Hello:
             `vknet.offload`.
         window: how many bytes may be under way to a peer that acknowledges them: None to find out,
             0 for no bound; then this side sends no ACKs either.
+        ack_time: this side takes ACKs that say when they were written.
     """
 
     program: str
@@ -72,6 +73,7 @@ class Hello:
     wire: int = WIRE_VERSION
     offloads: frozenset[str] = frozenset()
     window: int | None = 0
+    ack_time: bool = False
 
     def to_json(self) -> bytes:
         """The payload of the HELLO block, at most `HELLO_LIMIT` bytes."""
@@ -86,6 +88,7 @@ class Hello:
                 "timeout": self.timeout,
                 "offloads": [name for name in OFFLOADS if name in self.offloads],
                 "window": AUTO if self.window is None else self.window,
+                "ack_time": self.ack_time,
             },
             separators=(",", ":"),
         ).encode()
@@ -116,6 +119,7 @@ class Hello:
             wire=int(_number(values, "wire", WIRE_VERSION, 2**31)),
             offloads=_offloads(values.get("offloads")),
             window=_window(values),
+            ack_time=values.get("ack_time") is True,
         )
 
 

@@ -101,6 +101,7 @@ class Link:
                 timeout=self._settings.timeout,
                 offloads=endpoint.accepts & self._settings.offloads,
                 window=self._settings.window,
+                ack_time=True,
             ),
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
@@ -235,7 +236,8 @@ class Link:
         # After the frames, which would feel the time it takes.
         if heard.round_trip is not None:
             self.monitor.round_trip = heard.round_trip
-        may_send = heard.acked is not None and self._writer.egress.acked(heard.acked, now)
+        ack = heard.acked
+        may_send = ack is not None and self._writer.egress.acked(ack.total, now, ack.at)
         if may_send or self._talk.has_to_say:
             self._writer.wake()
         if heard.bye is not None:
@@ -262,6 +264,7 @@ class Link:
         ours, offloads = self._talk.ours, self._settings.offloads
         window = agree_window(ours, hello)
         self._writer.acknowledges = window != 0
+        self._writer.tells_time = hello.ack_time
         self._writer.egress.agree(
             self._talk.frame_limit, kinds(offloads & hello.offloads), window, now
         )

@@ -40,6 +40,10 @@ in the bottleneck is in the least round trip for as long as it stands.  And a ba
 ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what the slack is
 for.
 
+An ACK that waited in the queue of the other direction (vknet.reverse) is taken as if it had come so
+much earlier, by which the two directions do not see each other's queues; and as what it acknowledges
+had left the path long ago by then, so much more may be under way.
+
 The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
 """
 
@@ -230,8 +234,13 @@ class Window:
         """There is room and nothing to send."""
         self._limited_until = self._sent
 
-    def acked(self, total: int, now: float) -> None:
+    def acked(self, total: int, now: float, waited: float = 0.0) -> None:
         """The peer says that it handed so many bytes in all to its endpoint.
+
+        Args:
+            total: these bytes.
+            now: the time.
+            waited: seconds that the ACK stood in the queue of the other direction.
 
         Raises:
             RemoteProtocolError: that is more than was sent, or less than it said before.
@@ -245,22 +254,27 @@ class Window:
             return
         was_full = not self.room
         record = self._newest(total)
-        self._delivery.see_bunch(total - self._acked, now, self.round_trip or 0.0, self.size)
+        # When it would have come if nothing had held it up.
+        waited = min(waited, max(0.0, now - record.sent_at))
+        came = max(now - waited, self._acked_at)
+        self._delivery.see_bunch(total - self._acked, came, self.round_trip or 0.0, self.size)
         self._acked = total
         self._round_full |= was_full
-        round_trip = max(0.0, now - record.sent_at)
+        round_trip = max(0.0, came - record.sent_at)
         self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
         if record.acked >= self._sent_before:
-            self._see_delivery(record, now, limited=record.limited and not queued)
-        self._acked_at = now
+            self._see_delivery(record, came, limited=record.limited and not queued)
+        self._acked_at = came
         self._acked_sent_at = record.sent_at
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
-        self.size = self._size_now()
+        size = self._size_now()
+        # What is there and not yet known to be is under way by our count, and not on the path.
+        self.size = size + int(self.rate * waited) if self._fixed is None else size
         # A frame that passes a window smaller than itself is a window's worth, too.
-        worth = max(self.size, self._quantum, self._mean)
+        worth = max(size, self._quantum, self._mean)
         pace = worth / self.round_trip if self.round_trip else math.inf
         self.pace = OPENING_PACE * pace if self._fast else pace
 

@@ -25,8 +25,9 @@ import trio
 from vknet.acknowledger import Acknowledger
 from vknet.egress import Egress
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.framing import ACK, encode_number
+from vknet.framing import ACK, encode_ack, encode_number
 from vknet.pipes import PipeStream
+from vknet.reverse import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,7 @@ class Writer:
         egress: what goes now, and what waits.
         acks: what is to be acknowledged; `look_in_time` after it was changed.
         acknowledges: whether the peer wants that.
+        tells_time: whether it wants to know when an ACK was written.
         carries: whether frames are carried, too: from `begin` on.
     """
 
@@ -67,6 +69,7 @@ class Writer:
         self.egress = Egress(counted)
         self.acks = Acknowledger()
         self.acknowledges = False
+        self.tells_time = False
         self._endpoint = endpoint
         self._talk = talk
         self._stream: Stream | None = None
@@ -184,9 +187,14 @@ class Writer:
             frames = ()
         data = self.egress.turn(frames, now)
         if self.acknowledges and self.acks.due(along=bool(data)) <= now:
-            data = encode_number(ACK, self.acks.handed) + data
+            data = self._ack(now) + data
             self.acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
+
+    def _ack(self, now: float) -> bytes:
+        if self.tells_time:
+            return encode_ack(self.acks.handed, stamp(now))
+        return encode_number(ACK, self.acks.handed)
 
     def _is_idle(self, now: float) -> bool:
         return now - self._turned_at >= IDLE
