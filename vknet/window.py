@@ -41,8 +41,8 @@ ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is
 for.
 
 An ACK that waited in the queue of the other direction (vknet.reverse) is taken as if it had come so
-much earlier, by which the two directions do not see each other's queues; and as what it acknowledges
-had left the path long ago by then, so much more may be under way.
+much earlier: the two directions do not see each other's queues.  And as what it acknowledges had
+left the path long before it came, so much more may be under way.
 
 The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
 """

@@ -2,7 +2,6 @@
 
 Facts the code rests on, seen on Linux 6.18:
 
-* The name ``tap%d`` makes the kernel pick the first unused number, in one step.
 * A TAP that vknet made vanishes when its descriptor is closed, however that comes about.  One that
   was there before (persistent) stays, with whatever was set on it.
 * Each frame has an offload header (`vknet.offload`) before it, both ways, and may be a super-frame.
@@ -15,22 +14,19 @@ Facts the code rests on, seen on Linux 6.18:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import pwd
 import socket
 from contextlib import suppress
-from errno import EACCES, EAGAIN, EBADFD, EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENXIO, EPERM
+from errno import EAGAIN, EBADFD, EINVAL, EIO, ENODEV, ENXIO
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from vknet import netlink
 from vknet.endpoints import tun
+from vknet.endpoints.attaching import attach, attach_unused, lasting_address
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
 from vknet.errors import EndpointGone, SetupError
 from vknet.offload import (
@@ -58,9 +54,6 @@ log = logging.getLogger("vknet")
 ETHERNET_HEADER: Final = 14
 
 TAP_READ_SIZE: Final = HEADER_SIZE + READ_SIZE
-
-# The kernel puts the first unused number in.
-ANY_UNUSED: Final = "tap%d"
 
 
 class TapEndpoint(Endpoint):
@@ -314,9 +307,9 @@ async def open_tap(
 
 
 def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
-    fd, actual, made = _attach_unused(bridge) if name is None else _attach(name, bridge)
+    fd, actual, made = attach_unused(bridge) if name is None else attach(name, bridge)
     try:
-        address = _lasting_address(actual) if made else None
+        address = lasting_address(actual) if made else None
         index = socket.if_nametoindex(actual)
         interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
         if joined is not None and not joined.is_up:
@@ -330,97 +323,3 @@ def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
     except BaseException:
         os.close(fd)
         raise
-
-
-def _lasting_address(name: str) -> str:
-    """A MAC address for a TAP that is made anew with every link, and yet keeps its address.
-
-    A bridge takes the lowest address of its ports for its own, so this one is high, for a bridge
-    with other ports to keep its own; and it is the same whenever this TAP is made, for a bridge
-    without other ports to be found at its old address after a link was lost.  It is unique to this
-    boot of this machine, and to this network namespace.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    namespace = Path("/proc/self/ns/net").stat().st_ino
-    digest = hashlib.sha256(f"{boot}{namespace} {name}".encode()).digest()
-    return bytes([0xFE, *digest[:5]]).hex(":")
-
-
-def _attach_unused(bridge: str | None) -> tuple[int, str, bool]:
-    """The first unused TAP that is meant for this user, or else a new one."""
-    # Without the device none can be had, whoever they were made for.
-    os.close(_open_device())
-    names = [name for _, name in socket.if_nameindex()]
-    owned = netlink.owned_taps() if any(name.startswith("tap") for name in names) else []
-    wanted = [None] if bridge is None or bridge not in names else [None, bridge]
-    for tap in owned:
-        if bridge is None or tap.bridge in wanted:
-            try:
-                return _attach(tap.name, bridge)
-            except SetupError:
-                continue
-    try:
-        return _attach(ANY_UNUSED, bridge)
-    except SetupError as exc:
-        if not owned:
-            raise
-        others = ", ".join(tap.name for tap in owned)
-        raise SetupError(
-            f"every TAP made for {_user()} is in use or in another bridge ({others}), and {exc}"
-        ) from exc
-
-
-def _attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
-    """Attach to a TAP, making it if need be: its descriptor, its name, and whether it is new."""
-    fd = _open_device()
-    try:
-        actual, made = tun.attach(fd, name)
-    except OSError as exc:
-        os.close(fd)
-        raise SetupError(_why_not(name, bridge, exc)) from exc
-    return fd, actual, made
-
-
-def _open_device() -> int:
-    try:
-        return tun.open_device()
-    except OSError as exc:
-        raise SetupError(_why_no_device(exc)) from exc
-
-
-def _why_no_device(exc: OSError) -> str:
-    if exc.errno in (ENOENT, ENXIO, ENODEV):
-        return f"no {tun.TUN_DEVICE} here; as root: modprobe tun"
-    if exc.errno in (EACCES, EPERM):
-        return f"no right to open {tun.TUN_DEVICE}; as root: chmod 0666 {tun.TUN_DEVICE}"
-    return f"cannot open {tun.TUN_DEVICE}: {exc.strerror}"
-
-
-def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
-    names = {name for _, name in socket.if_nameindex()}
-    exists = name in names
-    if exc.errno == EBUSY:
-        return f"{name} is in use by another program; name another TAP, or auto"
-    if exc.errno == EINVAL and exists:
-        return (
-            f"{name} is an interface, but not a TAP; to join a bridge name it with -b (its remote"
-            " side's with -B) and let the spec be auto; any other interface by way of a bridge"
-        )
-    if exc.errno == EPERM and exists:
-        return f"the TAP {name} was made for another user; name another one, or auto"
-    if exc.errno == EPERM:
-        if name == ANY_UNUSED:
-            name = next(tap for n in count() if (tap := f"tap{n}") not in names)
-        commands = [f"ip tuntap add dev {name} mode tap user {_user()}"]
-        if bridge is not None and bridge not in names:
-            commands += [f"ip link add {bridge} type bridge", f"ip link set {bridge} up"]
-        commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
-        return f"no right to make the TAP {name}; as root, once: {' && '.join(commands)}"
-    return f"cannot open the TAP {name}: {exc.strerror}"
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
