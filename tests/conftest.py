@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+import trio.testing
+
 if TYPE_CHECKING:
-    import pytest
+    from tests.links import Streams
+
+
+@pytest.fixture
+def streams() -> Streams:
+    """Two ends of a byte stream in memory."""
+    return trio.testing.memory_stream_pair()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

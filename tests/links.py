@@ -1,0 +1,115 @@
+"""A link under test on streams and endpoints in memory, and a peer played block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+
+from tests.superframes import Super
+from vknet import (
+    Carrier,
+    Link,
+    LinkSettings,
+    MemoryEndpoint,
+    Monitor,
+    StreamCarrier,
+    Up,
+    VknetError,
+    Wire,
+    memory_endpoint_pair,
+)
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Ack,
+    Block,
+    Bye,
+    Decoder,
+    Ping,
+    Pong,
+    encode_control,
+    encode_frames,
+)
+from vknet.hello import Hello
+
+if TYPE_CHECKING:
+    import trio.testing
+    from trio.abc import Stream
+    from trio.testing import MemoryReceiveStream, MemorySendStream
+
+    MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
+    Streams: TypeAlias = tuple[MemoryStream, MemoryStream]
+
+__all__ = ["FRAME", "SUPER", "TIMEOUT", "Peer", "Side", "Streams", "frames", "hello", "side"]
+
+FRAME = bytes(range(60))
+SUPER = Super(bytes(4000)).frame()
+TIMEOUT = 15.0
+
+
+def hello(timeout: float = TIMEOUT, frame_limit: int = FRAME_LIMIT_V2) -> Hello:
+    return Hello("test", "an endpoint", frame_limit, None, mtu_fixed=False, timeout=timeout)
+
+
+def frames(*frames: bytes) -> bytes:
+    return encode_frames(frames, FRAME_LIMIT_V2).data
+
+
+@dataclass
+class Side:
+    """A link under test, what is plugged into its endpoint, and its outcome."""
+
+    link: Link
+    plug: MemoryEndpoint
+    outcome: BaseException | None = None
+
+    async def run(self) -> None:
+        try:
+            await self.link.run()
+        except VknetError as exc:
+            self.outcome = exc
+
+    async def up(self) -> Up:
+        return await self.link.monitor.wait_for(Up)
+
+
+def side(
+    carrier: Carrier | Stream,
+    wire: Wire = Wire.V2,
+    timeout: float = TIMEOUT,
+    *,
+    adopt_timeout: bool = False,
+    down_since: float | None = None,
+    monitor: Monitor | None = None,
+) -> Side:
+    plug, endpoint = memory_endpoint_pair()
+    if not isinstance(carrier, Carrier):
+        carrier = StreamCarrier(carrier, "the other side")
+    settings = LinkSettings(wire, timeout, adopt_timeout)
+    link = Link(endpoint, carrier, settings, down_since=down_since, monitor=monitor)
+    return Side(link, plug)
+
+
+class Peer:
+    """The other end of a link's stream, played by the test block by block."""
+
+    def __init__(self, stream: trio.StapledStream[Any, Any], wire: Wire = Wire.V2) -> None:
+        self.stream = stream
+        self._decoder = Decoder(wire, offload=True)
+        self._blocks: list[Block] = []
+
+    async def send(self, *what: bytes | Hello | Ack | Ping | Pong | Bye) -> None:
+        for one in what:
+            await self.stream.send_all(one if isinstance(one, bytes) else encode_control(one))
+
+    async def next(self) -> bytes | Block:
+        """The next block; a plain frame as bytes."""
+        while not self._blocks:
+            data = await self.stream.receive_some()
+            if not data:
+                self._decoder.end()
+                raise EOFError
+            self._decoder.feed(bytes(data), self._blocks)
+        block = self._blocks.pop(0)
+        return bytes(block) if isinstance(block, memoryview) else block

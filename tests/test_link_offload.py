@@ -1,0 +1,160 @@
+"""What is left undone in the frames of a link, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tests.links import FRAME, SUPER, TIMEOUT, Peer, Side, frames, hello, side
+from tests.superframes import Super, checksums_hold
+from vknet import (
+    Link,
+    LinkSettings,
+    RemoteProtocolError,
+    StreamCarrier,
+    Wire,
+    memory_endpoint_pair,
+)
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Bye,
+    encode_frames,
+)
+from vknet.hello import Hello
+from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+
+if TYPE_CHECKING:
+    from trio.abc import Stream
+
+    from tests.links import Streams
+
+
+def offload_side(
+    stream: Stream, wire: Wire = Wire.V2, offloads: frozenset[str] = DEFAULT_OFFLOADS
+) -> Side:
+    """A link on an endpoint that can do everything, as a TAP can."""
+    plug, endpoint = memory_endpoint_pair(accepts=OFFLOADS)
+    settings = LinkSettings(wire, TIMEOUT, offloads=offloads)
+    return Side(Link(endpoint, StreamCarrier(stream, "the other side"), settings), plug)
+
+
+async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -> None:
+    one, two = offload_side(streams[0]), offload_side(streams[1])
+    await two.plug.set_offload(OFFLOADS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        await one.up()
+        await trio.testing.wait_all_tasks_blocked()
+        await one.plug.send_offload([SUPER, FRAME])
+        await two.plug.wait_receivable()
+        assert two.plug.receive_offload_nowait() == [SUPER, FRAME]
+        counters = one.link.monitor.counters
+        assert (counters.outbound.frames, counters.outbound.bytes) == (2, len(SUPER) + 60)
+        assert two.link.monitor.counters.inbound == counters.outbound
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("off", ["here", "there"])
+async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> None:
+    nothing: frozenset[str] = frozenset()
+    one = offload_side(streams[0], offloads=nothing if off == "here" else DEFAULT_OFFLOADS)
+    two = offload_side(streams[1], offloads=nothing if off == "there" else DEFAULT_OFFLOADS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        for sender, receiver in ((one, two), (two, one)):
+            await sender.up()
+            await receiver.plug.set_offload(OFFLOADS)
+            await trio.testing.wait_all_tasks_blocked()
+            await sender.plug.send_offload([SUPER])
+            await receiver.plug.wait_receivable()
+            got = receiver.plug.receive_offload_nowait()
+            assert len(got) == 3
+            assert not any(isinstance(frame, OffloadFrame) for frame in got)
+        nursery.cancel_scope.cancel()
+
+
+async def test_hello_names_what_the_endpoint_can_and_the_settings_allow(streams: Streams) -> None:
+    one, peer = offload_side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        greeting = await peer.next()
+        assert isinstance(greeting, Hello)
+        assert greeting.offloads == DEFAULT_OFFLOADS
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Streams) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        greeting = await peer.next()
+        assert isinstance(greeting, Hello)
+        assert greeting.offloads == frozenset()
+        await peer.send(hello(), encode_frames([SUPER], FRAME_LIMIT_V2, kinds(OFFLOADS)).data)
+    assert isinstance(one.outcome, RemoteProtocolError)
+    assert "which this side does not take" in str(one.outcome)
+
+
+async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
+    streams: Streams,
+) -> None:
+    one, peer = offload_side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
+    await one.link._endpoint.set_offload(OFFLOADS)
+    await one.plug.send_offload([SUPER])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(frames(FRAME))
+        cut = [await peer.next() for _ in range(3)]
+        assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_another(
+    streams: Streams,
+) -> None:
+    one, peer = offload_side(streams[0]), Peer(streams[1])
+    await one.link._endpoint.set_offload(OFFLOADS)
+    six = Super(bytes(4000), version=6).frame()
+    await one.plug.send_offload([SUPER, six])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(replace(hello(), offloads=frozenset(("csum", "tso6"))))
+        assert isinstance(await peer.next(), Hello)
+        cut = [await peer.next() for _ in range(3)]
+        assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
+        assert await peer.next() == six
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_left_undone_any_more_when_the_link_has_ended(streams: Streams) -> None:
+    one, peer = offload_side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        greeting = replace(hello(), offloads=frozenset(OFFLOADS))
+        await peer.send(greeting)
+        await one.up()
+        await trio.testing.wait_all_tasks_blocked()
+        await one.plug.send_offload([SUPER])
+        assert isinstance(await peer.next(), Hello)
+        assert isinstance(await peer.next(), OffloadFrame)
+        await peer.send(Bye("done"))
+    await one.plug.send_offload([SUPER])
+    assert len(one.link._endpoint.receive_offload_nowait()) == 3
+
+
+async def test_a_strangers_header_is_dropped_counted_and_the_link_lives(streams: Streams) -> None:
+    one, peer = offload_side(streams[0]), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        bad = [Super().but(gso_type=9).frame(), Super().but(csum_start=0).frame()]
+        data = b"".join(b"\2VK2" + len(f.data).to_bytes(4, "little") + bytes(f.data) for f in bad)
+        await peer.send(hello(), data, frames(FRAME))
+        assert await one.plug.receive() == [FRAME]
+        assert one.link.monitor.counters.inbound.drops == {Misfit.UNKNOWN: 1, Misfit.HEADER: 1}
+        nursery.cancel_scope.cancel()

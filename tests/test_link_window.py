@@ -1,0 +1,181 @@
+"""The window of a link, and the ACKs that open it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.links import FRAME, TIMEOUT, Peer, Side, frames, hello
+from vknet import (
+    Link,
+    LinkSettings,
+    RemoteProtocolError,
+    StreamCarrier,
+    Wire,
+    memory_endpoint_pair,
+)
+from vknet.framing import (
+    Ack,
+    Ping,
+    Pong,
+)
+from vknet.hello import Hello
+from vknet.reverse import stamp
+
+if TYPE_CHECKING:
+    from trio.abc import Stream
+    from trio.testing import MockClock
+
+    from tests.links import Streams
+
+
+def windowed(stream: Stream, window: int | None) -> Side:
+    plug, endpoint = memory_endpoint_pair()
+    settings = LinkSettings(Wire.V2, TIMEOUT, window=window)
+    return Side(Link(endpoint, StreamCarrier(stream, "the other side"), settings), plug)
+
+
+def with_window(window: int | None) -> Hello:
+    return replace(hello(), window=window)
+
+
+async def test_more_than_the_windows_go_both_ways(streams: Streams) -> None:
+    one, two = windowed(streams[0], None), windowed(streams[1], 5000)
+    many = [bytes([n % 256]) * 1000 for n in range(500)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        for source, sink in ((one, two), (two, one)):
+            await source.plug.send(many)
+            got: list[Any] = []
+            while len(got) < len(many):
+                got += await sink.plug.receive()
+            # Every frame is a flow of its own.
+            assert sorted(got) == sorted(many)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_does_not_acknowledge_gets_a_windows_worth(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = windowed(streams[0], 3000), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(None))
+        assert isinstance(await peer.next(), Hello)
+        await one.plug.send([bytes([n]) * 1000 for n in range(5)])
+        assert [await peer.next() for _ in range(3)] == [bytes([n]) * 1000 for n in range(3)]
+        # A PING is not held back by what waits, and nothing but PINGs comes.
+        assert isinstance(await peer.next(), Ping)
+        assert trio.current_time() == pytest.approx(TIMEOUT / 3)
+        await peer.send(Ack(1000))
+        assert await peer.next() == bytes([3]) * 1000
+        await peer.send(Ping(7))
+        assert await peer.next() == Pong(7)
+        await peer.send(Ack(4000))
+        assert await peer.next() == bytes([4]) * 1000
+        nursery.cancel_scope.cancel()
+
+
+async def test_acks_come_soon_for_much_and_at_leisure_for_little(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = windowed(streams[0], None), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(None))
+        assert isinstance(await peer.next(), Hello)
+        await peer.send(frames(bytes(2000)))
+        assert await peer.next() == Ack(2000)
+        assert trio.current_time() == pytest.approx(0.002)
+        await peer.send(frames(bytes(60)))
+        await peer.send(frames(bytes(60)))
+        assert await peer.next() == Ack(2120)
+        assert trio.current_time() == pytest.approx(0.022)
+        # After a while without one it waits only for company.
+        await trio.sleep(1)
+        await peer.send(frames(bytes(60)))
+        await trio.testing.wait_all_tasks_blocked()
+        await one.plug.send([FRAME])
+        assert [await peer.next(), await peer.next()] == [Ack(2180), FRAME]
+        assert trio.current_time() == pytest.approx(1.022)
+        await trio.sleep(1)
+        await peer.send(frames(bytes(60)))
+        assert await peer.next() == Ack(2240)
+        assert trio.current_time() == pytest.approx(2.024)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = windowed(streams[0], None), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(replace(with_window(None), ack_time=True))
+        hello = await peer.next()
+        assert isinstance(hello, Hello)
+        assert hello.ack_time
+        await trio.sleep(1)
+        await peer.send(frames(bytes(2000)))
+        assert await peer.next() == Ack(2000, stamp(trio.current_time()))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0, None), (None, 0), (5000, 0)])
+async def test_without_a_window_there_are_no_acks_and_nothing_waits(
+    streams: Streams, autojump_clock: MockClock, ours: int | None, theirs: int | None
+) -> None:
+    one, peer = windowed(streams[0], ours), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(theirs))
+        assert isinstance(await peer.next(), Hello)
+        await peer.send(frames(bytes(2000)), Ack(12345))
+        many = [bytes(1000)] * 50
+        await one.plug.send(many)
+        assert [await peer.next() for _ in many] == many
+        assert isinstance(await peer.next(), Ping)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_acknowledges_too_much_is_left(streams: Streams) -> None:
+    one, peer = windowed(streams[0], None), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(None), Ack(1))
+    assert isinstance(one.outcome, RemoteProtocolError)
+    assert "acknowledged 1 bytes, where 0 were sent" in str(one.outcome)
+
+
+async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    one, peer = windowed(streams[0], 2000), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(None))
+        for n in range(200):
+            await one.plug.send([bytes([n]) * 1000] * 100)
+            await peer.send(frames(bytes([n]) * 100))
+            assert await one.plug.receive() == [bytes([n]) * 100]
+        # The endpoint is empty: what there is too much of was dropped from the queue.
+        assert one.link.monitor.counters.outbound.drops["queue full"] > 10_000
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_waits_when_the_link_is_cancelled_is_counted(streams: Streams) -> None:
+    one, peer = windowed(streams[0], 1000), Peer(streams[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await peer.send(with_window(None))
+        assert isinstance(await peer.next(), Hello)
+        await one.plug.send([bytes(1000)] * 5)
+        assert await peer.next() == bytes(1000)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert one.link.monitor.counters.outbound.drops == {"still queued when the link ended": 4}
