@@ -1,15 +1,24 @@
-"""The codec, and the vectors of docs/protocol.md replayed."""
+"""The codec."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.replaying import (
+    FRAME,
+    GREETING,
+    HELLO_BLOCK,
+    MAGIC_BYTES,
+    control,
+    decoded,
+    frame_block,
+    header,
+    one_by_one,
+    plain,
+    replay,
+)
 from tests.superframes import Super, checksums_hold
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
@@ -27,241 +36,11 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import HELLO_LIMIT, Hello
+from vknet.hello import HELLO_LIMIT
 from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
 
 if TYPE_CHECKING:
     from vknet.offload import AnyFrame
-
-DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
-
-VECTOR: Final = re.compile(
-    r"^```vector (?P<name>\S+) (?P<kind>valid|error)\n(?P<hex>.*?)^```\n\s*"
-    r"^```json\n(?P<json>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
-
-GREETING: Final = Hello("vknet 2.0", "tap0", 65664, 1500, mtu_fixed=False, timeout=15.0)
-HELLO_BLOCK: Final = encode_control(GREETING)
-MAGIC_BYTES: Final = b"\x2b\x78\x69\x5a"
-FRAME: Final = bytes(range(60))
-
-
-@dataclass(frozen=True)
-class Vector:
-    """A stream of the document and what comes out of it."""
-
-    name: str
-    kind: str
-    wire: Wire
-    stream: bytes
-    expected: list[Any]
-    error: str | None
-    raised: str | None
-    offload: bool
-
-
-@dataclass
-class Outcome:
-    """What a decoder made of a stream."""
-
-    blocks: list[Any]
-    error: str | None = None
-    raised: str | None = None
-    held: int = 0
-
-
-def header(length: int, magic: bytes = MAGIC_BYTES) -> bytes:
-    return magic + length.to_bytes(4, "little")
-
-
-def control(kind: int, payload: bytes) -> bytes:
-    return header(len(payload), bytes([kind]) + b"VK2") + payload
-
-
-def frame_block(frame: bytes) -> bytes:
-    return header(len(frame)) + frame
-
-
-def plain(block: Block) -> Any:
-    """A block as the document writes it."""
-    match block:
-        case Hello():
-            keys = asdict(block)
-            if not keys["ack_time"]:
-                del keys["ack_time"]
-            # The document leaves out what is as if it had been missing.
-            if not keys.pop("offloads"):
-                del keys["window"]
-                return {"hello": keys}
-            return {"hello": keys | {"offloads": sorted(block.offloads)}}
-        case Ack(total, None):
-            return {"ack": total}
-        case Ack(total, at):
-            return {"timed_ack": [total, at]}
-        case Ping(token):
-            return {"ping": token}
-        case Pong(token):
-            return {"pong": token}
-        case Bye(reason):
-            return {"bye": reason}
-        case OffloadFrame():
-            return {"offload": bytes(block.data).hex()}
-        case _:
-            return {"frame": bytes(block).hex()}
-
-
-def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
-    """Feed a stream, chopped like this, to a new decoder."""
-    decoder = Decoder(wire, offload=offload)
-    blocks: list[Block] = []
-    outcome = Outcome([])
-    try:
-        for chunk in chunks:
-            decoder.feed(chunk, blocks)
-    except RemoteProtocolError as exc:
-        outcome.error, outcome.raised = str(exc), "feed"
-    if end and outcome.error is None:
-        try:
-            decoder.end()
-        except RemoteProtocolError as exc:
-            outcome.error, outcome.raised = str(exc), "end"
-    outcome.blocks = [plain(block) for block in blocks]
-    outcome.held = decoder.held
-    return outcome
-
-
-def decoded(wire: Wire, stream: bytes) -> list[Any]:
-    """The blocks of a stream that has to be right."""
-    outcome = replay(wire, [stream])
-    assert outcome.error is None
-    return outcome.blocks
-
-
-def one_by_one(stream: bytes) -> list[bytes]:
-    return [stream[i : i + 1] for i in range(len(stream))]
-
-
-def read_vectors() -> list[Vector]:
-    vectors = []
-    for match in VECTOR.finditer(DOCUMENT.read_text()):
-        outcome = json.loads(match["json"])
-        stream = bytes.fromhex(re.sub(r"#.*", "", match["hex"]))
-        vectors += [
-            Vector(
-                match["name"],
-                match["kind"],
-                Wire(wire),
-                stream,
-                outcome["blocks"],
-                outcome.get("error"),
-                outcome.get("raised"),
-                outcome.get("offload", True),
-            )
-            for wire in outcome["wires"]
-        ]
-    return vectors
-
-
-VECTORS: Final = read_vectors()
-each_vector = pytest.mark.parametrize(
-    "vector", [pytest.param(v, id=f"{v.name}-{v.wire.value}") for v in VECTORS]
-)
-
-
-def check(vector: Vector, outcome: Outcome) -> None:
-    assert outcome.blocks == vector.expected
-    assert outcome.raised == vector.raised
-    assert outcome.held == 0
-    if vector.error is None:
-        assert outcome.error is None
-    else:
-        assert outcome.error is not None
-        assert vector.error in outcome.error
-
-
-# --- the vectors ----------------------------------------------------------------------------------
-
-
-def test_every_vector_of_the_document_was_read() -> None:
-    fences = re.findall(r"^```vector (\S+)", DOCUMENT.read_text(), re.MULTILINE)
-    assert len(fences) == len(set(fences))
-    assert {v.name for v in VECTORS} == set(fences)
-    assert {
-        *("single-frame", "two-frames", "zero-length", "length-8321", "bad-magic", "shell-noise"),
-        *("hello", "ping", "pong", "bye", "unknown-skipped", "unknown-critical"),
-        *("offload", "short-offload", "offload-not-agreed", "offload-before-hello"),
-        *("ping-before-hello", "second-hello", "truncated-payload", "truncated-header"),
-    } <= set(fences)
-
-
-@each_vector
-def test_a_vector_is_marked_error_exactly_if_it_names_one(vector: Vector) -> None:
-    assert (vector.kind == "error") == (vector.error is not None)
-    assert (vector.kind == "error") == (vector.raised in ("feed", "end"))
-
-
-@each_vector
-def test_a_vector_replayed_whole(vector: Vector) -> None:
-    check(vector, replay(vector.wire, [vector.stream], offload=vector.offload))
-
-
-@each_vector
-def test_a_vector_replayed_byte_by_byte(vector: Vector) -> None:
-    check(vector, replay(vector.wire, one_by_one(vector.stream), offload=vector.offload))
-
-
-@each_vector
-def test_a_vector_replayed_in_two_pieces_cut_anywhere(vector: Vector) -> None:
-    for cut in range(len(vector.stream) + 1):
-        pieces = [vector.stream[:cut], vector.stream[cut:]]
-        check(vector, replay(vector.wire, pieces, offload=vector.offload))
-
-
-@pytest.mark.parametrize(
-    "vector",
-    [pytest.param(v, id=f"{v.name}-{v.wire.value}") for v in VECTORS if v.raised != "end"],
-)
-def test_a_vector_with_a_tail_of_the_next_block(vector: Vector) -> None:
-    following = frame_block(FRAME)
-    for length in range(1, len(following)):
-        stream = vector.stream + following[:length]
-        for chunks in ([stream], [vector.stream, following[:length]], one_by_one(stream)):
-            outcome = replay(vector.wire, chunks, end=False, offload=vector.offload)
-            assert outcome.blocks == vector.expected
-            assert outcome.raised == vector.raised
-            assert outcome.held == (length if vector.error is None else 0)
-
-
-@pytest.mark.parametrize(
-    "vector",
-    [pytest.param(v, id=f"{v.name}-{v.wire.value}") for v in VECTORS if v.kind == "valid"],
-)
-def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
-    for block in vector.expected:
-        ((kind, value),) = block.items()
-        if kind == "hello":
-            continue
-        made = {
-            "frame": lambda v: encode_frames([bytes.fromhex(v)], FRAME_LIMIT_V1).data,
-            "offload": lambda v: (
-                encode_frames(
-                    [OffloadFrame(bytes.fromhex(v))], FRAME_LIMIT_V2, kinds(OFFLOADS)
-                ).data
-            ),
-            "ack": lambda v: encode_control(Ack(v)),
-            "timed_ack": lambda v: encode_control(Ack(*v)),
-            "ping": lambda v: encode_control(Ping(v)),
-            "pong": lambda v: encode_control(Pong(v)),
-            "bye": lambda v: encode_control(Bye(v)),
-        }[kind](value)
-        assert made in vector.stream
-
-
-def test_the_encoder_makes_the_hello_of_the_document() -> None:
-    (stream,) = {v.stream for v in VECTORS if v.name == "hello"}
-    assert stream == HELLO_BLOCK
-
 
 # --- frames ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,121 @@
+"""A stream of the wire, made and replayed; what comes out, as docs/protocol.md writes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from vknet.errors import RemoteProtocolError
+from vknet.framing import (
+    Ack,
+    Block,
+    Bye,
+    Decoder,
+    Ping,
+    Pong,
+    Wire,
+    encode_control,
+)
+from vknet.hello import Hello
+from vknet.offload import OffloadFrame
+
+__all__ = [
+    "FRAME",
+    "GREETING",
+    "HELLO_BLOCK",
+    "MAGIC_BYTES",
+    "Outcome",
+    "control",
+    "decoded",
+    "frame_block",
+    "header",
+    "one_by_one",
+    "plain",
+    "replay",
+]
+
+GREETING: Final = Hello("vknet 2.0", "tap0", 65664, 1500, mtu_fixed=False, timeout=15.0)
+HELLO_BLOCK: Final = encode_control(GREETING)
+MAGIC_BYTES: Final = b"\x2b\x78\x69\x5a"
+FRAME: Final = bytes(range(60))
+
+
+@dataclass
+class Outcome:
+    """What a decoder made of a stream."""
+
+    blocks: list[Any]
+    error: str | None = None
+    raised: str | None = None
+    held: int = 0
+
+
+def header(length: int, magic: bytes = MAGIC_BYTES) -> bytes:
+    return magic + length.to_bytes(4, "little")
+
+
+def control(kind: int, payload: bytes) -> bytes:
+    return header(len(payload), bytes([kind]) + b"VK2") + payload
+
+
+def frame_block(frame: bytes) -> bytes:
+    return header(len(frame)) + frame
+
+
+def plain(block: Block) -> Any:
+    """A block as the document writes it."""
+    match block:
+        case Hello():
+            keys = asdict(block)
+            if not keys["ack_time"]:
+                del keys["ack_time"]
+            # The document leaves out what is as if it had been missing.
+            if not keys.pop("offloads"):
+                del keys["window"]
+                return {"hello": keys}
+            return {"hello": keys | {"offloads": sorted(block.offloads)}}
+        case Ack(total, None):
+            return {"ack": total}
+        case Ack(total, at):
+            return {"timed_ack": [total, at]}
+        case Ping(token):
+            return {"ping": token}
+        case Pong(token):
+            return {"pong": token}
+        case Bye(reason):
+            return {"bye": reason}
+        case OffloadFrame():
+            return {"offload": bytes(block.data).hex()}
+        case _:
+            return {"frame": bytes(block).hex()}
+
+
+def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
+    """Feed a stream, chopped like this, to a new decoder."""
+    decoder = Decoder(wire, offload=offload)
+    blocks: list[Block] = []
+    outcome = Outcome([])
+    try:
+        for chunk in chunks:
+            decoder.feed(chunk, blocks)
+    except RemoteProtocolError as exc:
+        outcome.error, outcome.raised = str(exc), "feed"
+    if end and outcome.error is None:
+        try:
+            decoder.end()
+        except RemoteProtocolError as exc:
+            outcome.error, outcome.raised = str(exc), "end"
+    outcome.blocks = [plain(block) for block in blocks]
+    outcome.held = decoder.held
+    return outcome
+
+
+def decoded(wire: Wire, stream: bytes) -> list[Any]:
+    """The blocks of a stream that has to be right."""
+    outcome = replay(wire, [stream])
+    assert outcome.error is None
+    return outcome.blocks
+
+
+def one_by_one(stream: bytes) -> list[bytes]:
+    return [stream[i : i + 1] for i in range(len(stream))]
