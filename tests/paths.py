@@ -20,13 +20,13 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from vknet.acknowledger import Acknowledger
-from vknet.reverse import ReversePath, stamp
+from vknet.reverse import stamp
 from vknet.window import QUANTUM, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MBIT", "Path", "Simulation"]
+__all__ = ["MBIT", "Path", "Simulation", "run_both"]
 
 MBIT = 1e6 / 8
 
@@ -34,9 +34,6 @@ BATCH = 128 * 1024
 
 # Bytes per second that the receiver's kernel hands over when all of them are there.
 MEMORY_RATE = 2.5e9
-
-# How far its clock is ahead of the sender's, in seconds.
-RECEIVER_CLOCK = 4294.9
 
 
 @dataclass
@@ -102,7 +99,9 @@ class Simulation:
         self._reading = False
         self._acknowledger = Acknowledger()
         self._ack_alarm: float | None = None
-        self._reverse = ReversePath() if timed else None
+        self._timed = timed
+        # How far its clock is ahead, in seconds.
+        self.receiver_clock = 4294.9
 
     def clock(self) -> float:
         """The time as the window is told it."""
@@ -111,10 +110,24 @@ class Simulation:
     def run(self, seconds: float) -> None:
         until = self.now + seconds
         self._send()
-        while self._events and self._events[0][0] <= until:
-            self.now, _, do = heapq.heappop(self._events)
-            do()
+        while self.next_at <= until:
+            self.step()
         self.now = until
+
+    @property
+    def next_at(self) -> float:
+        """When something happens next; infinity if nothing does."""
+        return self._events[0][0] if self._events else math.inf
+
+    @property
+    def queue(self) -> float:
+        """Seconds that what is written now waits for the bottleneck."""
+        return self._waiting / self.path.rate
+
+    def step(self) -> None:
+        """Have the next thing happen."""
+        self.now, _, do = heapq.heappop(self._events)
+        do()
 
     def offer(self, size: float) -> None:
         """From now on the sender has so many bytes to send; infinity makes it greedy again."""
@@ -228,14 +241,24 @@ class Simulation:
             return
         total = self._acknowledger.handed
         self._acknowledger.told(self.now)
-        at = stamp(self.now + RECEIVER_CLOCK)
+        at = stamp(self.now + self.receiver_clock)
         self._last_ack = max(self.now + self._delay() + self.path.back, self._last_ack)
         self._at(self._last_ack, lambda: self._take_ack(total, at))
 
     def _take_ack(self, total: int, at: int) -> None:
         while self._sent_at[0][0] < total:
             self._sent_at.popleft()
-        waited = 0.0 if self._reverse is None else self._reverse.wait(at, self.clock())
-        self.window.acked(total, self.clock(), waited)
+        self.window.acked(total, self.clock(), at if self._timed else None)
         self.acks.append(Ack(self.now, total, self.now - self._sent_at[0][1]))
         self._send()
+
+
+def run_both(one: Simulation, other: Simulation, seconds: float) -> None:
+    """Run two directions of one path, where the ACKs of each go the way of the other's frames."""
+    one.run(0)
+    other.run(0)
+    while min(one.next_at, other.next_at) <= seconds:
+        first, second = (one, other) if one.next_at <= other.next_at else (other, one)
+        first.path.back = second.queue
+        first.step()
+    one.now = other.now = seconds

@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Final
 
 from vknet.codel import INTERVAL, TARGET
 from vknet.endpoints.base import BATCH_BYTES
-from vknet.framing import FRAME_LIMIT_V1, encode_frames
+from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
 from vknet.offload import OffloadFrame, examine
 from vknet.pacing import Pacer
 from vknet.queueing import FlowQueue, QueueDrop
-from vknet.reverse import ReversePath
 from vknet.segmentation import segment
 from vknet.window import Window
 
@@ -45,9 +44,6 @@ TOO_LONG: Final = "over the peer's frame limit"
 # Seconds that a super-frame may take at the path's rate, and the bytes of the largest.
 SUPER_TIME: Final = 0.005
 SUPER_BYTES: Final = 65536
-
-# Bytes that no batch of an endpoint has: not worth to be counted where there is room for so many.
-PLENTY: Final = 2 * BATCH_BYTES
 
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
@@ -72,7 +68,6 @@ class Egress:
         self.window: Window | None = None
         self.next_at = math.inf
         self._pacer = Pacer()
-        self._reverse = ReversePath()
         self._counted = counted
         self._queue: FlowQueue[AnyFrame] = FlowQueue(drops=counted.drops)
         self._marks = 0
@@ -111,27 +106,31 @@ class Egress:
         """
         window = self.window
         if window is None:
-            return self._encode(frames) if frames else b""
+            return self._count(self._encode(frames)) if frames else b""
         queue = self._queue
         waited = bool(queue.backlog_bytes)
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
-        if frames and (waited or (room < PLENTY and sum(map(len, frames)) > room)):
+        encoded = None
+        if frames and room and not waited:
+            # To count the bytes beforehand costs as much again, and nearly always there is room.
+            encoded = self._encode(frames)
+        if frames and (encoded is None or encoded.size > room):
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
-            frames = ()
+            encoded, frames = None, ()
         if queue.backlog_bytes:
             self._be_patient(window)
             frames = queue.pull(now, int(min(room, BATCH_BYTES)))
+            encoded = self._encode(frames) if frames else None
             if queue.marks != self._marks:
                 self._counted.marks += queue.marks - self._marks
                 self._marks = queue.marks
         data = b""
-        if frames:
-            before = self._sent
-            data = self._encode(frames)
+        if encoded is not None:
+            data = self._count(encoded)
             window.sent(self._sent, now, len(frames))
-            self._pacer.sent(self._sent - before, pace, now, waited=waited)
+            self._pacer.sent(encoded.size, pace, now, waited=waited)
         if window.room:
             if queue.backlog_bytes:
                 self.next_at = self._pacer.next_at
@@ -152,8 +151,7 @@ class Egress:
         """
         if self.window is None:
             return False
-        waited = 0.0 if at is None else self._reverse.wait(at, now)
-        self.window.acked(total, now, waited)
+        self.window.acked(total, now, at)
         return bool(self._queue.backlog_bytes and self.window.room)
 
     def end(self) -> None:
@@ -170,7 +168,7 @@ class Egress:
         round_trip = window.round_trip or 0.0
         target = max(TARGET, TARGET_ROUNDS * round_trip)
         self._queue.target = math.inf if window.opening else target
-        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * round_trip)
+        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (round_trip + window.waited))
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames, or not known yet."""
@@ -188,8 +186,11 @@ class Egress:
                 cut += segment(frame, layout)
         return cut
 
-    def _encode(self, frames: Sequence[AnyFrame]) -> bytes:
-        encoded = encode_frames(frames, self._frame_limit, self._kinds)
+    def _encode(self, frames: Sequence[AnyFrame]) -> Encoded:
+        return encode_frames(frames, self._frame_limit, self._kinds)
+
+    def _count(self, encoded: Encoded) -> bytes:
+        """What goes now counts."""
         counted = self._counted
         counted.frames += encoded.frames
         counted.bytes += encoded.size

@@ -7,8 +7,12 @@ queue of its own.
 
 Theory.  Every ACK says when it was written, on the peer's clock, which runs as fast as ours but has
 another zero.  What lies between that and its coming is the way back plus a constant that nobody
-knows.  The least of it over half a minute was an ACK that met no queue: whatever another one took
-longer, it waited.  Clocks drift, by a few milliseconds a minute; therefore not the least ever.
+knows.  The least of it of late was an ACK that met no queue: whatever another one took longer, it
+waited.  "Of late", for clocks drift, and are stopped or set: half a minute, in which the peer has
+emptied its queue a few times to see its own round trip.
+
+No ACK waited longer than the round trip that it ends is over the least of late.  Where the stamps
+say so, it is the clocks that are no longer what they were, or a liar's; and the least is set right.
 """
 
 from __future__ import annotations
@@ -23,9 +27,10 @@ STAMP_BITS: Final = 32
 HALF: Final = 2 ** (STAMP_BITS - 1)
 MASK: Final = 2**STAMP_BITS - 1
 
-# Seconds that a least is good for, at the least; at the most it is twice that.  Every ten seconds
-# the peer empties its queue, to see its own round trip.
+# For how long a least is good, at the least; at the most it is twice as long.  Seconds, and round
+# trips, the longer of the two: on a long path the peer's queue is empty as much more seldom.
 AGE: Final = 30.0
+AGE_ROUNDS: Final = 60
 
 
 def stamp(now: float) -> int:
@@ -37,26 +42,68 @@ class ReversePath:
     """The way that the ACKs of one link come."""
 
     def __init__(self) -> None:
-        self._zero: int | None = None
-        self._least = self._least_before = math.inf
-        self._since = 0.0
+        # From its stamp to its coming, of the last ACK: as it is, and with all that it went round.
+        self._took = 0
+        self._delay = 0.0
+        self._delays = _Least()
+        self._round_trips = _Least()
 
-    def wait(self, at: int, now: float) -> float:
+    def wait(self, at: int, now: float, round_trip: float) -> float:
         """How long an ACK waited on its way, in seconds.
 
         Args:
             at: when it was written, as `stamp` gave it to the peer.
             now: the time.
+            round_trip: of what it acknowledges, in seconds.
         """
         took = stamp(now) - at
-        if self._zero is None:
-            self._zero = took
+        # From one to the next it differs by little, however often either clock has gone round.
+        self._delay += (((took - self._took + HALF) & MASK) - HALF) / MICROSECONDS
+        self._took = took
+        age = max(AGE, AGE_ROUNDS * min(round_trip, self._round_trips.least))
+        most = round_trip - self._round_trips.see(round_trip, now, age)
+        waited = self._delay - self._delays.see(self._delay, now, age)
+        if waited > most:
+            self._delays.raise_to(self._delay - most)
+            return most
+        return waited
+
+
+class _Least:
+    """The least of what was seen of late; infinity before anything was.
+
+    Attributes:
+        least: as it was when something was seen last.
+    """
+
+    def __init__(self) -> None:
+        self.least = math.inf
+        self._since = -math.inf
+        # Since then, and in the time before that.
+        self._now = self._before = math.inf
+
+    def see(self, value: float, now: float, age: float) -> float:
+        """See one more.
+
+        Args:
+            value: this one.
+            now: the time.
+            age: for how long it is good at the least, in seconds.
+
+        Returns:
+            The least of late.
+        """
+        passed = now - self._since
+        if passed > age:
+            self._before = self._now if passed <= 2 * age else math.inf
+            self._now = math.inf
             self._since = now
-        # What passes is far less than half the range; whatever a stranger says, this is bounded.
-        delay = ((took - self._zero + HALF) & MASK) - HALF
-        seconds = delay / MICROSECONDS
-        if now - self._since > AGE:
-            self._since = now
-            self._least_before, self._least = self._least, seconds
-        self._least = min(self._least, seconds)
-        return seconds - min(self._least, self._least_before)
+        self._now = min(self._now, value)
+        self.least = min(self._now, self._before)
+        return self.least
+
+    def raise_to(self, value: float) -> None:
+        """What was less than this was wrong."""
+        self._now = max(self._now, value)
+        self._before = max(self._before, value)
+        self.least = max(self.least, value)

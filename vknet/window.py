@@ -40,9 +40,9 @@ in the bottleneck is in the least round trip for as long as it stands.  And a ba
 ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what the slack is
 for.
 
-An ACK that waited in the queue of the other direction (vknet.reverse) is taken as if it had come so
-much earlier: the two directions do not see each other's queues.  And as what it acknowledges had
-left the path long before it came, so much more may be under way.
+What an ACK waited in the queue of the other direction (vknet.reverse) is no part of the round trip:
+so the two directions do not see each other's queues.  And what it acknowledges had left the path so
+much earlier, so that as much more may be under way.
 
 The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
 """
@@ -55,6 +55,7 @@ from typing import Final, NamedTuple
 
 from vknet.delivery import FINE, Delivery
 from vknet.errors import RemoteProtocolError
+from vknet.reverse import ReversePath
 
 __all__ = ["QUANTUM", "Window"]
 
@@ -109,6 +110,10 @@ PROBES_APART: Final = 1.0
 # A round trip so much longer than a full window explains has seen a queue.
 LONG: Final = 1.5
 
+# Seconds of the rate that may be there unseen, while ACKs wait on their way back: as long as they
+# do where a path of 100 ms is being filled the other way; and all that a wrong clock gains a peer.
+UNSEEN_MAX: Final = 0.25
+
 # Batches under way that have a record of their own; more share the last one.
 RECORDS_MAX: Final = 4096
 
@@ -144,9 +149,11 @@ class Window:
 
     Attributes:
         size: bytes that may be under way.
-        pace: bytes per second that may go, so that a window's worth is spread over the least round
-            trip; or over half of it, while the window opens.
-        round_trip: the least one, in seconds; None before the first ACK.
+        pace: bytes per second that may go, so that what the path holds of a window is spread over
+            the least round trip; or over half of it, while the window opens.
+        round_trip: the least one, in seconds, without what the ACKs wait on their way back; None
+            before the first ACK.
+        waited: seconds that the last ACK did so.
     """
 
     def __init__(
@@ -164,6 +171,11 @@ class Window:
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
         self._records: deque[_Record] = deque()
+        self._reverse = ReversePath()
+        # What is there already while its ACKs wait on their way back: under way by our count, and
+        # no longer on the path.
+        self._unseen = 0
+        self.waited = 0.0
         if sent:
             self._records.append(_Record(sent, now, 0, now, now, limited=True))
         # Until more than this is acknowledged, what is sent joins too little to fill the path.
@@ -234,13 +246,13 @@ class Window:
         """There is room and nothing to send."""
         self._limited_until = self._sent
 
-    def acked(self, total: int, now: float, waited: float = 0.0) -> None:
+    def acked(self, total: int, now: float, at: int | None = None) -> None:
         """The peer says that it handed so many bytes in all to its endpoint.
 
         Args:
             total: these bytes.
             now: the time.
-            waited: seconds that the ACK stood in the queue of the other direction.
+            at: when it wrote that, as `vknet.reverse.stamp` gives it; None if it does not say.
 
         Raises:
             RemoteProtocolError: that is more than was sent, or less than it said before.
@@ -254,13 +266,17 @@ class Window:
             return
         was_full = not self.room
         record = self._newest(total)
+        round_trip = max(0.0, now - record.sent_at)
+        waited = 0.0 if at is None else self._reverse.wait(at, now, round_trip)
+        self.waited = waited
+        round_trip -= waited
         # When it would have come if nothing had held it up.
-        waited = min(waited, max(0.0, now - record.sent_at))
         came = max(now - waited, self._acked_at)
         self._delivery.see_bunch(total - self._acked, came, self.round_trip or 0.0, self.size)
         self._acked = total
         self._round_full |= was_full
-        round_trip = max(0.0, came - record.sent_at)
+        if self._fixed is None:
+            self._unseen = int(self.rate * min(waited, UNSEEN_MAX))
         self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
@@ -271,8 +287,7 @@ class Window:
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
         size = self._size_now()
-        # What is there and not yet known to be is under way by our count, and not on the path.
-        self.size = size + int(self.rate * waited) if self._fixed is None else size
+        self.size = size + self._unseen
         # A frame that passes a window smaller than itself is a window's worth, too.
         worth = max(size, self._quantum, self._mean)
         pace = worth / self.round_trip if self.round_trip else math.inf
@@ -348,7 +363,7 @@ class Window:
 
     def _probe(self, sample: float, now: float) -> None:
         if self._drained is None:
-            if self.under_way <= self._probe_size():
+            if self.under_way <= self._probe_size() + self._unseen:
                 self._drained = self._sent
             return
         if self._acked <= self._drained:
@@ -377,8 +392,9 @@ class Window:
         return GAIN * self.round_trip + self._slack() + self._quantum / self.rate
 
     def _probe_size(self) -> int:
-        # Where the other direction is full as well, its queue is in the least of late.  A probe
-        # that kept that much under way would take our own queue for the path, and so would theirs.
+        # Where the other direction is full as well, and its ACKs do not say when they were written,
+        # its queue is in the least of late.  A probe that kept that much under way would take our
+        # own queue for the path, and so would theirs.
         return max(self._quantum, int(PROBE_GAIN * self.rate * self._least_ever))
 
     def _size_now(self) -> int:

@@ -147,7 +147,7 @@ class TapEndpoint(Endpoint):
                     self._write_offload(frame, layout)
                     continue
             except OSError as exc:
-                if isinstance(frame, OffloadFrame):
+                if exc.errno == EINVAL and isinstance(frame, OffloadFrame):
                     self._write_offload(frame, layout)
                 else:
                     self._write_failed(exc, frame)
