@@ -202,6 +202,12 @@ def test_the_end_of_ssh_is_explained(
     assert str(error).isprintable()
 
 
+def test_of_another_ssh_it_is_not_known_whose_status_it_is() -> None:
+    settings = replace(SETTINGS, command=("slogin", "-k"))
+    error = diagnose(settings, 1, ["usage: slogin"])
+    assert str(error) == "slogin -k, or vknet on home, ended with status 1: usage: slogin"
+
+
 def test_the_line_that_tells_is_found_among_the_last_ones() -> None:
     said = ["Permission denied, please try again.", "Permission denied (publickey).", "debris"]
     error = diagnose(SETTINGS, 255, said)

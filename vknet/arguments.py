@@ -25,7 +25,7 @@ from vknet.spec import (
     parse_spec,
     parse_target,
 )
-from vknet.ssh_command import MARK, SshSettings
+from vknet.ssh_command import DEFAULT_SSH, MARK, SshSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
             else parse_bridge(args.remote_bridge, parse_spec(target.spec), "remote"),
             compress=args.compress,
             options=tuple(args.ssh_options or ()),
-            command=("ssh",) if args.ssh_command is None else _words(args.ssh_command),
+            command=DEFAULT_SSH if args.ssh_command is None else _words(args.ssh_command),
             remote_vknet=_one_line(args.remote_command, "--remote-command") or "vknet",
             timeout=timeout,
             verbose=args.verbose >= 2,

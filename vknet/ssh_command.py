@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTHENTICATED",
     "CHATTER",
+    "DEFAULT_SSH",
     "KILLED",
     "MARK",
     "SshSettings",
@@ -38,6 +39,8 @@ __all__ = [
     "ssh_argv",
     "tells_of_login",
 ]
+
+DEFAULT_SSH: Final = ("ssh",)
 
 MARK: Final = "wire=2"
 """The value of -B that tells our own `-S` to speak v2; the program of 2008 ignores it there."""
@@ -84,7 +87,7 @@ class SshSettings:
     remote_bridge: str | None = None
     compress: bool = False
     options: tuple[str, ...] = ()
-    command: tuple[str, ...] = ("ssh",)
+    command: tuple[str, ...] = DEFAULT_SSH
     remote_vknet: str = "vknet"
     timeout: float = DEFAULT_TIMEOUT
     verbose: bool = False
@@ -171,7 +174,11 @@ def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> Vkne
     if status == NOT_EXECUTABLE:
         return SetupError(f'"{settings.remote_vknet}" on {host} may not be executed{last}')
     if status != SSH_FAILED:
-        return SetupError(f"vknet on {host} ended with status {status}{last}")
+        who = f"vknet on {host}"
+        if settings.command != DEFAULT_SSH:
+            # Only of ssh itself is it known which statuses are its own.
+            who = f"{shlex.join(settings.command)}, or {who},"
+        return SetupError(f"{who} ended with status {status}{last}")
     everything = "\n".join(said)
     for pattern, what in SSH_TROUBLES:
         if pattern in everything:
@@ -223,4 +230,4 @@ def tells_of_login(settings: SshSettings) -> bool:
     """Whether this ssh will say that it has logged in: not if the user chose how much it says."""
     given = [value.lower() for option, value in pairwise(settings.options) if option == "-o"]
     chosen = any(value.startswith("loglevel") for value in given)
-    return settings.command == ("ssh",) and not chosen
+    return settings.command == DEFAULT_SSH and not chosen

@@ -407,7 +407,8 @@ class Window:
         full = self.rate * (self.round_trip or 0.0)
         bunch = self._delivery.bunch
         if bunch < full:
-            # The gain will do; and so does a full path in the other direction, which is no jitter.
+            # The gain will do; and also for the queue of the other direction, which is no jitter,
+            # where the ACKs do not say what they waited in it.
             bunch = 0.0
         size = int(gain * full + max(self.rate * self._slack(), bunch)) + self._quantum
         # What was sparse until now says nothing of what the path carries.
