@@ -144,6 +144,30 @@ def test_a_probe_ends_however_long_the_acks_wait(share: float) -> None:
         assert carried(simulation, 1) >= 0.85
 
 
+@pytest.mark.parametrize("back", [0.3, 0.5, 1.0])
+def test_acks_that_go_on_to_wait_long_are_those_of_a_longer_path(back: float) -> None:
+    # Somebody else's upload fills the way back, which nobody empties to see the path.
+    simulation = Simulation(Path(10 * MBIT, 0.05), timed=True)
+    simulation.run(5)
+    simulation.path.back = back
+    simulation.run(10 + 10 * back)
+    assert carried(simulation, 10) >= 0.85
+
+
+def test_what_acks_waited_when_all_was_there_is_no_room_for_what_comes_later() -> None:
+    path = Path(100 * MBIT, 0.01)
+    simulation = Simulation(path, timed=True)
+    simulation.run(3)
+    quiet = simulation.window.size
+    path.back = 0.24
+    simulation.run(3)
+    assert simulation.window.size >= quiet + 0.2 * path.rate
+    simulation.offer(0)
+    simulation.run(1)
+    assert simulation.window.under_way == 0
+    assert simulation.window.size <= 2 * quiet
+
+
 @pytest.mark.parametrize("seconds", [-1.0, -0.1, 0.1, 1.0])
 def test_a_peer_whose_clock_was_set_is_no_peer_without_a_window(seconds: float) -> None:
     simulation = Simulation(Path(10 * MBIT, 0.05), timed=True)

@@ -27,8 +27,9 @@ STAMP_BITS: Final = 32
 HALF: Final = 2 ** (STAMP_BITS - 1)
 MASK: Final = 2**STAMP_BITS - 1
 
-# For how long a least is good, at the least; at the most it is twice as long.  Seconds, and round
-# trips, the longer of the two: on a long path the peer's queue is empty as much more seldom.
+# For how long a least is good, at the least; where ACKs are seldom it may be three times as long.
+# Seconds, and round trips, the longer of the two: on a long path the peer's queue is empty as much
+# more seldom.
 AGE: Final = 30.0
 AGE_ROUNDS: Final = 60
 

@@ -110,9 +110,10 @@ PROBES_APART: Final = 1.0
 # A round trip so much longer than a full window explains has seen a queue.
 LONG: Final = 1.5
 
-# Seconds of the rate that may be there unseen, while ACKs wait on their way back: as long as they
-# do where a path of 100 ms is being filled the other way; and all that a wrong clock gains a peer.
-UNSEEN_MAX: Final = 0.25
+# Seconds that an ACK is taken to wait on its way back, at the most: as long as it does where a path
+# of 100 ms is being filled the other way.  It is all that a wrong clock gains a peer.  And where ACKs
+# go on to wait longer, what is over it counts as a longer path, as all of it does without a stamp.
+WAIT_MAX: Final = 0.25
 
 # Batches under way that have a record of their own; more share the last one.
 RECORDS_MAX: Final = 4096
@@ -267,7 +268,9 @@ class Window:
         was_full = not self.room
         record = self._newest(total)
         round_trip = max(0.0, now - record.sent_at)
-        waited = 0.0 if at is None else self._reverse.wait(at, now, round_trip)
+        waited = 0.0
+        if at is not None:
+            waited = min(WAIT_MAX, self._reverse.wait(at, now, round_trip))
         self.waited = waited
         round_trip -= waited
         # When it would have come if nothing had held it up.
@@ -276,7 +279,8 @@ class Window:
         self._acked = total
         self._round_full |= was_full
         if self._fixed is None:
-            self._unseen = int(self.rate * min(waited, UNSEEN_MAX))
+            # When all is there, whatever comes next finds nothing waiting.
+            self._unseen = int(self.rate * waited) if total < self._sent else 0
         self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
