@@ -111,8 +111,8 @@ PROBES_APART: Final = 1.0
 LONG: Final = 1.5
 
 # Seconds that an ACK is taken to wait on its way back, at the most: as long as it does where a path
-# of 100 ms is being filled the other way.  It is all that a wrong clock gains a peer.  And where ACKs
-# go on to wait longer, what is over it counts as a longer path, as all of it does without a stamp.
+# of 100 ms is being filled the other way; and all that a wrong clock gains a peer.  Where ACKs go
+# on to wait longer, what is over it counts as a longer path, as all of it does without a stamp.
 WAIT_MAX: Final = 0.25
 
 # Batches under way that have a record of their own; more share the last one.
