@@ -89,8 +89,9 @@ BUSY: Final = 0.012
 BUSY_RATE: Final = 100e6
 
 # And so are they where many small frames come: from so many a second on, in full from twice as
-# many.  To queue them there would take the processors' time from carrying them.
-MANY: Final = 0.1
+# many.  To queue them there would take the processors' time from carrying them; it is enough that
+# ssh's own buffers bound what is under way, which at such a rate hold less than so many seconds.
+MANY: Final = 0.25
 MANY_FRAMES: Final = 30e3
 
 # How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
