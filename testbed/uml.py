@@ -103,8 +103,8 @@ class Uml:
         Raises:
             AssertionError: it did not come up; with what is on its console.
         """
-        for last in [False] * (BOOTS_AT_MOST - 1) + [True]:
-            panics = "" if last else "|^Kernel panic"
+        for boots_left in reversed(range(BOOTS_AT_MOST)):
+            panics = "|^Kernel panic" if boots_left else ""
             if self._wait_for(f"^uml: ready${panics}", "its boot", BOOTS_WITHIN)[0] == "uml: ready":
                 break
             self.kill()

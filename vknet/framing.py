@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from vknet.offload import AnyFrame
 
 __all__ = [
-    "ACK",
     "FRAME_LIMIT_V1",
     "FRAME_LIMIT_V2",
     "MAGIC",
@@ -48,10 +47,8 @@ __all__ = [
     "Ping",
     "Pong",
     "Wire",
-    "encode_ack",
     "encode_control",
     "encode_frames",
-    "encode_number",
 ]
 
 Frame: TypeAlias = bytes | memoryview
@@ -211,15 +208,16 @@ def encode_control(control: Control) -> bytes:
     """Make the block of a control message.
 
     Raises:
-        LocalProtocolError: a HELLO over `HELLO_LIMIT` bytes, or a number that is no u64.
+        LocalProtocolError: a HELLO over `HELLO_LIMIT` bytes, a number that is no u64, or an ACK's
+            time that is no u32.
     """
     match control:
         case Hello():
             kind, payload = HELLO, control.to_json()
         case Ack(total, at) if at is not None:
-            return encode_ack(total, at)
+            return _timed_ack(total, at)
         case Ack(number) | Ping(number) | Pong(number):
-            return encode_number(KIND_OF[type(control)], number)
+            return _numbered(KIND_OF[type(control)], number)
         case Bye(reason):
             text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
             kind, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
@@ -228,23 +226,13 @@ def encode_control(control: Control) -> bytes:
     return HEADER.pack(CONTROL_MARK | kind, len(payload)) + payload
 
 
-def encode_number(kind: int, number: int) -> bytes:
-    """Make the block of an ACK, PING or PONG.
-
-    Raises:
-        LocalProtocolError: a number that is no u64.
-    """
+def _numbered(kind: int, number: int) -> bytes:
     if not 0 <= number < 2**64:
         raise LocalProtocolError(f"a u64 is needed, not {number}")
     return NUMBERED_BLOCK.pack(CONTROL_MARK | kind, U64.size, number)
 
 
-def encode_ack(total: int, at: int) -> bytes:
-    """Make the block of an ACK that says when it was written.
-
-    Raises:
-        LocalProtocolError: a total that is no u64, or a time that is no u32.
-    """
+def _timed_ack(total: int, at: int) -> bytes:
     if not (0 <= total < 2**64 and 0 <= at < 2**32):
         raise LocalProtocolError(f"a u64 and a u32 are needed, not {total} and {at}")
     return TIMED_ACK_BLOCK.pack(CONTROL_MARK | ACK, TIMED_ACK.size, total, at)

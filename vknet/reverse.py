@@ -71,17 +71,17 @@ class ReversePath:
 
 
 class _Least:
-    """The least of what was seen of late; infinity before anything was.
-
-    Attributes:
-        least: as it was when something was seen last.
-    """
+    """The least of what was seen of late."""
 
     def __init__(self) -> None:
-        self.least = math.inf
         self._since = -math.inf
         # Since then, and in the time before that.
         self._now = self._before = math.inf
+
+    @property
+    def least(self) -> float:
+        """As it was when something was seen last; infinity before anything was."""
+        return min(self._now, self._before)
 
     def see(self, value: float, now: float, age: float) -> float:
         """See one more.
@@ -100,11 +100,9 @@ class _Least:
             self._now = math.inf
             self._since = now
         self._now = min(self._now, value)
-        self.least = min(self._now, self._before)
         return self.least
 
     def raise_to(self, value: float) -> None:
         """What was less than this was wrong."""
         self._now = max(self._now, value)
         self._before = max(self._before, value)
-        self.least = max(self.least, value)

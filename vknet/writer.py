@@ -25,7 +25,7 @@ import trio
 from vknet.acknowledger import Acknowledger
 from vknet.egress import Egress
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.framing import ACK, encode_ack, encode_number
+from vknet.framing import Ack, encode_control
 from vknet.pipes import PipeStream
 from vknet.reverse import stamp
 
@@ -187,14 +187,10 @@ class Writer:
             frames = ()
         data = self.egress.turn(frames, now)
         if self.acknowledges and self.acks.due(along=bool(data)) <= now:
-            data = self._ack(now) + data
+            at = stamp(now) if self.tells_time else None
+            data = encode_control(Ack(self.acks.handed, at)) + data
             self.acks.told(now)
         return talk.to_say() + data if talk.has_to_say else data
-
-    def _ack(self, now: float) -> bytes:
-        if self.tells_time:
-            return encode_ack(self.acks.handed, stamp(now))
-        return encode_number(ACK, self.acks.handed)
 
     def _is_idle(self, now: float) -> bool:
         return now - self._turned_at >= IDLE
