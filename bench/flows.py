@@ -1,7 +1,7 @@
 """TCP flows that send as much as they can, and how much of each arrives.
 
-    python flows.py send ADDRESS FLOWS
-    python flows.py receive ADDRESS FLOWS WARM_UP SECONDS
+    python flows.py send ADDRESS PORT FLOWS
+    python flows.py receive ADDRESS PORT FLOWS WARM_UP SECONDS
 
 Nothing but the flows crosses the path.  The receiver prints ``ready``, and at its end the bytes of
 each flow in the SECONDS that begin WARM_UP after the first connection, as a JSON array.  The sender
@@ -19,9 +19,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["CONGESTION_CONTROL", "PORT", "receive", "send"]
-
-PORT: Final = 5203
+__all__ = ["CONGESTION_CONTROL", "receive", "send"]
 
 # What Linux has unless somebody changed it.
 CONGESTION_CONTROL: Final = "cubic"
@@ -31,13 +29,13 @@ BLOCK: Final = bytes(256 * 1024)
 PATIENCE: Final = 30.0
 
 
-def send(address: str, flows: int) -> None:
+def send(address: str, port: int, flows: int) -> None:
     """Send on so many connections until the other side closes them."""
 
     def one() -> None:
         with suppress(OSError), socket.socket() as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL.encode())
-            sock.connect((address, PORT))
+            sock.connect((address, port))
             while True:
                 sock.sendall(BLOCK)
 
@@ -48,13 +46,13 @@ def send(address: str, flows: int) -> None:
         thread.join()
 
 
-def receive(address: str, flows: int, warm_up: float, seconds: float) -> list[int]:
+def receive(address: str, port: int, flows: int, warm_up: float, seconds: float) -> list[int]:
     """Bytes of each flow in those seconds; 0 for one that never came."""
     buffer = bytearray(1024 * 1024)
     counts: dict[socket.socket, int] = {}
     with (
         selectors.DefaultSelector() as selector,
-        socket.create_server((address, PORT), backlog=flows) as server,
+        socket.create_server((address, port), backlog=flows) as server,
     ):
         selector.register(server, selectors.EVENT_READ)
         print("ready", flush=True)
@@ -82,12 +80,12 @@ def receive(address: str, flows: int, warm_up: float, seconds: float) -> list[in
 
 
 def main() -> None:
-    role, address, *numbers = sys.argv[1:]
+    role, address, port, flows, *times = sys.argv[1:]
     if role == "send":
-        send(address, int(numbers[0]))
+        send(address, int(port), int(flows))
     else:
-        flows, warm_up, seconds = numbers
-        print(json.dumps(receive(address, int(flows), float(warm_up), float(seconds))), flush=True)
+        counts = receive(address, int(port), int(flows), *map(float, times))
+        print(json.dumps(counts), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Loads on a path, and how a ping fares under them.
 
-A load is TCP or UDP from ``here`` to ``there``, or TCP both ways.  It runs for a while before
-anything counts, so that queues are what they stay.
+A load is TCP or UDP from ``here`` to ``there``, or TCP both ways; or TCP beside that of somebody
+who has the path bare.  It runs for a while before anything counts, so that queues are what they
+stay.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ __all__ = ["LOADS", "PING_EVERY", "WARM_UP", "Load", "Outcome", "idle_pings", "u
 PING_EVERY: Final = 0.05
 WARM_UP: Final = 4.0
 
+# Two that compete need longer to find what each gets: CUBIC takes seven seconds and more from one
+# loss to the next.  So many times what other loads have.
+COMPETING: Final = 3
+
+# Of TCP through what is measured, and of the one beside it.
+PORT: Final = 5203
+BESIDE_PORT: Final = 5204
+
 # A ping that takes longer counts as lost.
 PING_PATIENCE: Final = 5
 
@@ -48,12 +57,14 @@ class Load:
         flows: of TCP; 0 for UDP.
         both: also in the other direction.
         factor: of the path's rate that UDP is sent at.
+        beside: one TCP goes the same way on the bare path, whatever is measured.
     """
 
     name: str
     flows: int = 0
     both: bool = False
     factor: float = 0.0
+    beside: bool = False
 
 
 LOADS: Final = (
@@ -61,6 +72,7 @@ LOADS: Final = (
     Load("8 TCP", 8),
     Load("8 TCP both ways", 8, both=True),
     Load("UDP at 2x", factor=2.0),
+    Load("8 TCP beside a bare one", 8, beside=True),
 )
 
 
@@ -71,7 +83,8 @@ class Outcome:
     Attributes:
         pings: milliseconds, one a ping that came back, with the seconds since the first one.
         lost: how many did not.
-        goodput: Mbit/s of payload that arrived, in each direction that was loaded.
+        goodput: Mbit/s of payload that arrived, in each direction that was loaded; and what the TCP
+            on the bare path had.
         flows: the same by flow, in the first of them.
     """
 
@@ -92,16 +105,21 @@ def under(load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds
         seconds: that count.
     """
     here, there = bed.here, bed.there
-    ways: list[tuple[Host, Host, str]] = [(here, there, addresses[1])]
+    warm_up = WARM_UP
+    if load.beside:
+        warm_up, seconds = COMPETING * warm_up, COMPETING * seconds
+    ways = [_Way(here, there, addresses[1])]
     if load.both:
-        ways.append((there, here, addresses[0]))
+        ways.append(_Way(there, here, addresses[0]))
+    if load.beside:
+        ways.append(_Way(here, there, bed.THERE4, BESIDE_PORT))
     with ExitStack() as stack:
-        receivers = [stack.enter_context(_receiver(load, to, at, seconds)) for _, to, at in ways]
+        receivers = [stack.enter_context(_receiver(load, way, warm_up, seconds)) for way in ways]
         for receiver in receivers:
             read_line(receiver)
-        for sender, _, at in ways:
-            stack.enter_context(_sender(load, sender, at, rate, seconds))
-        time.sleep(WARM_UP)
+        for way in ways:
+            stack.enter_context(_sender(load, way, rate, warm_up + seconds))
+        time.sleep(warm_up)
         pings, lost = _pings(here, addresses[1], seconds)
         answers = [json.loads(read_line(receiver)) for receiver in receivers]
     flows = [_rates(load, answer, seconds) for answer in answers]
@@ -126,6 +144,19 @@ def idle_pings(bed: Bed, address: str, below: float, within: float = 20.0) -> li
     return eventually(pings, f"pings of less than {below:g} ms to {address}", within)
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From whom a load goes to whom, and where it is received."""
+
+    sender: Host
+    receiver: Host
+    at: str
+    port: int = PORT
+
+    def flows(self, load: Load) -> int:
+        return 1 if self.port == BESIDE_PORT else load.flows
+
+
 class _Running:
     """A program on a host; killed at the end of the context."""
 
@@ -141,22 +172,22 @@ class _Running:
         self._process.wait()
 
 
-def _receiver(load: Load, host: Host, address: str, seconds: float) -> _Running:
+def _receiver(load: Load, way: _Way, warm_up: float, seconds: float) -> _Running:
+    times = (f"{warm_up:g}", f"{seconds:g}")
     if load.flows:
-        words = ("receive", address, str(load.flows), f"{WARM_UP:g}", f"{seconds:g}")
-        return _Running(host, "flows.py", *words)
-    return _Running(host, "datagrams.py", "receive", address, f"{seconds:g}", f"{WARM_UP:g}")
+        flows = str(way.flows(load))
+        return _Running(way.receiver, "flows.py", "receive", way.at, str(way.port), flows, *times)
+    return _Running(way.receiver, "datagrams.py", "receive", way.at, *reversed(times))
 
 
-def _sender(load: Load, host: Host, address: str, rate: float, seconds: float) -> _Running:
+def _sender(load: Load, way: _Way, rate: float, seconds: float) -> _Running:
     if load.flows:
-        return _Running(host, "flows.py", "send", address, str(load.flows))
+        flows = str(way.flows(load))
+        return _Running(way.sender, "flows.py", "send", way.at, str(way.port), flows)
     count = min(load.factor * rate / (8 * (DATAGRAM + HEADERS)), FASTEST)
     # Longer than the receiver may have to wait for the first one.
-    lasting = 2 * WARM_UP + 2 * seconds
-    return _Running(
-        host, "datagrams.py", "send", address, f"{lasting:g}", f"{count:g}", str(DATAGRAM)
-    )
+    words = (f"{2 * seconds:g}", f"{count:g}", str(DATAGRAM))
+    return _Running(way.sender, "datagrams.py", "send", way.at, *words)
 
 
 def _rates(load: Load, answer: list[int] | float, seconds: float) -> list[float]:

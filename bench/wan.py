@@ -1,7 +1,7 @@
 """Long and slow paths: a ping and the goodput under load, through vknet, `ssh -w`, and bare.
 
 sudo .venv/bin/python -m bench.wan [--rounds N] [--seconds S] [--only PATH ...] [--losses SHARE ...]
-    [--add] [--to DIRECTORY]
+    [--loads LOAD ...] [--add] [--to DIRECTORY]
 
 With --add its rounds are added to those that stand in the directory: where one path is in question,
 it can have more of them.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.flows import CONGESTION_CONTROL
-from bench.loads import LOADS, idle_pings, under
+from bench.loads import LOADS, Load, idle_pings, under
 from bench.machine import describe
 from bench.measures import measuring_bed
 from bench.page import write_page
@@ -72,6 +72,8 @@ class WanPath:
         return words + ([f"--loss={100 * loss:g}%"] if loss else [])
 
 
+LOADS_BY_NAME: Final = {load.name: load for load in LOADS}
+
 PATHS: Final = {
     path.name: path
     for path in (WanPath(2, 20), WanPath(10, 30), WanPath(100, 100), WanPath(1000, 1))
@@ -94,8 +96,10 @@ def use_congestion_control(bed: Bed) -> None:
         host.ip("route", "replace", str(network), "dev", "wan0", "congctl", CONGESTION_CONTROL)
 
 
-def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[str, Any]:
-    """All loads through one tool: by load what came of it, and ``idle`` pings."""
+def measure(
+    bed: Bed, tool: Tool | None, path: WanPath, loads: list[Load], seconds: float
+) -> dict[str, Any]:
+    """Some loads through one tool: by load what came of it, and ``idle`` pings."""
     with ExitStack() as stack:
         addresses = (bed.HERE4, bed.THERE4)
         if tool is not None:
@@ -104,7 +108,7 @@ def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[
         # Pings closer than the round trip wait for each other where Nagle's algorithm is on.
         calm = 2.5 * path.round_trip + 20
         done: dict[str, Any] = {"idle": idle_pings(bed, addresses[1], calm)}
-        for load in LOADS:
+        for load in loads:
             try:
                 outcome = under(load, bed, addresses, path.rate * 1e6, seconds)
             except AssertionError as exc:
@@ -123,6 +127,7 @@ def measure(bed: Bed, tool: Tool | None, path: WanPath, seconds: float) -> dict[
 def run(
     paths: list[WanPath],
     losses: list[float],
+    loads: list[Load],
     rounds: int,
     seconds: float,
     cells: dict[str, Any],
@@ -133,6 +138,7 @@ def run(
     Args:
         paths: which.
         losses: of each path.
+        loads: of each path.
         rounds: how often.
         seconds: that each load is measured.
         cells: what there is already.
@@ -143,13 +149,13 @@ def run(
             for path in paths:
                 for loss in losses:
                     # Other losses than in the rounds that are there.
-                    there = cells.get(cell_name(path.name, loss, LOADS[0].name), {})
+                    there = cells.get(cell_name(path.name, loss, loads[0].name), {})
                     seed = max(map(len, there.values()), default=0)
                     with impaired_wire(bed, *path.options(loss, seed)):
                         use_congestion_control(bed)
                         for name, tool in TOOLS.items():
                             began = time.monotonic()
-                            done = measure(bed, tool, path, seconds)
+                            done = measure(bed, tool, path, loads, seconds)
                             idle = statistics.median(done.pop("idle"))
                             for load, outcome in done.items():
                                 cell = cells.setdefault(cell_name(path.name, loss, load), {})
@@ -185,6 +191,10 @@ def main() -> None:
     parser.add_argument(
         "--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE", help="0.01 is 1 %%"
     )
+    parser.add_argument(
+        "--loads", nargs="+", choices=LOADS_BY_NAME, metavar="LOAD", default=[*LOADS_BY_NAME],
+        help="of " + "; ".join(f'"{name}"' for name in LOADS_BY_NAME),
+    )  # fmt: skip
     parser.add_argument("--add", action="store_true", help="to the rounds that are there")
     parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
     args = parser.parse_args()
@@ -207,7 +217,8 @@ def main() -> None:
         if before["seconds"] != args.seconds:
             parser.error(f"the rounds in {there} have --seconds {before['seconds']:g}")
         cells = before["cells"]
-    run(paths, args.losses, args.rounds, args.seconds, cells, save)
+    loads = [LOADS_BY_NAME[name] for name in args.loads]
+    run(paths, args.losses, loads, args.rounds, args.seconds, cells, save)
     say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
 
 
