@@ -143,11 +143,12 @@ class Simulation:
 
         def again() -> None:
             do()
-            self._at(self.now + seconds, again)
+            self.at(self.now + seconds, again)
 
         again()
 
-    def _at(self, when: float, do: Callable[[], None]) -> None:
+    def at(self, when: float, do: Callable[[], None]) -> None:
+        """Do this then."""
         heapq.heappush(self._events, (when, next(self._numbers), do))
 
     # --- what came of it --------------------------------------------------------------------------
@@ -200,7 +201,7 @@ class Simulation:
             self._carry_next()
 
     def _carry_next(self) -> None:
-        self._at(self.now + self._pieces[0] / self.path.rate, self._carried)
+        self.at(self.now + self._pieces[0] / self.path.rate, self._carried)
 
     def _carried(self) -> None:
         size = self._pieces.popleft()
@@ -211,7 +212,7 @@ class Simulation:
         # A bunch is no single moment.
         arrival = max(arrival, self._last_arrival + size / MEMORY_RATE)
         self._last_arrival = arrival
-        self._at(arrival, lambda: self._arrive(size))
+        self.at(arrival, lambda: self._arrive(size))
         self._send()
 
     def _delay(self) -> float:
@@ -223,7 +224,7 @@ class Simulation:
         self._arrived += size
         if not self._reading:
             self._reading = True
-            self._at(self.now + self._random.random() * self.path.busy, self._read)
+            self.at(self.now + self._random.random() * self.path.busy, self._read)
 
     def _read(self) -> None:
         self._reading = False
@@ -237,13 +238,13 @@ class Simulation:
         if due > self.now:
             if self._ack_alarm != due:
                 self._ack_alarm = due
-                self._at(due, self._acknowledge)
+                self.at(due, self._acknowledge)
             return
         total = self._acknowledger.handed
         self._acknowledger.told(self.now)
         at = stamp(self.now + self.receiver_clock)
         self._last_ack = max(self.now + self._delay() + self.path.back, self._last_ack)
-        self._at(self._last_ack, lambda: self._take_ack(total, at))
+        self.at(self._last_ack, lambda: self._take_ack(total, at))
 
     def _take_ack(self, total: int, at: int) -> None:
         while self._sent_at[0][0] < total:

@@ -35,10 +35,16 @@ What differs from BBR.  The stream below is reliable and in order.  There is no 
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
 ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What
 the outer TCP holds back under its own congestion window waits in ssh and in its socket; that is a
-part of the path like any router's queue, and its rate is that of that TCP.  Other traffic's queue
-in the bottleneck is in the least round trip for as long as it stands.  And a batch goes through two
-ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what the slack is
-for.
+part of the path like any router's queue, and its rate is that of that TCP.  And a batch goes
+through two ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what
+the slack is for.
+
+Other traffic's queue in the bottleneck is in the least round trip for as long as it stands.  It can
+be told from a queue of our own, which a probe makes go.  A TCP that backs off only when its packets
+are lost fills the bottleneck's queue, and the least is seen just after such a loss.  A window of
+GAIN times that is not enough for one's share when the queue is full again, and so the share would
+shrink from one loss to the next.  To answer pings as on an empty path is in nobody's power there;
+so in such company the gain is greater.
 
 What an ACK waited in the queue of the other direction (vknet.reverse) is no part of the round trip:
 so the two directions do not see each other's queues.  And what it acknowledges had left the path so
@@ -68,6 +74,14 @@ INITIAL_QUANTA: Final = 10
 # Enough to see that the path is full although its delay varies; the price is a standing queue of a
 # quarter of the round trip.
 GAIN: Final = 1.25
+
+# Where somebody else's queue is in the least round trip of late.
+CROWDED_GAIN: Final = 1.75
+
+# And that is so where it is so many times the least ever, and so many seconds more.  A longer path
+# looks the same, and gets the same; but for that a route has to change under a TCP.
+CROWDED: Final = 2.0
+CROWDED_BY: Final = 0.02
 
 # While no queue is seen.  2 / ln 2, BBR's, is what doubles in every round; a little less will do,
 # and overshoots less.
@@ -106,6 +120,9 @@ PROBE_SAMPLES: Final = 8
 # A probe before its time: the rate fell so far since the last one, and perhaps only because the
 # path is longer now, and the window does not fill it.  Seconds between two, at the least.
 RATE_FALL: Final = 0.9
+# Or rose so far where somebody else's queue was: who made it may have gone, and what stands there
+# be our own.
+RATE_RISE: Final = 1.75
 PROBES_APART: Final = 1.0
 
 # A round trip so much longer than a full window explains has seen a queue.
@@ -193,8 +210,8 @@ class Window:
         # A probe first lets the path drain; then samples count of what was sent from there on.
         self._least_ever = math.inf
         self._round_trip_seen = self._probed_at = now
-        self._probed_rate = 0.0
-        self._probing = False
+        self._probed_rate = self._greatest_rate = 0.0
+        self._was_crowded = self._probing = False
         self._drained: int | None = None
         self._probe_samples: list[float] = []
 
@@ -341,7 +358,7 @@ class Window:
         elif least > full:
             # Little as there was to send, it made a queue.
             self._judge_round(clear=False)
-        self._probed_rate = max(self._probed_rate, self.rate)
+        self._greatest_rate = max(self._greatest_rate, self.rate)
         if now - self._probed_at >= PROBES_APART and self._is_doubtful(now, was_full=was_full):
             self._probing = True
             self._drained = None
@@ -358,8 +375,12 @@ class Window:
             self._other_rounds = 0
 
     def _is_doubtful(self, now: float, *, was_full: bool) -> bool:
+        if self._is_old(now):
+            return True
+        if self._was_crowded and self.rate > RATE_RISE * self._probed_rate:
+            return True
         # A window that was never full is not what the rate fell by.
-        return self._is_old(now) or (was_full and self.rate < RATE_FALL * self._probed_rate)
+        return was_full and self.rate < RATE_FALL * self._greatest_rate
 
     def _is_old(self, now: float) -> bool:
         """Whether the least round trip was seen too long ago."""
@@ -378,11 +399,24 @@ class Window:
             return
         self.round_trip = min(self._probe_samples)
         self._round_trip_seen = self._probed_at = now
-        self._probed_rate = self.rate
+        self._probed_rate = self._greatest_rate = self.rate
+        self._was_crowded = self._is_crowded()
         self._probing = False
         self._round_end = self._sent
 
     # --- the window -------------------------------------------------------------------------------
+
+    def _is_crowded(self) -> bool:
+        """Whether somebody else's queue stands on the path."""
+        if self.round_trip is None or not self.rate:
+            return False
+        # What was seen first may have been a small frame.
+        empty = self._least_ever + self._quantum / self.rate
+        return self.round_trip > CROWDED * empty + CROWDED_BY
+
+    def _gain(self) -> float:
+        """That of a window which fills the path."""
+        return CROWDED_GAIN if self._is_crowded() else GAIN
 
     def _slack(self) -> float:
         """Seconds."""
@@ -394,7 +428,7 @@ class Window:
         """Seconds that a round trip takes when it is the window that fills the path."""
         if self.round_trip is None or not self.rate:
             return math.inf
-        return GAIN * self.round_trip + self._slack() + self._quantum / self.rate
+        return self._gain() * self.round_trip + self._slack() + self._quantum / self.rate
 
     def _probe_size(self) -> int:
         # Where the other direction is full as well, and its ACKs do not say when they were written,
@@ -408,7 +442,7 @@ class Window:
             return size if self._fixed is None else min(size, self._fixed)
         if self._fixed is not None:
             return self._fixed
-        gain = FAST_GAIN if self._fast else GAIN
+        gain = FAST_GAIN if self._fast else self._gain()
         full = self.rate * (self.round_trip or 0.0)
         bunch = self._delivery.bunch
         if bunch < full:
