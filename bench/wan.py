@@ -151,11 +151,13 @@ def run(
                     # Other losses than in the rounds that are there.
                     there = cells.get(cell_name(path.name, loss, loads[0].name), {})
                     seed = max(map(len, there.values()), default=0)
+                    # What backs off for each loss fills no queue for others.
+                    some = [load for load in loads if not (load.beside and loss)]
                     with impaired_wire(bed, *path.options(loss, seed)):
                         use_congestion_control(bed)
                         for name, tool in TOOLS.items():
                             began = time.monotonic()
-                            done = measure(bed, tool, path, loads, seconds)
+                            done = measure(bed, tool, path, some, seconds)
                             idle = statistics.median(done.pop("idle"))
                             for load, outcome in done.items():
                                 cell = cells.setdefault(cell_name(path.name, loss, load), {})

@@ -29,6 +29,8 @@ after the other, in {rounds}.
 - RTT: idle p50, then p50 and p95 under the load, in ms; the share of lost pings if there were any.
 - Goodput: Mbit/s of payload, in each direction that is loaded; for several flows Jain's index of
   fairness among those from here to there.
+- The bare TCP of the last load crosses the path beside what is measured, on none but the path
+  without loss; its goodput is the second one. Both run for three times as long.
 - UDP is sent at twice the rate of the path, in datagrams of 1200 bytes.
 - TCP is CUBIC everywhere, that of ssh and that through it.
 - The idle pings of `ssh -w`, which leaves Nagle's algorithm on, wait for each other where the path

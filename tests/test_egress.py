@@ -269,7 +269,7 @@ def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, tar
     link = settled()
     window = link.egress.window
     assert window is not None
-    window.round_trip = round_trip
+    window._length.round_trip = round_trip
     link.turn(*flood(1, 500), now=10.0)
     assert link.egress._queue.target == pytest.approx(target)
 

@@ -93,7 +93,7 @@ def test_a_probe_sees_the_path_without_the_queue() -> None:
     simulation = Simulation(path)
     window = simulation.window
     simulation.run(3)
-    window.round_trip = 0.06
+    window._length.round_trip = 0.06
     simulation.run(0.5)
     assert simulation.median_round_trip(simulation.now - 0.2) > 0.05
     simulation.run(15)

@@ -1,4 +1,4 @@
-"""The window beside a TCP that knows none, on a simulated path that drops when its queue is full."""
+"""The window beside a TCP that knows none, on a path whose full queue drops; simulated."""
 
 from __future__ import annotations
 

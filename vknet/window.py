@@ -14,14 +14,13 @@ cannot be seen at once: the first wants a full path, the second an empty one.
                  that the same bytes took to be sent, if that was longer.  Where the sender had run
                  out of data it says nothing about the path, and counts only if it is greater, or if
                  it came through a long queue all the same.
-    round trip   The least of ten seconds.  When none so low was seen for that long, a probe lets
-                 the path run half empty for about one round trip, and takes the least seen then,
-                 so that a standing queue never passes for a longer path.
+    round trip   The least of ten seconds, of which `vknet.probing` sees to it that a queue of our
+                 own never passes for a longer path.
 
     bunch        What was acknowledged within a round trip over and above the rate: the greatest but
                  one of ten round trips, so that once is not enough.
 
-    window   =   GAIN x rate x round trip  +  slack x rate or a bunch  +  a quantum
+    window   =   gain x rate x round trip  +  slack x rate or a bunch  +  a quantum
 
 A gain above one makes a short queue, and by the queue the window knows that the path is full: where
 there is none, more is delivered from one round to the next, and the estimate rises with it.  After
@@ -61,6 +60,7 @@ from typing import Final, NamedTuple
 
 from vknet.delivery import FINE, Delivery
 from vknet.errors import RemoteProtocolError
+from vknet.probing import PathLength
 from vknet.reverse import ReversePath
 
 __all__ = ["QUANTUM", "Window"]
@@ -75,13 +75,8 @@ INITIAL_QUANTA: Final = 10
 # quarter of the round trip.
 GAIN: Final = 1.25
 
-# Where somebody else's queue is in the least round trip of late.
+# Where somebody else's queue stands on the path.
 CROWDED_GAIN: Final = 1.75
-
-# And that is so where it is so many times the least ever, and so many seconds more.  A longer path
-# looks the same, and gets the same; but for that a route has to change under a TCP.
-CROWDED: Final = 2.0
-CROWDED_BY: Final = 0.02
 
 # While no queue is seen.  2 / ln 2, BBR's, is what doubles in every round; a little less will do,
 # and overshoots less.
@@ -107,23 +102,6 @@ BUSY_RATE: Final = 100e6
 # ssh's own buffers bound what is under way, which at such a rate hold less than so many seconds.
 MANY: Final = 0.25
 MANY_FRAMES: Final = 30e3
-
-# How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
-# on a long path the probes do not cost more than one part in twenty.
-ROUND_TRIP_AGE: Final = 10.0
-ROUND_TRIP_AGE_ROUNDS: Final = 30
-
-# A probe: what is under way meanwhile, of rate x round trip, and how many samples are enough.
-PROBE_GAIN: Final = 0.5
-PROBE_SAMPLES: Final = 8
-
-# A probe before its time: the rate fell so far since the last one, and perhaps only because the
-# path is longer now, and the window does not fill it.  Seconds between two, at the least.
-RATE_FALL: Final = 0.9
-# Or rose so far where somebody else's queue was: who made it may have gone, and what stands there
-# be our own.
-RATE_RISE: Final = 1.75
-PROBES_APART: Final = 1.0
 
 # A round trip so much longer than a full window explains has seen a queue.
 LONG: Final = 1.5
@@ -170,15 +148,13 @@ class Window:
         size: bytes that may be under way.
         pace: bytes per second that may go, so that what the path holds of a window is spread over
             the least round trip; or over half of it, while the window opens.
-        round_trip: the least one, in seconds, without what the ACKs wait on their way back; None
-            before the first ACK.
         waited: seconds that the last ACK did so.
     """
 
     def __init__(
         self, now: float, quantum: int = QUANTUM, *, size: int | None = None, sent: int = 0
     ) -> None:
-        self.round_trip: float | None = None
+        self._length = PathLength(now, quantum)
         self._delivery = Delivery(now)
         self._quantum = quantum
         self._fixed = size
@@ -207,13 +183,6 @@ class Window:
         self._fast = True
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
-        # A probe first lets the path drain; then samples count of what was sent from there on.
-        self._least_ever = math.inf
-        self._round_trip_seen = self._probed_at = now
-        self._probed_rate = self._greatest_rate = 0.0
-        self._was_crowded = self._probing = False
-        self._drained: int | None = None
-        self._probe_samples: list[float] = []
 
     # --- what the link asks and tells -------------------------------------------------------------
 
@@ -226,6 +195,14 @@ class Window:
     def rate(self) -> float:
         """Bytes per second, as estimated; 0 before the first sample."""
         return self._delivery.rate
+
+    @property
+    def round_trip(self) -> float | None:
+        """The least one of late, in seconds, without what the ACKs wait on their way back.
+
+        None before the first ACK.
+        """
+        return self._length.round_trip
 
     @property
     def under_way(self) -> int:
@@ -299,6 +276,7 @@ class Window:
         if self._fixed is None:
             # When all is there, whatever comes next finds nothing waiting.
             self._unseen = int(self.rate * waited) if total < self._sent else 0
+        self._round_least = min(self._round_least, round_trip)
         self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
@@ -331,16 +309,12 @@ class Window:
             self._delivery.see(size, seconds, now, self.round_trip or 0.0)
 
     def _see_round_trip(self, sample: float, now: float, *, alone: bool) -> None:
-        self._round_least = min(self._round_least, sample)
-        self._least_ever = min(self._least_ever, sample)
-        known = self.round_trip
-        # Who found the path empty has seen what a probe is to see.
-        fresh = alone and not self._probing and self._is_old(now)
-        if known is None or sample <= known or fresh:
-            self.round_trip = sample
-            self._round_trip_seen = now
-        if self._probing:
-            self._probe(sample, now)
+        length = self._length
+        length.see(sample, now, alone=alone)
+        if length.probing and length.probe(
+            sample, now, sent=self._sent, acked=self._acked, rate=self.rate, gone=self._unseen
+        ):
+            self._round_end = self._sent
 
     # --- once a round: is the path full, and is it longer than it was? ----------------------------
 
@@ -349,7 +323,7 @@ class Window:
         rate_before, self._round_rate = self._round_rate, self.rate
         was_full, self._round_full = self._round_full, False
         self._round_end = self._sent
-        if self._probing or self.round_trip is None:
+        if self._length.probing or self.round_trip is None:
             return
         full = self._full_round_trip()
         if not limited:
@@ -358,11 +332,7 @@ class Window:
         elif least > full:
             # Little as there was to send, it made a queue.
             self._judge_round(clear=False)
-        self._greatest_rate = max(self._greatest_rate, self.rate)
-        if now - self._probed_at >= PROBES_APART and self._is_doubtful(now, was_full=was_full):
-            self._probing = True
-            self._drained = None
-            self._probe_samples = []
+        self._length.end_round(self.rate, now, was_full=was_full)
 
     def _judge_round(self, *, clear: bool) -> None:
         """Change the gain when enough rounds in a row spoke for it."""
@@ -374,49 +344,11 @@ class Window:
             self._fast = clear
             self._other_rounds = 0
 
-    def _is_doubtful(self, now: float, *, was_full: bool) -> bool:
-        if self._is_old(now):
-            return True
-        if self._was_crowded and self.rate > RATE_RISE * self._probed_rate:
-            return True
-        # A window that was never full is not what the rate fell by.
-        return was_full and self.rate < RATE_FALL * self._greatest_rate
-
-    def _is_old(self, now: float) -> bool:
-        """Whether the least round trip was seen too long ago."""
-        age = now - self._round_trip_seen
-        return age > max(ROUND_TRIP_AGE, ROUND_TRIP_AGE_ROUNDS * (self.round_trip or 0.0))
-
-    def _probe(self, sample: float, now: float) -> None:
-        if self._drained is None:
-            if self.under_way <= self._probe_size() + self._unseen:
-                self._drained = self._sent
-            return
-        if self._acked <= self._drained:
-            return
-        self._probe_samples.append(sample)
-        if len(self._probe_samples) < PROBE_SAMPLES and self.under_way:
-            return
-        self.round_trip = min(self._probe_samples)
-        self._round_trip_seen = self._probed_at = now
-        self._probed_rate = self._greatest_rate = self.rate
-        self._was_crowded = self._is_crowded()
-        self._probing = False
-        self._round_end = self._sent
-
     # --- the window -------------------------------------------------------------------------------
-
-    def _is_crowded(self) -> bool:
-        """Whether somebody else's queue stands on the path."""
-        if self.round_trip is None or not self.rate:
-            return False
-        # What was seen first may have been a small frame.
-        empty = self._least_ever + self._quantum / self.rate
-        return self.round_trip > CROWDED * empty + CROWDED_BY
 
     def _gain(self) -> float:
         """That of a window which fills the path."""
-        return CROWDED_GAIN if self._is_crowded() else GAIN
+        return CROWDED_GAIN if self._length.is_crowded(self.rate) else GAIN
 
     def _slack(self) -> float:
         """Seconds."""
@@ -430,15 +362,9 @@ class Window:
             return math.inf
         return self._gain() * self.round_trip + self._slack() + self._quantum / self.rate
 
-    def _probe_size(self) -> int:
-        # Where the other direction is full as well, and its ACKs do not say when they were written,
-        # its queue is in the least of late.  A probe that kept that much under way would take our
-        # own queue for the path, and so would theirs.
-        return max(self._quantum, int(PROBE_GAIN * self.rate * self._least_ever))
-
     def _size_now(self) -> int:
-        if self._probing:
-            size = self._probe_size()
+        if self._length.probing:
+            size = self._length.probe_size(self.rate)
             return size if self._fixed is None else min(size, self._fixed)
         if self._fixed is not None:
             return self._fixed
