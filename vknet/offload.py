@@ -52,7 +52,6 @@ __all__ = [
     "Misfit",
     "OffloadFrame",
     "examine",
-    "is_dhcp",
     "kinds",
     "usable",
 ]
@@ -108,8 +107,6 @@ IPV6_HEADER: Final = 40
 IPV6_EXTENSIONS: Final = frozenset((0, 43, 60))
 IPV6_EXTENSIONS_MAX: Final = 8
 IPV6_FRAGMENT: Final = 44
-
-DHCP_PORTS: Final = (b"\0\x43", b"\0\x44")
 
 
 class OffloadFrame:
@@ -211,23 +208,26 @@ KNOWN_KINDS: Final = kinds(OFFLOADS)
 
 
 # What most frames are: TCP or UDP right behind a plain header of IPv4, and only the sum is wanted.
-# The offload header, Ethernet's type with IP's first byte, fragment, protocol; by the first, the
-# last one and the least such a frame has in bytes.
+# The offload header, Ethernet's type with IP's first byte, fragment, protocol; and by these the
+# least that such a frame has in bytes.
 EASY: Final = struct.Struct("!10s12x3s5xHxB")
 EASY_IPV4: Final = b"\x08\x00\x45"
+DONT_FRAGMENT: Final = 0x4000
 EASY_NETWORK: Final = OFFLOAD_MIN
 EASY_TRANSPORT: Final = OFFLOAD_MIN + IPV4_HEADER_MIN
-EASY_HEADERS: Final = {
-    HEADER.pack(NEEDS_CSUM, NO_GSO, 0, 0, EASY_TRANSPORT - HEADER_SIZE, check_at): (
+NOT_EASY: Final = 1 << 32
+EASY_LEAST: Final = {
+    (
+        HEADER.pack(NEEDS_CSUM, NO_GSO, 0, 0, EASY_TRANSPORT - HEADER_SIZE, check_at),
+        EASY_IPV4,
+        fragment,
         protocol,
-        EASY_TRANSPORT + check_at + 2,
-    )
+    ): EASY_TRANSPORT + check_at + 2
     for protocol, check_at in CHECK_AT.items()
+    for fragment in (0, DONT_FRAGMENT)
 }
 EASY_LAYOUT: Final = Layout(EASY_NETWORK, EASY_TRANSPORT, 0, 0)
 """Of each of these frames `examine` gives this very object: its caller may ask by identity."""
-
-FRAGMENT: Final = 0x3FFF
 
 
 def examine(data: Frame, mtu: int | None = None) -> Layout | str:
@@ -240,16 +240,9 @@ def examine(data: Frame, mtu: int | None = None) -> Layout | str:
     Returns:
         Where things are; or, where the two do not fit, why (`Misfit`).
     """
-    if len(data) >= EASY.size:
-        head, ip, fragment, protocol = EASY.unpack_from(data)
-        if (
-            ip == EASY_IPV4
-            and (easy := EASY_HEADERS.get(head)) is not None
-            and protocol == easy[0]
-            and len(data) >= easy[1]
-            and not fragment & FRAGMENT
-        ):
-            return EASY_LAYOUT
+    size = len(data)
+    if size >= EASY.size and size >= EASY_LEAST.get(EASY.unpack_from(data), NOT_EASY):
+        return EASY_LAYOUT
     return _examine(data, mtu)
 
 
@@ -355,15 +348,3 @@ def _payload(data: Frame, transport: int, protocol: int, gso_size: int) -> int |
     length = data[transport + 4] << 8 | data[transport + 5]
     fits = length == len(data) - transport and len(data) - payload <= gso_size * UDP_SEGMENTS_MAX
     return payload if fits else None
-
-
-def is_dhcp(data: Frame) -> bool:
-    """Whether this offload frame is of DHCP, and only its checksum is left to be done.
-
-    DHCP clients that read from a raw socket see the unfinished sum, and those of old refuse it.
-    """
-    # gso_type; csum_offset; csum_start
-    if data[1] != NO_GSO or data[8] != CHECK_AT_UDP or data[9]:
-        return False
-    at = HEADER_SIZE + (data[6] | data[7] << 8)
-    return data[at : at + 2] in DHCP_PORTS and data[at + 2 : at + 4] in DHCP_PORTS

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vknet.offload import (
+    CHECK_AT_UDP,
     GSO_UDP,
     HEADER,
     HEADER_SIZE,
@@ -22,7 +23,6 @@ from vknet.offload import (
     NO_GSO,
     OffloadFrame,
     examine,
-    is_dhcp,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ FIN: Final = 0x01
 PSH: Final = 0x08
 CWR: Final = 0x80
 
+# UDP's first four bytes, from a server or a client of DHCP, to one.
+DHCP_PORTS: Final = frozenset(
+    bytes((0, source, 0, destination)) for source in (67, 68) for destination in (67, 68)
+)
+
 UDP_LENGTH: Final = 4
 UDP_CHECK: Final = 6
 
@@ -51,15 +56,17 @@ def from_kernel(raw: bytes) -> AnyFrame:
     socket sees them unfinished otherwise, and those of old refuse that.
     """
     flags = raw[0]
-    if not flags & NEEDS_CSUM and raw[1] == NO_GSO:
-        return raw[HEADER_SIZE:]
     if flags != NEEDS_CSUM:
+        if not flags & NEEDS_CSUM and raw[1] == NO_GSO:
+            return raw[HEADER_SIZE:]
         # That a sum was found good, or how it came about, is this kernel's own affair.
         raw = bytes([flags & NEEDS_CSUM]) + raw[1:]
-    frame = OffloadFrame(raw)
-    if is_dhcp(raw) and not isinstance(examine(raw), str):
-        return complete(frame)
-    return frame
+    if raw[8] == CHECK_AT_UDP:
+        transport = HEADER_SIZE + (raw[6] | raw[7] << 8)
+        if raw[transport : transport + 4] in DHCP_PORTS and raw[1] == NO_GSO:
+            frame = OffloadFrame(raw)
+            return frame if isinstance(examine(raw), str) else complete(frame)
+    return OffloadFrame(raw)
 
 
 def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]:
