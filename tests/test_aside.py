@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vknet.aside import aside
+from vknet import aside as module
+from vknet.aside import aside, prepare
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @aside
@@ -106,8 +108,68 @@ def test_it_runs_here_when_no_process_can_be_started(monkeypatch: pytest.MonkeyP
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     assert where() == os.getpid()
+
+
+@pytest.fixture
+def prepared() -> Iterator[list[subprocess.Popen[bytes]]]:
+    yield module._prepared
+    for process in module._prepared:
+        process.communicate()
+    module._prepared.clear()
+
+
+def test_one_that_was_prepared_runs_the_next_function_and_no_other(
+    prepared: list[subprocess.Popen[bytes]],
+) -> None:
+    prepare()
+    (process,) = prepared
+    assert where() == process.pid
+    assert not prepared
+    assert process.returncode == 0
+    assert where() not in (process.pid, os.getpid())
+
+
+def test_one_that_was_prepared_imports_what_it_can(
+    prepared: list[subprocess.Popen[bytes]],
+) -> None:
+    prepare("vknet.nothing", "colorsys")
+    assert prepared
+    assert "colorsys" in imported()
+    assert "colorsys" not in imported()
+
+
+def test_one_that_was_prepared_and_has_died_is_no_harm(
+    prepared: list[subprocess.Popen[bytes]],
+) -> None:
+    prepare()
+    (process,) = prepared
+    process.kill()
+    assert where() == os.getpid()
+
+
+@pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])
+def test_one_that_was_prepared_in_vain_ends_with_us(end: str) -> None:
+    script = (
+        "import os; from vknet import aside; aside.prepare();"
+        f"print(aside._prepared[0].pid, flush=True); {end}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("executable", ["", "/nowhere"])
+def test_where_none_can_be_started_none_is_prepared(
+    executable: str, monkeypatch: pytest.MonkeyPatch, prepared: list[subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    prepare()
+    assert not prepared
 
 
 def test_nothing_is_imported_from_the_folder_one_is_in(tmp_path: Path) -> None:

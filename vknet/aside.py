@@ -4,6 +4,10 @@ pyroute2 is needed for the twentieth part of a second when a link is made, and w
 quarter of all the memory that a link has.  The process is another Python, isolated from everything
 but this one's path; it is told through a pipe what to call, and answers through another.  Where
 none can be started, or it ends without an answer, whatever the reason, the function is called here.
+
+Who knows that one will be needed can have it started beforehand (`prepare`): it imports what it
+needs while this process does the same, which is a quarter of a second until the first frame.  It
+waits for what it is told to call, and ends with this process, by the end of its pipe.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -19,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from vknet.errors import VknetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["aside"]
+__all__ = ["aside", "prepare"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +41,9 @@ BOOT: Final = (
 # In the environment of such a process.  Where `sys.executable` is no Python, but a program that has
 # one in it, that program would start itself again, and again.
 MARK: Final = "VKNET_ASIDE"
+
+# Started beforehand, and not used yet.
+_prepared: list[subprocess.Popen[bytes]] = []
 
 
 def aside(function: Callable[P, T]) -> Callable[P, T]:
@@ -59,32 +67,64 @@ def aside(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def prepare(*modules: str) -> None:
+    """Start the process that will run the next function, if one can be started.
+
+    Args:
+        modules: what it imports meanwhile; what cannot be imported is left to the function.
+    """
+    if _can_start():
+        with suppress(OSError):
+            _prepared.append(_start(modules))
+
+
 def _ask(*call: object) -> tuple[bool, Any] | None:
     """Whether the function raised something, and what it raised or returned; None: no answer."""
-    if getattr(sys, "frozen", False) or MARK in os.environ or not sys.executable:
+    if not _can_start():
         return None
-    path = [str(entry) for entry in sys.path]
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", BOOT],
-            input=pickle.dumps(path) + pickle.dumps(call),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # Out of reach of a Ctrl-C.
-            start_new_session=True,
-            env=os.environ | {MARK: "1"},
-            check=True,
-        )
-        failed, value = pickle.loads(done.stdout)
+        with _prepared.pop() if _prepared else _start() as process:
+            answer, _ = process.communicate(pickle.dumps(call))
+        failed, value = pickle.loads(answer)
     except Exception:  # noqa: BLE001  # somebody's policy, start-up files, an upgrade under way ...
         return None
-    return bool(failed), value
+    return None if process.returncode else (bool(failed), value)
+
+
+def _can_start() -> bool:
+    return not getattr(sys, "frozen", False) and MARK not in os.environ and bool(sys.executable)
+
+
+def _start(modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", BOOT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # Out of reach of a Ctrl-C.
+        start_new_session=True,
+        env=os.environ | {MARK: "1"},
+    )
+    assert process.stdin is not None
+    path = [str(entry) for entry in sys.path]
+    try:
+        # Less than a pipe holds, so that nobody has to wait here.
+        process.stdin.write(pickle.dumps(path) + pickle.dumps(modules))
+        process.stdin.flush()
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+    return process
 
 
 def main() -> None:
     """Do what the other process asks for; whatever else goes wrong, it meets as well."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    for module in pickle.load(sys.stdin.buffer):
+        with suppress(ImportError):
+            import_module(module)
     module, name, args, kwargs = pickle.load(sys.stdin.buffer)
     function = getattr(import_module(module), name).__wrapped__
     try:

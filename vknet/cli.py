@@ -27,6 +27,7 @@ def main() -> NoReturn:
     from vknet.arguments import parse_arguments
     from vknet.errors import UsageError
     from vknet.speaking import background_log, keep_standard_descriptors
+    from vknet.spec import TapSpec
 
     keep_standard_descriptors()
     with background_log(log, "vknet"):
@@ -35,6 +36,10 @@ def main() -> NoReturn:
             # The remote half speaks up only when something is wrong: its user is on the other side.
             level = logging.INFO if settings.ssh else logging.WARNING
             log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
+            if isinstance(settings.spec, TapSpec):
+                from vknet.aside import prepare
+
+                prepare("vknet.netlink", "pyroute2")
             import trio
 
             from vknet.running import run
