@@ -98,6 +98,7 @@ def _can_start() -> bool:
 def _start(modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", BOOT],
+        bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -110,10 +111,9 @@ def _start(modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     try:
         # Less than a pipe holds, so that nobody has to wait here.
         process.stdin.write(pickle.dumps(path) + pickle.dumps(modules))
-        process.stdin.flush()
     except OSError:
-        process.kill()
-        process.wait()
+        with process:
+            process.kill()
         raise
     return process
 
