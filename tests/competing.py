@@ -146,7 +146,7 @@ class Beside(Simulation):
     """
 
     def __init__(self, path: Path, limit: float, seed: int = 0) -> None:
-        super().__init__(path, seed)
+        super().__init__(path, seed, timed=True)
         bottleneck = Bottleneck(path, limit)
         self._ssh = Tcp(self, bottleneck, 0, self._arrive)
         self.other = Tcp(self, bottleneck, 0, lambda _: None)

@@ -5,8 +5,9 @@ longer path after a while, and the window would grow by it, and the queue again.
 low was seen for ten seconds, a probe lets the path run nearly empty for about one round trip, and
 takes the least seen then.
 
-What a probe finds in the path is not ours.  Where it is much longer than it ever was, somebody
-else's queue stands there: the path is crowded.
+What a probe finds in the path is not ours.  Where it is much longer than it ever was, and not for
+what the ACKs wait on their way back, somebody else's queue stands there: the path is crowded.  Or
+it has become longer, which looks the same.
 """
 
 from __future__ import annotations
@@ -45,28 +46,32 @@ class PathLength:
 
     Args:
         now: the time, in seconds of any monotonic clock.
-        quantum: bytes of the largest frame.
+        quantum: bytes of a full frame.
 
     Attributes:
         round_trip: the least one of late, in seconds; None before the first.
         probing: no more than `probe_size` may be under way now.
+        frame: bytes of a frame of late, if they are more than those of a full one.
     """
 
     def __init__(self, now: float, quantum: int) -> None:
         self.round_trip: float | None = None
         self.probing = False
+        self.frame = float(quantum)
         self._quantum = quantum
+        # What of the round trip is the way back's.
+        self._back = 0.0
         self._least_ever = math.inf
         self._seen_at = self._probed_at = now
         # Since the last probe: rounds, the greatest rate, and, where that probe found the path
-        # crowded, the rate it then settled at.
+        # crowded, the least rate of the first rounds.
         self._rounds = 0
         self._greatest_rate = 0.0
         self._was_crowded = False
         self._settled_rate = math.inf
         # Once the path has drained, what was sent by then: samples count of what went later.
         self._drained: int | None = None
-        self._samples: list[float] = []
+        self._samples: list[tuple[float, float]] = []
 
     def is_crowded(self, rate: float) -> bool:
         """Whether somebody else's queue stands on the path.
@@ -77,8 +82,8 @@ class PathLength:
         if self.round_trip is None or not rate:
             return False
         # What was seen first may have been a small frame.
-        empty = self._least_ever + self._quantum / rate
-        return self.round_trip > CROWDED * empty + CROWDED_BY
+        empty = self._least_ever + self.frame / rate
+        return self.round_trip - self._back > CROWDED * empty + CROWDED_BY
 
     def probe_size(self, rate: float) -> int:
         """Bytes that a probe lets be under way.
@@ -92,20 +97,23 @@ class PathLength:
         """
         return max(self._quantum, int(PROBE_GAIN * rate * self._least_ever))
 
-    def see(self, sample: float, now: float, *, alone: bool) -> None:
+    def see(self, sample: float, now: float, *, back: float = 0.0, alone: bool) -> None:
         """See a round trip.
 
         Args:
             sample: how long it took, in seconds.
             now: the time.
+            back: seconds of it that its ACK waited on the way back; infinity if nobody can tell.
             alone: the path was empty before what this was the round trip of.
         """
         self._least_ever = min(self._least_ever, sample)
         # Who found the path empty has seen what a probe is to see.
         fresh = alone and not self.probing and self._is_old(now)
         if self.round_trip is None or sample <= self.round_trip or fresh:
-            self.round_trip = sample
+            self.round_trip, self._back = sample, back
             self._seen_at = now
+        if self.probing and self._drained is not None:
+            self._samples.append((sample, back))
 
     def end_round(self, rate: float, now: float, *, was_full: bool) -> None:
         """A round trip's worth has been acknowledged: begin a probe if there is reason to.
@@ -117,20 +125,17 @@ class PathLength:
         """
         self._greatest_rate = max(self._greatest_rate, rate)
         self._rounds += 1
-        if self._rounds == SETTLED_ROUNDS and self._was_crowded:
-            self._settled_rate = rate
+        if self._rounds <= SETTLED_ROUNDS and self._was_crowded:
+            self._settled_rate = min(self._settled_rate, rate)
         if now - self._probed_at >= APART and self._is_doubtful(rate, now, was_full=was_full):
             self.probing = True
             self._drained = None
             self._samples = []
 
-    def probe(
-        self, sample: float, now: float, *, sent: int, acked: int, rate: float, gone: int
-    ) -> bool:
-        """Go on with the probe; whether it has ended.
+    def probe(self, now: float, *, sent: int, acked: int, rate: float, gone: int) -> bool:
+        """Go on with the probe, after a round trip was seen; whether it has ended.
 
         Args:
-            sample: the round trip that has just been seen, in seconds.
             now: the time.
             sent: bytes sent in all.
             acked: and acknowledged.
@@ -142,11 +147,11 @@ class PathLength:
                 self._drained = sent
             return False
         if acked <= self._drained:
+            self._samples.clear()
             return False
-        self._samples.append(sample)
         if len(self._samples) < PROBE_SAMPLES and sent > acked:
             return False
-        self.round_trip = min(self._samples)
+        self.round_trip, self._back = min(self._samples)
         self._seen_at = self._probed_at = now
         self._rounds = 0
         self._greatest_rate, self._settled_rate = rate, math.inf
@@ -157,7 +162,7 @@ class PathLength:
     def _is_doubtful(self, rate: float, now: float, *, was_full: bool) -> bool:
         if self._is_old(now):
             return True
-        if rate > RATE_RISE * self._settled_rate:
+        if self._rounds > SETTLED_ROUNDS and rate > RATE_RISE * self._settled_rate:
             return True
         # A window that was never full is not what the rate fell by.
         return was_full and rate < RATE_FALL * self._greatest_rate

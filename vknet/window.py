@@ -38,12 +38,12 @@ part of the path like any router's queue, and its rate is that of that TCP.  And
 through two ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what
 the slack is for.
 
-Other traffic's queue in the bottleneck is in the least round trip for as long as it stands.  It can
-be told from a queue of our own, which a probe makes go.  A TCP that backs off only when its packets
-are lost fills the bottleneck's queue, and the least is seen just after such a loss.  A window of
-GAIN times that is not enough for one's share when the queue is full again, and so the share would
-shrink from one loss to the next.  To answer pings as on an empty path is in nobody's power there;
-so in such company the gain is greater.
+Other traffic's queue in the bottleneck is in the least round trip for as long as it stands
+(`vknet.probing` tells it from a queue of our own, and from one on the way back).  A TCP that backs
+off only when its packets are lost fills the bottleneck's queue, and the least is seen just after
+such a loss.  A window of GAIN times that is not enough for one's share when the queue is full
+again, and so the share would shrink from one loss to the next.  To answer pings as on an empty path
+is in nobody's power there; so in such company the gain is greater.
 
 What an ACK waited in the queue of the other direction (vknet.reverse) is no part of the round trip:
 so the two directions do not see each other's queues.  And what it acknowledges had left the path so
@@ -228,6 +228,7 @@ class Window:
         if total == self._sent:
             return
         self._mean += ((total - self._sent) / frames - self._mean) / 8
+        self._length.frame = max(self._quantum, self._mean)
         if self._sent == self._acked:
             # The path was idle until now, which says nothing about its rate.
             self._acked_at = self._acked_sent_at = now
@@ -263,9 +264,12 @@ class Window:
         was_full = not self.room
         record = self._newest(total)
         round_trip = max(0.0, now - record.sent_at)
-        waited = 0.0
+        # Without a stamp any part of the round trip may be the way back's.
+        waited, back = 0.0, math.inf
         if at is not None:
-            waited = min(WAIT_MAX, self._reverse.wait(at, now, round_trip))
+            back = self._reverse.wait(at, now, round_trip)
+            waited = min(WAIT_MAX, back)
+            back -= waited
         self.waited = waited
         round_trip -= waited
         # When it would have come if nothing had held it up.
@@ -276,8 +280,12 @@ class Window:
         if self._fixed is None:
             # When all is there, whatever comes next finds nothing waiting.
             self._unseen = int(self.rate * waited) if total < self._sent else 0
-        self._round_least = min(self._round_least, round_trip)
-        self._see_round_trip(round_trip, now, alone=record.sent_at == record.acked_sent_at)
+        if total > self._sent_before:
+            # When what was sent before went, nobody knows.
+            self._round_least = min(self._round_least, round_trip)
+            alone = record.sent_at == record.acked_sent_at
+            self._length.see(round_trip, now, back=back, alone=alone)
+            self._go_on_probing(now)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
         if record.acked >= self._sent_before:
@@ -308,11 +316,10 @@ class Window:
         if not limited or size > self.rate * seconds:
             self._delivery.see(size, seconds, now, self.round_trip or 0.0)
 
-    def _see_round_trip(self, sample: float, now: float, *, alone: bool) -> None:
+    def _go_on_probing(self, now: float) -> None:
         length = self._length
-        length.see(sample, now, alone=alone)
         if length.probing and length.probe(
-            sample, now, sent=self._sent, acked=self._acked, rate=self.rate, gone=self._unseen
+            now, sent=self._sent, acked=self._acked, rate=self.rate, gone=self._unseen
         ):
             self._round_end = self._sent
 
