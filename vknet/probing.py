@@ -35,6 +35,11 @@ RATE_RISE: Final = 1.75
 SETTLED_ROUNDS: Final = 5
 APART: Final = 1.0
 
+# Whether a path that has just become crowded goes on to be so, is seen sooner: who made that queue
+# may have been a passer-by.  Seconds, and round trips, as above.
+FIRST_AGE: Final = 2.0
+FIRST_AGE_ROUNDS: Final = 5
+
 # A path is crowded where the least of late is so many times the least ever, and so many seconds
 # more.  A longer path looks the same; but for that a route has to change under a TCP.
 CROWDED: Final = 2.0
@@ -62,12 +67,13 @@ class PathLength:
         # What of the round trip is the way back's.
         self._back = 0.0
         self._least_ever = math.inf
-        self._seen_at = self._probed_at = now
-        # Since the last probe: rounds, the greatest rate, and, where that probe found the path
-        # crowded, the least rate of the first rounds.
-        self._rounds = 0
+        self._seen_at = self._taken_at = self._probed_at = now
+        # The greatest rate since the last probe.
         self._greatest_rate = 0.0
-        self._was_crowded = False
+        # Rounds since a least was taken whatever was before; and, where it was that of a crowded
+        # path, the least rate of the first of them.
+        self._rounds = 0
+        self._was_crowded = self._is_new = False
         self._settled_rate = math.inf
         # Once the path has drained, what was sent by then: samples count of what went later.
         self._drained: int | None = None
@@ -97,21 +103,23 @@ class PathLength:
         """
         return max(self._quantum, int(PROBE_GAIN * rate * self._least_ever))
 
-    def see(self, sample: float, now: float, *, back: float = 0.0, alone: bool) -> None:
+    def see(self, sample: float, now: float, *, rate: float, back: float, alone: bool) -> None:
         """See a round trip.
 
         Args:
             sample: how long it took, in seconds.
             now: the time.
+            rate: of the path, in bytes per second.
             back: seconds of it that its ACK waited on the way back; infinity if nobody can tell.
             alone: the path was empty before what this was the round trip of.
         """
         self._least_ever = min(self._least_ever, sample)
-        # Who found the path empty has seen what a probe is to see.
-        fresh = alone and not self.probing and self._is_old(now)
-        if self.round_trip is None or sample <= self.round_trip or fresh:
+        if self.round_trip is None or sample <= self.round_trip:
             self.round_trip, self._back = sample, back
             self._seen_at = now
+        elif alone and not self.probing and self._is_old(now):
+            # Who found the path empty has seen what a probe is to see.
+            self._take(sample, back, now, rate)
         if self.probing and self._drained is not None:
             self._samples.append((sample, back))
 
@@ -125,6 +133,8 @@ class PathLength:
         """
         self._greatest_rate = max(self._greatest_rate, rate)
         self._rounds += 1
+        if self._is_new:
+            self._is_new = self.is_crowded(rate)
         if self._rounds <= SETTLED_ROUNDS and self._was_crowded:
             self._settled_rate = min(self._settled_rate, rate)
         if now - self._probed_at >= APART and self._is_doubtful(rate, now, was_full=was_full):
@@ -151,16 +161,28 @@ class PathLength:
             return False
         if len(self._samples) < PROBE_SAMPLES and sent > acked:
             return False
-        self.round_trip, self._back = min(self._samples)
-        self._seen_at = self._probed_at = now
-        self._rounds = 0
-        self._greatest_rate, self._settled_rate = rate, math.inf
-        self._was_crowded = self.is_crowded(rate)
+        self._take(*min(self._samples), now, rate)
+        self._probed_at = now
+        self._greatest_rate = rate
         self.probing = False
         return True
 
+    def _take(self, sample: float, back: float, now: float, rate: float) -> None:
+        """Take this for the least of late, whatever was before."""
+        # It may have ended to be crowded since it was looked at.
+        was_crowded = self._was_crowded and self.is_crowded(rate)
+        self.round_trip, self._back = sample, back
+        self._seen_at = self._taken_at = now
+        self._rounds = 0
+        self._settled_rate = math.inf
+        self._was_crowded = self.is_crowded(rate)
+        self._is_new = self._was_crowded and not was_crowded
+
     def _is_doubtful(self, rate: float, now: float, *, was_full: bool) -> bool:
         if self._is_old(now):
+            return True
+        first = max(FIRST_AGE, FIRST_AGE_ROUNDS * (self.round_trip or 0.0))
+        if self._is_new and now - self._taken_at > first:
             return True
         if self._rounds > SETTLED_ROUNDS and rate > RATE_RISE * self._settled_rate:
             return True

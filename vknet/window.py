@@ -284,7 +284,7 @@ class Window:
             # When what was sent before went, nobody knows.
             self._round_least = min(self._round_least, round_trip)
             alone = record.sent_at == record.acked_sent_at
-            self._length.see(round_trip, now, back=back, alone=alone)
+            self._length.see(round_trip, now, rate=self.rate, back=back, alone=alone)
             self._go_on_probing(now)
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
