@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vknet import aside as module
-from vknet.aside import aside, prepare
+from vknet.aside import aside, dismiss, prepare
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
@@ -146,7 +146,34 @@ def test_one_that_was_prepared_and_has_died_is_no_harm(
     prepare()
     (process,) = prepared
     process.kill()
-    assert where() == os.getpid()
+    assert where() not in (process.pid, os.getpid())
+
+
+def test_one_that_was_prepared_in_vain_is_dismissed(
+    prepared: list[subprocess.Popen[bytes]],
+) -> None:
+    prepare()
+    (process,) = prepared
+    dismiss()
+    assert not prepared
+    assert process.returncode is not None
+
+
+def test_what_is_started_aside_prepares_none(
+    prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VKNET_ASIDE", "1")
+    prepare()
+    assert not prepared
+
+
+def test_a_path_too_long_for_the_pipe_holds_nobody_up(
+    prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, "x" * 200_000])
+    prepare()
+    assert not prepared
+    assert where() != os.getpid()
 
 
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])

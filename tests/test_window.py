@@ -151,7 +151,10 @@ def test_acks_that_go_on_to_wait_long_are_those_of_a_longer_path(back: float) ->
     simulation.run(5)
     simulation.path.back = back
     simulation.run(10 + 10 * back)
+    start = simulation.now
     assert carried(simulation, 10) >= 0.85
+    # It is no company on the way there, where a queue of our own would be for nothing.
+    assert simulation.median_round_trip(start) <= 1.25 * (0.05 + back) + 0.01
 
 
 def test_what_acks_waited_when_all_was_there_is_no_room_for_what_comes_later() -> None:
@@ -272,6 +275,15 @@ def test_what_was_sent_before_says_nothing_of_the_rate() -> None:
     window.sent(before + 11 * QUANTUM, 1.02)
     window.acked(before + 11 * QUANTUM, 1.04)
     assert window.rate == pytest.approx(10 * QUANTUM / 0.02)
+
+
+def test_what_was_sent_before_says_nothing_of_the_round_trip() -> None:
+    window = Window(1.0, sent=1000)
+    window.acked(1000, 1.0)
+    assert window.round_trip is None
+    window.sent(2000, 1.0)
+    window.acked(2000, 1.03)
+    assert window.round_trip == pytest.approx(0.03)
 
 
 def test_a_frame_larger_than_the_window_is_paced_as_a_window() -> None:

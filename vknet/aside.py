@@ -7,13 +7,15 @@ none can be started, or it ends without an answer, whatever the reason, the func
 
 Who knows that one will be needed can have it started beforehand (`prepare`): it imports what it
 needs while this process does the same, which is a quarter of a second until the first frame.  It
-waits for what it is told to call, and ends with this process, by the end of its pipe.
+waits for what it is told to call; it ends when it is dismissed, or with this process, by the end of
+its pipe.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import subprocess
 import sys
 from contextlib import suppress
@@ -26,7 +28,7 @@ from vknet.errors import VknetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["aside", "prepare"]
+__all__ = ["aside", "dismiss", "prepare"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,20 +75,49 @@ def prepare(*modules: str) -> None:
     Args:
         modules: what it imports meanwhile; what cannot be imported is left to the function.
     """
-    if _can_start():
-        with suppress(OSError):
-            _prepared.append(_start(modules))
+    with suppress(Exception):
+        beginning = _beginning(modules)
+        # What the pipe may not take at once is left alone: nobody is to wait here.
+        if _can_start() and len(beginning) <= select.PIPE_BUF:
+            process = _start()
+            _prepared.append(process)
+            assert process.stdin is not None
+            os.write(process.stdin.fileno(), beginning)
+
+
+def dismiss() -> None:
+    """End what was prepared and is not needed: it has as much memory as a link."""
+    while _prepared:
+        with _prepared.pop() as process:
+            process.kill()
 
 
 def _ask(*call: object) -> tuple[bool, Any] | None:
     """Whether the function raised something, and what it raised or returned; None: no answer."""
     if not _can_start():
         return None
+    answer = None
+    if _prepared:
+        # It may have been ended meanwhile, by whoever ends processes.
+        answer = _answer(_prepared.pop(), pickle.dumps(call))
+    if answer is None:
+        with suppress(Exception):
+            answer = _answer(_start(), _beginning() + pickle.dumps(call))
+    return answer
+
+
+def _beginning(modules: Sequence[str] = ()) -> bytes:
+    """What such a process is told before the call."""
+    return pickle.dumps([str(entry) for entry in sys.path]) + pickle.dumps(modules)
+
+
+def _answer(process: subprocess.Popen[bytes], told: bytes) -> tuple[bool, Any] | None:
+    """What this process says to that; None if it has no answer."""
     try:
-        with _prepared.pop() if _prepared else _start() as process:
-            answer, _ = process.communicate(pickle.dumps(call))
-        failed, value = pickle.loads(answer)
-    except Exception:  # noqa: BLE001  # somebody's policy, start-up files, an upgrade under way ...
+        with process:
+            said, _ = process.communicate(told)
+        failed, value = pickle.loads(said)
+    except Exception:  # noqa: BLE001  # start-up files, an upgrade under way ...
         return None
     return None if process.returncode else (bool(failed), value)
 
@@ -95,10 +126,9 @@ def _can_start() -> bool:
     return not getattr(sys, "frozen", False) and MARK not in os.environ and bool(sys.executable)
 
 
-def _start(modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-I", "-c", BOOT],
-        bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -106,16 +136,6 @@ def _start(modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         start_new_session=True,
         env=os.environ | {MARK: "1"},
     )
-    assert process.stdin is not None
-    path = [str(entry) for entry in sys.path]
-    try:
-        # Less than a pipe holds, so that nobody has to wait here.
-        process.stdin.write(pickle.dumps(path) + pickle.dumps(modules))
-    except OSError:
-        with process:
-            process.kill()
-        raise
-    return process
 
 
 def main() -> None:

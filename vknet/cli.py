@@ -36,7 +36,7 @@ def main() -> NoReturn:
             # The remote half speaks up only when something is wrong: its user is on the other side.
             level = logging.INFO if settings.ssh else logging.WARNING
             log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
-            if isinstance(settings.spec, TapSpec):
+            if isinstance(settings.spec, TapSpec) and sys.platform == "linux":
                 from vknet.aside import prepare
 
                 prepare("vknet.netlink", "pyroute2")

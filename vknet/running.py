@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from vknet.aside import dismiss
 from vknet.carrier import StdioCarrier
 from vknet.endpoints import open_endpoint
 from vknet.errors import PeerGone, UsageError, VknetError, printable
@@ -23,6 +24,7 @@ from vknet.ssh import SshDialer
 
 if TYPE_CHECKING:
     from vknet.arguments import Settings
+    from vknet.endpoints.base import Endpoint
     from vknet.ssh_command import SshSettings
 
 __all__ = ["run"]
@@ -71,10 +73,18 @@ def _summary(counters: Counters) -> str:
     return "carried: " + "; ".join(parts)
 
 
+async def _open_endpoint(settings: Settings) -> Endpoint:
+    """Open what the spec stands for; after that nothing prepared for it is needed any more."""
+    try:
+        return await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
+    finally:
+        dismiss()
+
+
 async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int:
     try:
         await keep_linked(
-            partial(open_endpoint, settings.spec, bridge=settings.bridge, mtu=settings.mtu),
+            partial(_open_endpoint, settings),
             SshDialer(ssh),
             settings.retry,
             settings.link,
@@ -94,7 +104,7 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
     try:
         carrier = StdioCarrier(printable(peer) or "the client")
         try:
-            endpoint = await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
+            endpoint = await _open_endpoint(settings)
         except VknetError as exc:
             if settings.link.wire is not Wire.V2:
                 raise
