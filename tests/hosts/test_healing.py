@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from testbed.hosts import Bed, Host, eventually
 from testbed.program import Program
 from tests.hosts.switch import OneClientSwitch
@@ -294,6 +296,7 @@ def test_a_users_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
     eventually(lambda: not here.processes("ssh"), "no ssh stays behind")
 
 
+@pytest.mark.timeout(900)  # a second and more for each of them, where the machine is slow
 def test_two_hundred_restarts_leave_every_count_as_it_was(lan: Lan) -> None:
     vknet = lan.vknet("-r", "0", "--timeout", "5")
     vknet.says("link up")
