@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.paths import MBIT, Path, Simulation, run_both
-from vknet.acknowledger import ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
+from vknet.acknowledger import ACK_APART, ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
 from vknet.errors import RemoteProtocolError
 from vknet.reverse import ReversePath, stamp
 from vknet.window import QUANTUM, Window
@@ -484,6 +484,16 @@ def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along() -> 
     acknowledger.told(5.002)
     assert acknowledger.due() == math.inf
     assert acknowledger.handed == 2 * ACK_EVERY
+
+
+def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast() -> None:
+    acknowledger = Acknowledger()
+    acknowledger.hand(100 * ACK_EVERY, 5.0)
+    assert acknowledger.due(along=True) <= 5.0
+    acknowledger.told(5.0)
+    acknowledger.hand(100 * ACK_EVERY, 5.0002)
+    assert acknowledger.due(along=True) == 5.0 + ACK_APART
+    assert acknowledger.due() == 5.0002 + ACK_COMPANY
 
 
 def test_a_small_one_keeps_its_distance_from_the_last_and_goes_along_if_it_may() -> None:

@@ -2,7 +2,8 @@
 
 An ACK that goes alone costs four processes a wake-up, which on a LAN is a tenth of all there is,
 and for every small frame its block would cost a sixth of the bytes.  So an ACK waits a moment for a
-frame that goes its way anyway, as the answer of a TCP that was handed a segment does at once.
+frame that goes its way anyway, as the answer of a TCP that was handed a segment does at once.  Nor
+does every batch of a fast path have one, where both ends are busy with thousands in a second.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["ACK_COMPANY", "ACK_DELAY", "ACK_EVERY", "Acknowledger"]
+__all__ = ["ACK_APART", "ACK_COMPANY", "ACK_DELAY", "ACK_EVERY", "Acknowledger"]
 
 ACK_EVERY: Final = 2000
 """Bytes handed over that are worth an ACK: of so many its block is one in a hundred."""
+
+ACK_APART: Final = 0.001
+"""Seconds from one ACK to the next, at the least."""
 
 ACK_DELAY: Final = 0.02
 """Seconds from one ACK to the next, if it is for fewer bytes."""
@@ -53,7 +57,8 @@ class Acknowledger:
         waiting = self.handed - self._told
         if not waiting:
             return math.inf
-        worth = self._since if waiting >= ACK_EVERY else self._told_at + ACK_DELAY
+        apart = ACK_APART if waiting >= ACK_EVERY else ACK_DELAY
+        worth = max(self._since, self._told_at + apart)
         return worth if along else max(worth, self._since + ACK_COMPANY)
 
     def told(self, now: float) -> None:

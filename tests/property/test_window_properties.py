@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
-from vknet.acknowledger import ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
+from vknet.acknowledger import ACK_APART, ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
 from vknet.delivery import BUNCH_MAX, FINE
 from vknet.window import BUSY, BUSY_RATE, QUANTUM
 
@@ -117,13 +117,14 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
 )
 def test_acks_are_never_late_and_never_many(batches: list[tuple[int, float]]) -> None:
     acknowledger, now, acks, waiting_since = Acknowledger(), 0.0, 0, 0.0
-    told = 0
+    told, told_at = 0, -math.inf
     for size, pause in batches:
         due = acknowledger.due()
         assert (due == math.inf) is (acknowledger.handed == told)
         if due <= now:
             told = acknowledger.handed
             acknowledger.told(now)
+            told_at = now
             acks += 1
         if acknowledger.handed == told:
             waiting_since = now
@@ -131,6 +132,7 @@ def test_acks_are_never_late_and_never_many(batches: list[tuple[int, float]]) ->
         due = acknowledger.due()
         worth = acknowledger.handed - told >= ACK_EVERY
         assert due <= waiting_since + (ACK_COMPANY if worth else ACK_DELAY)
-        assert not worth or acknowledger.due(along=True) <= waiting_since
+        along = acknowledger.due(along=True)
+        assert not worth or along == max(waiting_since, told_at + ACK_APART)
         now += pause
     assert acks <= acknowledger.handed / ACK_EVERY + now / ACK_DELAY + 1
