@@ -148,11 +148,13 @@ def run(
         for number in range(rounds):
             for path in paths:
                 for loss in losses:
-                    # Other losses than in the rounds that are there.
-                    there = cells.get(cell_name(path.name, loss, loads[0].name), {})
-                    seed = max(map(len, there.values()), default=0)
                     # What backs off for each loss fills no queue for others.
                     some = [load for load in loads if not (load.beside and loss)]
+                    if not some:
+                        continue
+                    # Other losses than in the rounds that are there.
+                    there = [cells.get(cell_name(path.name, loss, load.name), {}) for load in some]
+                    seed = max((len(done) for cell in there for done in cell.values()), default=0)
                     with impaired_wire(bed, *path.options(loss, seed)):
                         use_congestion_control(bed)
                         for name, tool in TOOLS.items():
