@@ -22,8 +22,9 @@ from vknet.segmentation import plain_frames
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Sequence
 
-    from vknet.framing import Block
+    from vknet.framing import Block, Frame
 
 ALL = kinds(OFFLOADS)
 SUPER = Super(bytes(60_000)).frame()
@@ -62,11 +63,11 @@ class Link:
         return written
 
 
-def sent(data: bytes) -> list[bytes | OffloadFrame]:
+def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
     """The frames in what was written."""
     blocks: list[Block] = []
     decoder = Decoder(Wire.V2, offload=True)
-    decoder.feed(GREETING + data, blocks)
+    decoder.feed(GREETING + b"".join(parts), blocks)
     decoder.end()
     frames: list[bytes | OffloadFrame] = []
     for block in blocks[1:]:

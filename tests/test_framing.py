@@ -84,7 +84,15 @@ def test_the_encoder_leaves_out_empty_and_oversized_frames_and_counts_them() -> 
 
 
 def test_the_encoder_makes_nothing_of_nothing() -> None:
-    assert encode_frames([], 10) == (b"", 0, 0, 0, ())
+    assert encode_frames([], 10) == ([], 0, 0, 0, ())
+
+
+def test_the_encoder_makes_one_part_of_small_frames_and_copies_no_large_ones() -> None:
+    small, large = bytes(60), bytes(60_000)
+    assert encode_frames([small] * 100, FRAME_LIMIT_V2).parts == [100 * frame_block(small)]
+    mixed = encode_frames([large, small, large], FRAME_LIMIT_V2)
+    assert [part for part in mixed.parts if part is large] == [large, large]
+    assert mixed.data == frame_block(large) + frame_block(small) + frame_block(large)
 
 
 def test_the_encoder_takes_views_as_well_as_bytes() -> None:
@@ -124,7 +132,7 @@ def test_what_the_peer_does_not_take_is_done_before_it_is_sent() -> None:
 def test_an_offload_frame_that_fits_nothing_is_left_out_and_told() -> None:
     sent = [Super().but(flags=5).frame(), Super(tags=b"\x81\0" * 10).frame()]
     encoded = encode_frames(sent, FRAME_LIMIT_V2)
-    assert encoded == (b"", 0, 0, 0, (Misfit.UNKNOWN, Misfit.HEADER))
+    assert encoded == ([], 0, 0, 0, (Misfit.UNKNOWN, Misfit.HEADER))
 
 
 def test_segments_over_the_limit_are_left_out_one_by_one() -> None:

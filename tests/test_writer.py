@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
 from vknet.conversation import Conversation
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.framing import FRAME_LIMIT_V2, Block, Decoder
+from vknet.framing import FRAME_LIMIT_V2, Ack, Block, Decoder, encode_control
 from vknet.hello import Hello
 from vknet.monitor import Direction
 from vknet.pipes import PipeStream
-from vknet.writer import IDLE, Writer
+from vknet.writer import IDLE, Writer, behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -44,14 +46,22 @@ class Rig:
         self.writer = Writer(self.endpoint, self.talk, Direction(0, 0, Counter()))
         self.writer.attach(self.stream)
         self._decoder = Decoder(Wire.AUTO)
+        self.acks: list[int] = []
 
     def shorten_pipe(self) -> None:
         fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, SHORT_PIPE)
+
+    def speak_v2(self) -> None:
+        """Have the writer acknowledge, and send long frames, and the reader understand it."""
+        self.writer.acknowledges = True
+        self._decoder.feed(encode_control(self.talk.ours), [])
+        self.writer.egress.agree(FRAME_LIMIT_V2, frozenset(), 0, 0.0)
 
     def read_nowait(self) -> list[bytes]:
         """The frames that are in the pipe."""
         blocks: list[Block] = []
         self._decoder.feed(os.read(self.fd, 1_000_000), blocks)
+        self.acks += [block.total for block in blocks if isinstance(block, Ack)]
         return [bytes(block) for block in blocks if isinstance(block, memoryview)]
 
     def end(self) -> None:
@@ -132,6 +142,32 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
                 got += rig.read_nowait()
         nursery.cancel_scope.cancel()
     assert got == sent
+
+
+async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig) -> None:
+    rig.shorten_pipe()
+    rig.speak_v2()
+    sent = [os.urandom(size) for size in range(20_000, 60_000, 1_111)]
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        await running(rig, nursery)
+        with trio.fail_after(20):
+            for frame in sent:
+                rig.plug.send_nowait([frame])
+                rig.writer.acks.hand(10_000, trio.current_time())
+                while frame not in got:
+                    await trio.lowlevel.wait_readable(rig.fd)
+                    got += rig.read_nowait()
+        nursery.cancel_scope.cancel()
+    assert got == sent
+    assert len(rig.acks) > 1
+    assert rig.acks == sorted(rig.acks)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.binary(max_size=6), max_size=6), st.integers(0, 40))
+def test_what_a_write_left_is_what_comes_behind_it(parts: list[bytes], sent: int) -> None:
+    assert behind(parts, sent) == b"".join(parts)[sent:]
 
 
 async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:

@@ -1,6 +1,6 @@
 """What goes to the peer next: frames as they come while there is room, and else by the queue.
 
-    endpoint -> Egress -> bytes of the wire
+    endpoint -> Egress -> bytes of the wire, in parts
 
 Pure: frames and the time in, bytes out.  The link's writer calls `Egress.turn` with what the
 endpoint has, and writes what comes back.
@@ -33,6 +33,7 @@ from vknet.window import Window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vknet.framing import Frame
     from vknet.monitor import Direction
     from vknet.offload import AnyFrame
 
@@ -97,8 +98,8 @@ class Egress:
             # The peer counts what came before its HELLO as well.
             self.window = Window(now, size=window, sent=self._sent)
 
-    def turn(self, frames: Sequence[AnyFrame], now: float) -> bytes:
-        """What to write now; empty if nothing may go.
+    def turn(self, frames: Sequence[AnyFrame], now: float) -> Sequence[Frame]:
+        """What to write now, in parts; none if nothing may go.
 
         Args:
             frames: what the endpoint has; empty if nothing.
@@ -106,7 +107,7 @@ class Egress:
         """
         window = self.window
         if window is None:
-            return self._count(self._encode(frames)) if frames else b""
+            return self._count(self._encode(frames)) if frames else ()
         queue = self._queue
         waited = bool(queue.backlog_bytes)
         pace = window.pace
@@ -126,9 +127,9 @@ class Egress:
             if queue.marks != self._marks:
                 self._counted.marks += queue.marks - self._marks
                 self._marks = queue.marks
-        data = b""
+        parts: Sequence[Frame] = ()
         if encoded is not None:
-            data = self._count(encoded)
+            parts = self._count(encoded)
             window.sent(self._sent, now, len(frames))
             self._pacer.sent(encoded.size, pace, now, waited=waited)
         if window.room:
@@ -136,7 +137,7 @@ class Egress:
                 self.next_at = self._pacer.next_at
             elif not frames:
                 window.app_limited()
-        return data
+        return parts
 
     def acked(self, total: int, now: float, at: int | None = None) -> bool:
         """Take the peer's ACK of so many bytes; whether something that waits may go now.
@@ -189,7 +190,7 @@ class Egress:
     def _encode(self, frames: Sequence[AnyFrame]) -> Encoded:
         return encode_frames(frames, self._frame_limit, self._kinds)
 
-    def _count(self, encoded: Encoded) -> bytes:
+    def _count(self, encoded: Encoded) -> Sequence[Frame]:
         """What goes now counts."""
         counted = self._counted
         counted.frames += encoded.frames
@@ -199,4 +200,4 @@ class Egress:
         if encoded.misfits:
             counted.drops.update(encoded.misfits)
         self._sent += encoded.size
-        return encoded.data
+        return encoded.parts

@@ -86,6 +86,10 @@ TIMED_ACK_BLOCK: Final = struct.Struct("<IIQI")
 BYE_LIMIT: Final = 1024
 SKIP_LIMIT: Final = 4096
 
+# Where the parts of a batch have so many bytes on average, it is not copied to be in one piece: to
+# write them one after the other takes less.
+LARGE: Final = 4096
+
 # How much of a stream that is no vknet's an error shows.
 SHOWN: Final = 64
 
@@ -144,9 +148,11 @@ Block: TypeAlias = memoryview | OffloadFrame | Control
 
 
 class Encoded(NamedTuple):
-    """A batch of frames made into one buffer of the wire."""
+    """A batch of frames as it goes over the wire."""
 
-    data: bytes
+    parts: list[Frame]
+    """In order: one buffer of small frames, and large ones as they are, which are good for as long
+    as the frames."""
     frames: int
     """How many frames are in it."""
     size: int
@@ -156,11 +162,16 @@ class Encoded(NamedTuple):
     misfits: tuple[str, ...] = ()
     """Why others were left out: the reasons that `vknet.offload.examine` gave, one a frame."""
 
+    @property
+    def data(self) -> bytes:
+        """All of it in one buffer."""
+        return b"".join(self.parts)
+
 
 def encode_frames(
     frames: Sequence[AnyFrame], limit: int, kinds: frozenset[int] = frozenset()
 ) -> Encoded:
-    """Make one buffer of a batch.
+    """Encode a batch.
 
     Args:
         frames: in order.
@@ -197,11 +208,13 @@ def encode_frames(
             misfits.append(layout)
         else:
             plain = encode_frames(segment(frame, layout), limit)
-            add(plain.data)
+            parts += plain.parts
             size += plain.size
             taken += plain.frames
             refused += plain.refused
-    return Encoded(b"".join(parts), taken, size, refused, tuple(misfits))
+    if size < LARGE * len(parts):
+        parts = [b"".join(parts)]
+    return Encoded(parts, taken, size, refused, tuple(misfits))
 
 
 def encode_control(control: Control) -> bytes:

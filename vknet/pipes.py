@@ -70,8 +70,11 @@ class PipeStream(trio.abc.HalfCloseableStream):
         resize(self._sending.fileno(), PIPE_SIZE)
         self._counted = None
 
-    def send_nowait(self, data: bytes | bytearray | memoryview) -> int:
+    def send_nowait(self, *parts: bytes | bytearray | memoryview) -> int:
         """Write what the pipe takes at once, not while a `send_all` is under way.
+
+        Args:
+            parts: of what is to be written, in order, IOV_MAX (1024) at the most.
 
         Returns:
             How many bytes that were: perhaps none.
@@ -82,7 +85,7 @@ class PipeStream(trio.abc.HalfCloseableStream):
         """
         fd = self._fd(self._sending)
         try:
-            sent = os.write(fd, data)
+            sent = os.write(fd, parts[0]) if len(parts) == 1 else os.writev(fd, parts)
         except BlockingIOError:
             return 0
         except OSError as exc:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from vknet.conversation import Conversation
     from vknet.endpoints.base import Endpoint
+    from vknet.framing import Frame
     from vknet.monitor import Direction
     from vknet.offload import AnyFrame
 
@@ -79,7 +80,7 @@ class Writer:
         self._looks_at = math.inf
         self._waiting = False
         self._mid_block = False
-        self._rest = memoryview(b"")
+        self._rest = b""
         self._turned_at = -math.inf
 
     def attach(self, stream: Stream) -> None:
@@ -104,9 +105,9 @@ class Writer:
             with trio.CancelScope() as self._idle:
                 self._looks_at = math.inf
                 while not self._idle.cancel_called:
-                    data = self._rest or self._next_turn()
-                    if data:
-                        await self._write(data)
+                    parts = (self._rest,) if self._rest else self._next_turn()
+                    if parts:
+                        await self._write(parts)
                     else:
                         await self._wait_for_work()
 
@@ -140,23 +141,23 @@ class Writer:
         # The first frame alone; and then once more, to see that there is nothing else: a window
         # has to know that it is not the limit.
         for _ in range(2):
-            data = self._next_turn()
-            if not data or not self._try(self._pipe, data):
+            parts = self._next_turn()
+            if not parts or not self._try(self._pipe, parts):
                 return
         self.wake()
 
-    def _try(self, pipe: PipeStream, data: bytes) -> bool:
+    def _try(self, pipe: PipeStream, parts: Sequence[Frame]) -> bool:
         """Write this; whether all of it went.  What did not is left to the writer, which wakes."""
         try:
-            sent = pipe.send_nowait(data)
+            sent = pipe.send_nowait(*parts)
         except trio.BrokenResourceError:
             # The writer will meet it as well.
             sent = 0
         self._talk.said(trio.current_time())
-        if sent == len(data):
+        self._rest = behind(parts, sent)
+        if not self._rest:
             return True
         self._mid_block = sent > 0
-        self._rest = memoryview(data)[sent:]
         self.wake()
         return False
 
@@ -172,11 +173,11 @@ class Writer:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 
-    def _next_turn(self) -> bytes:
-        """What to write now: control blocks first, then frames; empty if nothing."""
+    def _next_turn(self) -> Sequence[Frame]:
+        """What to write now, in parts: control blocks first, then frames; none if nothing."""
         talk = self._talk
         if not self.carries:
-            return talk.to_say()
+            return (talk.to_say(),) if talk.has_to_say else ()
         now = trio.current_time()
         enough = 1 if self._is_idle(now) and not self.egress.is_queued else BATCH_FRAMES
         self._turned_at = now
@@ -185,27 +186,27 @@ class Writer:
             frames = self._endpoint.receive_offload_nowait(enough)
         except trio.WouldBlock:
             frames = ()
-        data = self.egress.turn(frames, now)
-        if self.acknowledges and self.acks.due(along=bool(data)) <= now:
+        parts = self.egress.turn(frames, now)
+        if self.acknowledges and self.acks.due(along=bool(parts)) <= now:
             at = stamp(now) if self.tells_time else None
-            data = encode_control(Ack(self.acks.handed, at)) + data
+            parts = (encode_control(Ack(self.acks.handed, at)), *parts)
             self.acks.told(now)
-        return talk.to_say() + data if talk.has_to_say else data
+        return (talk.to_say(), *parts) if talk.has_to_say else parts
 
     def _is_idle(self, now: float) -> bool:
         return now - self._turned_at >= IDLE
 
-    async def _write(self, data: bytes | memoryview) -> None:
+    async def _write(self, parts: Sequence[Frame]) -> None:
         if self._stream is None:
             raise AssertionError("a writer is attached to a stream before it runs")
-        sent = 0 if self._pipe is None else self._pipe.send_nowait(data)
+        sent = 0 if self._pipe is None else self._pipe.send_nowait(*parts)
         # What is written is not to be cut off.
         self._look_at(math.inf)
-        if sent < len(data):
+        if rest := behind(parts, sent):
             self._mid_block = True
-            await self._stream.send_all(memoryview(data)[sent:] if sent else data)
+            await self._stream.send_all(rest)
         self._mid_block = False
-        self._rest = memoryview(b"")
+        self._rest = b""
         self._turned_at = trio.current_time()
         self._talk.said(self._turned_at)
         # Here, where no frame has been taken out and no block has been begun.
@@ -227,3 +228,12 @@ class Writer:
         if when != self._looks_at:
             self._looks_at = when
             self._idle.deadline = when
+
+
+def behind(parts: Sequence[Frame], sent: int) -> bytes:
+    """What comes after the first so many bytes, in one piece."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return b"".join((memoryview(part)[sent:], *parts[number + 1 :]))
+        sent -= len(part)
+    return b""
