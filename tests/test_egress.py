@@ -11,7 +11,7 @@ import pytest
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
 from vknet.codel import TARGET
-from vknet.egress import SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
+from vknet.egress import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
 from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Decoder, Wire, encode_control
 from vknet.hello import Hello
@@ -180,6 +180,68 @@ def test_an_ack_of_what_was_never_sent_is_an_error() -> None:
 
 def test_an_ack_where_there_is_no_window_means_nothing() -> None:
     assert Link(window=0).egress.acked(2**64 - 1, 0.1) is False
+
+
+@pytest.fixture
+def fast() -> Link:
+    """A link whose path is known to be a fast one, with nothing under way, at 1 s."""
+    link = Link()
+    window = link.egress.window
+    assert window is not None
+    now = 1.0
+    while window.rate < 100e6 or link.egress.is_queued:
+        assert now < 2
+        link.turn(*flood(1, 0 if link.egress.is_queued else 800), now=now)
+        now += 0.0005
+        link.ack(now)
+    return link
+
+
+def test_on_a_fast_path_the_window_is_told_of_many_turns_at_once(fast: Link) -> None:
+    window = fast.egress.window
+    assert window is not None
+    for turn in range(5):
+        assert len(fast.turn(*flood(1, 10), now=3.0 + turn * GRANT / 5)) == 10
+    assert window.under_way == 10 * FULL
+    fast.turn(*flood(1, 10), now=3.0 + 1.01 * GRANT)
+    assert window.under_way == 60 * FULL
+    fast.turn(*flood(1, 10), now=3.0 + 1.02 * GRANT)
+    assert window.under_way == 60 * FULL
+    # The time is that of the first of them, and an ACK of all of them is one of what was sent.
+    fast.ack(3.0 + 1.02 * GRANT + 0.0001)
+    assert window.under_way == 0
+    assert window.round_trip is not None
+    assert window.round_trip == pytest.approx(0.0001)
+
+
+def test_no_more_goes_by_a_grant_than_the_window_has_room_for(fast: Link) -> None:
+    window = fast.egress.window
+    assert window is not None
+    fast.turn(*flood(1, 1), now=3.0)
+    room, gone = window.room, 0
+    while written := fast.turn(*flood(1, 100), now=3.0 + GRANT / 2):
+        gone += sum(map(len, written))
+    assert room <= gone < room + FULL
+    assert fast.egress.is_queued
+    assert window.under_way == gone + FULL
+    # The next ones do not pass those that wait.
+    fast.ack(3.0 + GRANT)
+    assert fast.turn(datagram(1, 1000, FULL), now=3.0 + GRANT)[0] != datagram(1, 1000, FULL)
+
+
+def test_who_runs_out_within_a_grant_is_not_held_up_by_the_window(fast: Link) -> None:
+    window = fast.egress.window
+    assert window is not None
+    rate = window.rate
+    for round_trip in range(40):
+        now = 3.0 + round_trip * 5 * GRANT
+        # The second turn is within the grant of the first, and so is the look that finds nothing.
+        assert fast.turn(*flood(1, 1), now=now)
+        assert fast.turn(*flood(1, 1), now=now + GRANT / 4)
+        assert fast.turn(now=now + GRANT / 2) == []
+        fast.ack(now + 2 * GRANT)
+    # As little as that says nothing about the path.
+    assert window.rate == rate
 
 
 def test_a_super_frame_that_there_is_room_for_goes_whole() -> None:

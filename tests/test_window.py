@@ -7,7 +7,17 @@ import math
 import pytest
 
 from tests.paths import MBIT, Path, Simulation, run_both
-from vknet.acknowledger import ACK_APART, ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
+from vknet.acknowledger import (
+    ACK_APART,
+    ACK_APART_FAST,
+    ACK_COMPANY,
+    ACK_DELAY,
+    ACK_EVERY,
+    ACK_MUCH,
+    BEGINNING,
+    PAUSE,
+    Acknowledger,
+)
 from vknet.errors import RemoteProtocolError
 from vknet.reverse import ReversePath, stamp
 from vknet.window import QUANTUM, Window
@@ -43,6 +53,24 @@ def test_a_new_link_is_at_full_rate_within_ten_round_trips(rate: float, round_tr
     simulation = Simulation(path)
     simulation.run(9 * round_trip)
     assert carried(simulation, max(2 * round_trip, 0.02)) >= 0.9
+
+
+def test_on_a_lan_a_window_of_which_all_is_answered_opens_within_ten_round_trips() -> None:
+    window, acknowledger = Window(0.0), Acknowledger()
+    now, sent, round_trip = 0.0, 0, 0.0004
+    rounds = 0
+    # As much as a pipe holds.
+    while window.size < 1024 * 1024:
+        rounds += 1
+        assert rounds <= 10
+        sent += window.room
+        window.sent(sent, now)
+        now += round_trip
+        acknowledger.hand(sent - acknowledger.handed, now)
+        # A TCP answers what it is handed before that has returned.
+        assert acknowledger.due(along=True) <= now
+        acknowledger.told(now)
+        window.acked(acknowledger.handed, now, stamp(now))
 
 
 def test_the_round_trip_does_not_creep_up_under_a_load_that_lasts() -> None:
@@ -469,11 +497,20 @@ def test_a_peer_that_never_acknowledges_costs_a_bounded_memory() -> None:
 # --- acknowledging --------------------------------------------------------------------------------
 
 
-def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along() -> None:
+@pytest.fixture
+def acknowledger() -> Acknowledger:
+    """One that is past its beginning, and has just told all there is, at 5 s."""
     acknowledger = Acknowledger()
     assert acknowledger.due() == math.inf
-    acknowledger.hand(ACK_EVERY, 5.0)
+    acknowledger.hand(BEGINNING, 5.0)
     acknowledger.told(5.0)
+    assert acknowledger.due() == math.inf
+    return acknowledger
+
+
+def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along(
+    acknowledger: Acknowledger,
+) -> None:
     acknowledger.hand(ACK_EVERY - 1, 5.001)
     assert acknowledger.due() == 5.0 + ACK_DELAY
     assert acknowledger.due(along=True) > 5.001
@@ -483,17 +520,34 @@ def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along() -> 
     assert acknowledger.due(along=True) <= 5.002
     acknowledger.told(5.002)
     assert acknowledger.due() == math.inf
-    assert acknowledger.handed == 2 * ACK_EVERY
+    assert acknowledger.handed == BEGINNING + ACK_EVERY
 
 
-def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast() -> None:
-    acknowledger = Acknowledger()
-    acknowledger.hand(100 * ACK_EVERY, 5.0)
-    assert acknowledger.due(along=True) <= 5.0
-    acknowledger.told(5.0)
-    acknowledger.hand(100 * ACK_EVERY, 5.0002)
+def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast(
+    acknowledger: Acknowledger,
+) -> None:
+    acknowledger.hand(ACK_MUCH - 1, 5.0002)
     assert acknowledger.due(along=True) == 5.0 + ACK_APART
     assert acknowledger.due() == 5.0002 + ACK_COMPANY
+    acknowledger.hand(1, 5.0004)
+    assert acknowledger.due(along=True) == 5.0 + ACK_APART_FAST
+    assert acknowledger.due() == 5.0 + ACK_APART_FAST
+
+
+def test_in_a_beginning_an_ack_goes_along_with_every_answer() -> None:
+    acknowledger = Acknowledger()
+    now = 5.0
+    for _ in range(2):
+        for _ in range(BEGINNING // 100_000 - 1):
+            acknowledger.hand(100_000, now)
+            assert acknowledger.due(along=True) == now
+            assert acknowledger.due() == now + ACK_COMPANY
+            acknowledger.told(now)
+            now += 0.0001
+        acknowledger.hand(100_000, now)
+        assert acknowledger.due(along=True) > now
+        acknowledger.told(now)
+        now += 2 * PAUSE
 
 
 def test_a_small_one_keeps_its_distance_from_the_last_and_goes_along_if_it_may() -> None:

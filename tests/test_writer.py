@@ -81,12 +81,17 @@ async def running(rig: Rig, nursery: trio.Nursery) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+def answer(rig: Rig) -> None:
+    """The endpoint was handed something, and may have an answer by now."""
+    rig.writer.handed(0, trio.current_time())
+
+
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
         await trio.sleep(IDLE)
         rig.plug.send_nowait([FRAME])
-        rig.writer.answer()
+        answer(rig)
         assert rig.read_nowait() == [FRAME]
         nursery.cancel_scope.cancel()
 
@@ -100,7 +105,7 @@ async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Ri
         for number in range(1, 6):
             await trio.sleep(3 * IDLE)
             rig.plug.send_nowait([FRAME])
-            rig.writer.answer()
+            answer(rig)
             rig.writer.egress.acked(number * len(FRAME), trio.current_time() + number)
         # Otherwise these would be rounds in which no more was delivered than in those before.
         assert window.opening
@@ -112,7 +117,7 @@ async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
         nursery.start_soon(rig.writer.run)
         await trio.testing.wait_all_tasks_blocked()
         rig.plug.send_nowait([FRAME])
-        rig.writer.answer()
+        answer(rig)
         with pytest.raises(BlockingIOError):
             rig.read_nowait()
         nursery.cancel_scope.cancel()
@@ -131,8 +136,8 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
         for number in range(0, len(sent), 10):
             rig.plug.send_nowait(sent[number : number + 10])
             # The writer waits for the endpoint, for the pipe, or has been woken: all of them.
-            rig.writer.answer()
-            rig.writer.answer()
+            answer(rig)
+            answer(rig)
             if number % 30 == 0:
                 await trio.testing.wait_all_tasks_blocked()
                 got += rig.read_nowait()
@@ -176,7 +181,7 @@ async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
         await running(rig, nursery)
         await trio.sleep(IDLE)
         rig.plug.send_nowait([bytes(2 * SHORT_PIPE)])
-        rig.writer.answer()
+        answer(rig)
         nursery.cancel_scope.cancel()
     assert rig.read_nowait() == []
     await rig.writer.farewell(b"a block that would be taken for a part of the last one")
@@ -202,7 +207,7 @@ async def test_on_a_busy_link_an_answer_is_left_to_the_writer(
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
         rig.plug.send_nowait([FRAME])
-        rig.writer.answer()
+        answer(rig)
         with pytest.raises(BlockingIOError):
             rig.read_nowait()
         await trio.testing.wait_all_tasks_blocked()

@@ -11,6 +11,9 @@ is always drained, and what has to be dropped is chosen here, and not by the ker
 what comes last.  Where there is no window, because somebody wants none or the peer is one of 2008,
 nothing ever waits here: then the pipe to ssh pushes back, and the endpoint holds what waits.
 
+A window that has much room is not asked for every batch: what a look at it grants may go for a
+moment as it comes, and the window is told afterwards, once.
+
 Super-frames count by their bytes.  Where the path is so slow that one of them would keep everything
 else from the wire for longer than `SUPER_TIME`, they are cut into their segments before they are
 queued, so that others get in between.
@@ -25,7 +28,7 @@ from vknet.codel import INTERVAL, TARGET
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
 from vknet.offload import OffloadFrame, examine
-from vknet.pacing import Pacer
+from vknet.pacing import UNPACED, Pacer
 from vknet.queueing import FlowQueue, QueueDrop
 from vknet.segmentation import segment
 from vknet.window import Window
@@ -45,6 +48,10 @@ TOO_LONG: Final = "over the peer's frame limit"
 # Seconds that a super-frame may take at the path's rate, and the bytes of the largest.
 SUPER_TIME: Final = 0.005
 SUPER_BYTES: Final = 65536
+
+# Seconds that a grant of the window holds: as much as nobody tells apart (vknet.delivery) on a path
+# that is so fast as not to be paced.  There a batch comes every quarter of a millisecond.
+GRANT: Final = 0.002
 
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
@@ -75,6 +82,13 @@ class Egress:
         self._frame_limit = FRAME_LIMIT_V1
         self._kinds: frozenset[int] = frozenset()
         self._sent = 0
+        # Bytes that may go until some time without asking the window, while nothing waits here; and
+        # what it has not been told of: how many frames, since when, and that they ran out.
+        self._grant = 0
+        self._grant_until = -math.inf
+        self._untold = 0
+        self._untold_at = 0.0
+        self._ran_out = False
 
     @property
     def is_queued(self) -> bool:
@@ -108,13 +122,31 @@ class Egress:
         window = self.window
         if window is None:
             return self._count(self._encode(frames)) if frames else ()
+        encoded = None
+        if now < self._grant_until:
+            if not frames:
+                self._ran_out = True
+                return ()
+            encoded = self._encode(frames)
+            if encoded.size <= self._grant:
+                self._grant -= encoded.size
+                if not self._untold:
+                    self._untold_at = now
+                self._untold += len(frames)
+                return self._count(encoded)
+        self._settle(window)
+        return self._look(window, frames, encoded, now)
+
+    def _look(
+        self, window: Window, frames: Sequence[AnyFrame], encoded: Encoded | None, now: float
+    ) -> Sequence[Frame]:
+        """As `turn`, by what the window says now; the frames may be encoded already."""
         queue = self._queue
-        waited = bool(queue.backlog_bytes)
+        waited = queue.backlog_bytes > 0
         pace = window.pace
         room = min(window.room, self._pacer.room(pace, now))
         self.next_at = math.inf
-        encoded = None
-        if frames and room and not waited:
+        if frames and room and not waited and encoded is None:
             # To count the bytes beforehand costs as much again, and nearly always there is room.
             encoded = self._encode(frames)
         if frames and (encoded is None or encoded.size > room):
@@ -137,7 +169,20 @@ class Egress:
                 self.next_at = self._pacer.next_at
             elif not frames:
                 window.app_limited()
+            elif pace >= UNPACED:
+                self._grant = window.room
+                self._grant_until = now + GRANT
         return parts
+
+    def _settle(self, window: Window) -> None:
+        """Take the grant back, and tell the window what went by it."""
+        self._grant_until = -math.inf
+        if self._untold:
+            window.sent(self._sent, self._untold_at, self._untold)
+            self._untold = 0
+        if self._ran_out:
+            window.app_limited()
+            self._ran_out = False
 
     def acked(self, total: int, now: float, at: int | None = None) -> bool:
         """Take the peer's ACK of so many bytes; whether something that waits may go now.
@@ -152,6 +197,7 @@ class Egress:
         """
         if self.window is None:
             return False
+        self._settle(self.window)
         self.window.acked(total, now, at)
         return bool(self._queue.backlog_bytes and self.window.room)
 

@@ -252,10 +252,7 @@ class Link:
         inbound = self.monitor.link_counters.inbound
         inbound.frames += len(heard.frames)
         inbound.bytes += heard.size
-        writer = self._writer
-        writer.acks.hand(heard.size, now)
-        writer.answer()
-        writer.look_in_time()
+        self._writer.handed(heard.size, now)
 
     # --- coming up --------------------------------------------------------------------------------
 

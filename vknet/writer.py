@@ -7,7 +7,7 @@ something, when some time has come, and when it is woken.  Its wait, and only th
 scope of its own, for these two; there is one scope for many waits, since its coming and going would
 be felt on the way of a frame that ends a wait.
 
-Where nobody looked for a while, what the endpoint answers at once goes at once (`Writer.answer`): a
+Where nobody looked for a while, what the endpoint answers at once goes at once (`Writer.handed`): a
 kernel has answered a ping before the write that brought it has returned.  That is done from the
 task that brought it, while the writer waits; what the stream does not take then, the writer ends.
 
@@ -46,6 +46,10 @@ __all__ = ["Writer"]
 # second one, and find none, takes as long as to send the first.
 IDLE: Final = 0.001
 
+# An ACK that nothing took along may go so much later, in seconds, where nothing else comes that has
+# the link look: an alarm that is put off with every batch would cost more than the ACK.
+ALARM: Final = 0.002
+
 # A farewell is a courtesy, and the stream may be stuck.
 BYE_PATIENCE: Final = 0.25
 
@@ -60,7 +64,7 @@ class Writer:
 
     Attributes:
         egress: what goes now, and what waits.
-        acks: what is to be acknowledged; `look_in_time` after it was changed.
+        acks: what is to be acknowledged.
         acknowledges: whether the peer wants that.
         tells_time: whether it wants to know when an ACK was written.
         carries: whether frames are carried, too: from `begin` on.
@@ -118,25 +122,41 @@ class Writer:
             self._waiting = False
             self._idle.cancel()
 
-    def look_in_time(self) -> None:
-        """Have the writer look when something falls due, if it waits: else it looks by itself."""
-        if not self._waiting:
-            return
-        when = self.egress.next_at
-        if self.acknowledges:
-            when = min(when, self.acks.due())
-        self._look_at(when)
+    def handed(self, size: int, now: float) -> None:
+        """So many bytes were handed to the endpoint: acknowledge them, and send what it answers.
 
-    def answer(self) -> None:
-        """Send the frame that the endpoint has now, if none went of late and the writer waits.
+        Args:
+            size: of the frames, without headers.
+            now: the time.
 
         Raises:
             EndpointGone: what the endpoint stands for no longer exists.
             trio.ClosedResourceError: the endpoint was closed.
         """
-        if not (self._waiting and self.carries) or self._pipe is None:
+        acks = self.acks
+        acks.hand(size, now)
+        # Else the writer looks by itself, and at the ACKs as well.
+        if self._waiting:
+            if self._is_idle(now):
+                self._answer()
+            if self._looks_at > now + ALARM or now >= acks.not_alone_before:
+                self._look_in_time(now)
+
+    def _look_in_time(self, now: float) -> None:
+        """Have the writer look when something falls due, if it waits: else it looks by itself."""
+        if not self._waiting:
             return
-        if not self._is_idle(trio.current_time()):
+        when = self.egress.next_at
+        if self.acknowledges:
+            due = self.acks.due()
+            if now < due < math.inf:
+                due = math.ceil(due / ALARM) * ALARM
+            when = min(when, due)
+        self._look_at(when)
+
+    def _answer(self) -> None:
+        """Send the frame that the endpoint has now: none went of late, and the writer waits."""
+        if not self.carries or self._pipe is None:
             return
         # The first frame alone; and then once more, to see that there is nothing else: a window
         # has to know that it is not the limit.
@@ -187,10 +207,11 @@ class Writer:
         except trio.WouldBlock:
             frames = ()
         parts = self.egress.turn(frames, now)
-        if self.acknowledges and self.acks.due(along=bool(parts)) <= now:
+        acks = self.acks
+        if self.acknowledges and now >= acks.not_before and now >= acks.due(along=bool(parts)):
             at = stamp(now) if self.tells_time else None
-            parts = (encode_control(Ack(self.acks.handed, at)), *parts)
-            self.acks.told(now)
+            parts = (encode_control(Ack(acks.handed, at)), *parts)
+            acks.told(now)
         return (talk.to_say(), *parts) if talk.has_to_say else parts
 
     def _is_idle(self, now: float) -> bool:
@@ -200,9 +221,9 @@ class Writer:
         if self._stream is None:
             raise AssertionError("a writer is attached to a stream before it runs")
         sent = 0 if self._pipe is None else self._pipe.send_nowait(*parts)
-        # What is written is not to be cut off.
-        self._look_at(math.inf)
         if rest := behind(parts, sent):
+            # What is written is not to be cut off.
+            self._look_at(math.inf)
             self._mid_block = True
             await self._stream.send_all(rest)
         self._mid_block = False
@@ -216,7 +237,7 @@ class Writer:
         """Wait for the endpoint, for what is due at some time, or until it is woken."""
         self._waiting = True
         try:
-            self.look_in_time()
+            self._look_in_time(self._turned_at)
             if self.carries:
                 await self._endpoint.wait_receivable()
             else:

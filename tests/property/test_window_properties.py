@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
-from vknet.acknowledger import ACK_APART, ACK_COMPANY, ACK_DELAY, ACK_EVERY, Acknowledger
+from vknet.acknowledger import (
+    ACK_APART,
+    ACK_APART_FAST,
+    ACK_COMPANY,
+    ACK_DELAY,
+    ACK_EVERY,
+    ACK_MUCH,
+    BEGINNING,
+    Acknowledger,
+)
 from vknet.delivery import BUNCH_MAX, FINE
 from vknet.window import BUSY, BUSY_RATE, QUANTUM
 
@@ -112,12 +121,19 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     batches=st.lists(
-        st.tuples(st.integers(1, 4000), st.floats(0, 0.05, allow_subnormal=False)), max_size=60
-    )
+        st.tuples(st.integers(1, 60_000), st.floats(0, 0.05, allow_subnormal=False)), max_size=60
+    ),
+    beginning=st.booleans(),
 )
-def test_acks_are_never_late_and_never_many(batches: list[tuple[int, float]]) -> None:
+def test_acks_are_never_late_and_never_many(
+    batches: list[tuple[int, float]], beginning: bool
+) -> None:
     acknowledger, now, acks, waiting_since = Acknowledger(), 0.0, 0, 0.0
     told, told_at = 0, -math.inf
+    if not beginning:
+        acknowledger.hand(BEGINNING, now)
+        acknowledger.told(now)
+        told, told_at = BEGINNING, now
     for size, pause in batches:
         due = acknowledger.due()
         assert (due == math.inf) is (acknowledger.handed == told)
@@ -129,10 +145,15 @@ def test_acks_are_never_late_and_never_many(batches: list[tuple[int, float]]) ->
         if acknowledger.handed == told:
             waiting_since = now
         acknowledger.hand(size, now)
-        due = acknowledger.due()
-        worth = acknowledger.handed - told >= ACK_EVERY
-        assert due <= waiting_since + (ACK_COMPANY if worth else ACK_DELAY)
-        along = acknowledger.due(along=True)
-        assert not worth or along == max(waiting_since, told_at + ACK_APART)
+        due, along = acknowledger.due(), acknowledger.due(along=True)
+        assert acknowledger.not_before <= along <= due
+        assert acknowledger.not_alone_before <= due
+        waiting = acknowledger.handed - told
+        apart = 0.0 if beginning else ACK_APART if waiting < ACK_MUCH else ACK_APART_FAST
+        if waiting < ACK_EVERY:
+            assert due <= waiting_since + ACK_DELAY
+        else:
+            assert along == max(waiting_since, told_at + apart)
+            assert due == max(along, waiting_since + ACK_COMPANY)
         now += pause
     assert acks <= acknowledger.handed / ACK_EVERY + now / ACK_DELAY + 1
