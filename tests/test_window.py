@@ -8,15 +8,18 @@ import pytest
 
 from tests.paths import MBIT, Path, Simulation, run_both
 from vknet.acknowledger import (
-    ACK_APART,
-    ACK_APART_FAST,
-    ACK_COMPANY,
     ACK_DELAY,
     ACK_EVERY,
-    ACK_MUCH,
     BEGINNING,
+    BEGINNING_BYTES,
+    FAST,
+    FAST_BYTES,
+    MANY,
+    MANY_FRAMES,
     PAUSE,
+    USUAL,
     Acknowledger,
+    Manner,
 )
 from vknet.errors import RemoteProtocolError
 from vknet.reverse import ReversePath, stamp
@@ -499,51 +502,84 @@ def test_a_peer_that_never_acknowledges_costs_a_bounded_memory() -> None:
 
 @pytest.fixture
 def acknowledger() -> Acknowledger:
-    """One that is past its beginning, and has just told all there is, at 5 s."""
+    """One past its beginning, on a path of moderate speed, that has just told all, at 5 s."""
     acknowledger = Acknowledger()
     assert acknowledger.due() == math.inf
-    acknowledger.hand(BEGINNING, 5.0)
+    acknowledger.hand(BEGINNING_BYTES, 4.95)
+    acknowledger.told(4.95)
+    acknowledger.hand(ACK_EVERY, 5.0)
     acknowledger.told(5.0)
     assert acknowledger.due() == math.inf
+    assert acknowledger.manner is USUAL
     return acknowledger
 
 
 def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along(
     acknowledger: Acknowledger,
 ) -> None:
+    handed = acknowledger.handed
     acknowledger.hand(ACK_EVERY - 1, 5.001)
     assert acknowledger.due() == 5.0 + ACK_DELAY
     assert acknowledger.due(along=True) > 5.001
     acknowledger.hand(1, 5.002)
-    assert acknowledger.due() == 5.001 + ACK_COMPANY
+    assert acknowledger.due() == 5.001 + USUAL.company
     assert acknowledger.due() > 5.002
     assert acknowledger.due(along=True) <= 5.002
     acknowledger.told(5.002)
     assert acknowledger.due() == math.inf
-    assert acknowledger.handed == BEGINNING + ACK_EVERY
+    assert acknowledger.handed == handed + ACK_EVERY
 
 
 def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast(
     acknowledger: Acknowledger,
 ) -> None:
-    acknowledger.hand(ACK_MUCH - 1, 5.0002)
-    assert acknowledger.due(along=True) == 5.0 + ACK_APART
-    assert acknowledger.due() == 5.0002 + ACK_COMPANY
-    acknowledger.hand(1, 5.0004)
-    assert acknowledger.due(along=True) == 5.0 + ACK_APART_FAST
-    assert acknowledger.due() == 5.0 + ACK_APART_FAST
+    acknowledger.hand(100 * ACK_EVERY, 5.0002)
+    assert acknowledger.due(along=True) == 5.0 + USUAL.apart
+    assert acknowledger.due() == 5.0002 + USUAL.company
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "manner"),
+    [
+        (1.1 * FAST_BYTES, 2000, FAST),
+        (0.9 * FAST_BYTES, 2000, USUAL),
+        (0.1 * FAST_BYTES, 1.1 * MANY_FRAMES, MANY),
+        (0.1 * FAST_BYTES, 0.9 * MANY_FRAMES, USUAL),
+    ],
+)
+def test_the_faster_a_path_the_rarer_are_its_acks(
+    acknowledger: Acknowledger, size: float, frames: float, manner: Manner
+) -> None:
+    acknowledger.hand(int(0.01 * size), 5.01, int(0.01 * frames))
+    acknowledger.told(5.01)
+    acknowledger.hand(ACK_EVERY, 5.0101)
+    assert acknowledger.due(along=True) == pytest.approx(5.01 + max(manner.apart, 0.0001))
+    assert acknowledger.due() == pytest.approx(5.0101 + manner.company)
+    assert acknowledger.due() <= acknowledger.alarm(5.0101) < acknowledger.due() + manner.patience
+    # The next interval decides anew, by what came in it.
+    acknowledger.told(5.05)
+    assert acknowledger.manner is USUAL
+
+
+def test_an_alarm_for_what_is_due_is_not_put_off(acknowledger: Acknowledger) -> None:
+    assert acknowledger.alarm(5.0) == math.inf
+    acknowledger.hand(ACK_EVERY, 5.001)
+    assert acknowledger.alarm(5.0031) == acknowledger.due() < 5.0031
 
 
 def test_in_a_beginning_an_ack_goes_along_with_every_answer() -> None:
     acknowledger = Acknowledger()
     now = 5.0
     for _ in range(2):
-        for _ in range(BEGINNING // 100_000 - 1):
+        for _ in range(BEGINNING_BYTES // 100_000 - 1):
             acknowledger.hand(100_000, now)
             assert acknowledger.due(along=True) == now
-            assert acknowledger.due() == now + ACK_COMPANY
+            assert acknowledger.due() == now + BEGINNING.company
             acknowledger.told(now)
             now += 0.0001
+        for _ in range(2):
+            acknowledger.hand(100_000, now)
+            acknowledger.told(now)
         acknowledger.hand(100_000, now)
         assert acknowledger.due(along=True) > now
         acknowledger.told(now)

@@ -83,7 +83,7 @@ async def running(rig: Rig, nursery: trio.Nursery) -> None:
 
 def answer(rig: Rig) -> None:
     """The endpoint was handed something, and may have an answer by now."""
-    rig.writer.handed(0, trio.current_time())
+    rig.writer.handed(0, 0, trio.current_time())
 
 
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:

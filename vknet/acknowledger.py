@@ -12,18 +12,18 @@ on a LAN a link reaches its full rate in a few milliseconds, instead of over a h
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
-    "ACK_APART",
-    "ACK_APART_FAST",
-    "ACK_COMPANY",
     "ACK_DELAY",
     "ACK_EVERY",
-    "ACK_MUCH",
     "BEGINNING",
+    "FAST",
+    "MANY",
     "PAUSE",
+    "USUAL",
     "Acknowledger",
+    "Manner",
 ]
 
 ACK_EVERY: Final = 2000
@@ -32,23 +32,33 @@ ACK_EVERY: Final = 2000
 ACK_DELAY: Final = 0.02
 """Seconds from one ACK to the next, if it is for fewer bytes."""
 
-ACK_APART: Final = 0.001
-"""Seconds from one ACK to the next, if it is for so many."""
-
-ACK_MUCH: Final = 100_000
-"""Bytes that come within that time only where the path is a fast one, as a LAN."""
-
-ACK_APART_FAST: Final = 0.004
-"""Seconds from one ACK to the next there: a small part of what the sender's window leaves for."""
-
-ACK_COMPANY: Final = 0.002
-"""Seconds that an ACK waits for a frame to go along with."""
-
 PAUSE: Final = 0.1
 """Seconds after which what comes is a beginning."""
 
-BEGINNING: Final = 4_000_000
-"""Bytes that belong to it.  In it an ACK that goes along keeps no distance from the last."""
+BEGINNING_BYTES: Final = 4_000_000
+"""How much belongs to it."""
+
+# Bytes and frames per second from which on each ACK is felt, and which the sender's window leaves
+# room for: see the slack in vknet.window.
+FAST_BYTES: Final = 100e6
+MANY_FRAMES: Final = 60e3
+
+
+class Manner(NamedTuple):
+    """How ACKs of `ACK_EVERY` bytes and more go."""
+
+    apart: float
+    """Seconds from one to the next, at the least."""
+    company: float
+    """Seconds that one waits for a frame to go along with."""
+    patience: float
+    """Seconds that one which goes alone may come late: an alarm for each would cost more."""
+
+
+USUAL: Final = Manner(0.001, 0.002, 0.002)
+BEGINNING: Final = USUAL._replace(apart=0.0)
+FAST: Final = Manner(0.004, 0.008, 0.016)
+MANY: Final = Manner(0.016, 0.016, 0.016)
 
 
 class Acknowledger:
@@ -61,27 +71,39 @@ class Acknowledger:
         handed: bytes so far; what an ACK says.
         not_before: no ACK goes before this time.
         not_alone_before: nor does one go before this time if nothing else goes its way.
+        manner: how they go now.
     """
 
     def __init__(self) -> None:
         self.handed = 0
         self.not_before = self.not_alone_before = -math.inf
+        self.manner = BEGINNING
         self._told = 0
         self._told_at = -math.inf
+        # What waits: how many frames, and since when.
+        self._frames = 0
         self._since = 0.0
         self._handed_at = -math.inf
         # What is handed over by then belongs to a beginning.
-        self._begun = 0
+        self._begun = BEGINNING_BYTES
 
-    def hand(self, size: int, now: float) -> None:
-        """So many bytes were handed to the endpoint; to be called once a batch."""
+    def hand(self, size: int, now: float, frames: int = 1) -> None:
+        """So many bytes were handed to the endpoint; to be called once a batch.
+
+        Args:
+            size: these bytes.
+            now: the time.
+            frames: how many frames they were.
+        """
         if now - self._handed_at > PAUSE:
-            self._begun = self.handed + BEGINNING
+            self._begun = self.handed + BEGINNING_BYTES
+            self.manner = BEGINNING
         self._handed_at = now
         if self.handed == self._told:
             self._since = now
-            self.not_alone_before = max(now + ACK_COMPANY, self.not_before)
+            self.not_alone_before = max(now + USUAL.company, self.not_before)
         self.handed += size
+        self._frames += frames
 
     def due(self, *, along: bool = False) -> float:
         """When the next ACK has to go, perhaps long ago; infinity while there is nothing to tell.
@@ -92,19 +114,33 @@ class Acknowledger:
         waiting = self.handed - self._told
         if not waiting:
             return math.inf
-        worth = max(self._since, self._told_at + self._apart(waiting))
-        return worth if along else max(worth, self._since + ACK_COMPANY)
+        if waiting < ACK_EVERY:
+            apart, company = ACK_DELAY, USUAL.company
+        else:
+            apart, company, _ = self.manner
+        worth = max(self._since, self._told_at + apart)
+        return worth if along else max(worth, self._since + company)
+
+    def alarm(self, now: float) -> float:
+        """When to look at what is due if nothing else is a reason to: at a round time.
+
+        Args:
+            now: the time.
+        """
+        due = self.due()
+        if now < due < math.inf:
+            return math.ceil(due / self.manner.patience) * self.manner.patience
+        return due
 
     def told(self, now: float) -> None:
         """An ACK of all that was `handed` was sent."""
-        self._told = self.handed
-        self._told_at = now
-        self.not_before = now + self._apart(ACK_EVERY)
-
-    def _apart(self, waiting: int) -> float:
-        """Seconds from the last ACK to one of so many bytes."""
-        if waiting < ACK_EVERY:
-            return ACK_DELAY
+        passed = now - self._told_at
         if self.handed < self._begun:
-            return 0.0
-        return ACK_APART if waiting < ACK_MUCH else ACK_APART_FAST
+            self.manner = BEGINNING
+        elif self._frames > MANY_FRAMES * passed:
+            self.manner = MANY
+        else:
+            is_fast = self.handed - self._told > FAST_BYTES * passed
+            self.manner = FAST if is_fast else USUAL
+        self._told, self._told_at, self._frames = self.handed, now, 0
+        self.not_before = now + self.manner.apart

@@ -252,7 +252,7 @@ class Link:
         inbound = self.monitor.link_counters.inbound
         inbound.frames += len(heard.frames)
         inbound.bytes += heard.size
-        self._writer.handed(heard.size, now)
+        self._writer.handed(heard.size, len(heard.frames), now)
 
     # --- coming up --------------------------------------------------------------------------------
 

@@ -46,9 +46,8 @@ __all__ = ["Writer"]
 # second one, and find none, takes as long as to send the first.
 IDLE: Final = 0.001
 
-# An ACK that nothing took along may go so much later, in seconds, where nothing else comes that has
-# the link look: an alarm that is put off with every batch would cost more than the ACK.
-ALARM: Final = 0.002
+# To put an alarm off costs as much as an ACK does, so one that is so many seconds away stays.
+FAR: Final = 0.004
 
 # A farewell is a courtesy, and the stream may be stuck.
 BYE_PATIENCE: Final = 0.25
@@ -122,11 +121,12 @@ class Writer:
             self._waiting = False
             self._idle.cancel()
 
-    def handed(self, size: int, now: float) -> None:
+    def handed(self, size: int, frames: int, now: float) -> None:
         """So many bytes were handed to the endpoint: acknowledge them, and send what it answers.
 
         Args:
             size: of the frames, without headers.
+            frames: how many.
             now: the time.
 
         Raises:
@@ -134,12 +134,12 @@ class Writer:
             trio.ClosedResourceError: the endpoint was closed.
         """
         acks = self.acks
-        acks.hand(size, now)
+        acks.hand(size, now, frames)
         # Else the writer looks by itself, and at the ACKs as well.
         if self._waiting:
             if self._is_idle(now):
                 self._answer()
-            if self._looks_at > now + ALARM or now >= acks.not_alone_before:
+            if self._looks_at > now + acks.manner.patience or now >= acks.not_alone_before:
                 self._look_in_time(now)
 
     def _look_in_time(self, now: float) -> None:
@@ -148,11 +148,9 @@ class Writer:
             return
         when = self.egress.next_at
         if self.acknowledges:
-            due = self.acks.due()
-            if now < due < math.inf:
-                due = math.ceil(due / ALARM) * ALARM
-            when = min(when, due)
-        self._look_at(when)
+            when = min(when, self.acks.alarm(now))
+        if not now + FAR < self._looks_at < when:
+            self._look_at(when)
 
     def _answer(self) -> None:
         """Send the frame that the endpoint has now: none went of late, and the writer waits."""

@@ -10,13 +10,10 @@ from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
 from vknet.acknowledger import (
-    ACK_APART,
-    ACK_APART_FAST,
-    ACK_COMPANY,
     ACK_DELAY,
     ACK_EVERY,
-    ACK_MUCH,
-    BEGINNING,
+    BEGINNING_BYTES,
+    USUAL,
     Acknowledger,
 )
 from vknet.delivery import BUNCH_MAX, FINE
@@ -50,7 +47,7 @@ def longest_wanted(path: Path) -> float:
     """
     slack = FINE + BUSY * min(1.0, path.rate / BUSY_RATE)
     floor = 1.1 * slack + 5 * QUANTUM / path.rate + 2 * path.busy
-    return 1.5 * (path.round_trip + ACK_COMPANY) + floor
+    return 1.5 * (path.round_trip + USUAL.company) + floor
 
 
 def is_full(simulation: Simulation, start: float) -> bool:
@@ -121,20 +118,23 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     batches=st.lists(
-        st.tuples(st.integers(1, 60_000), st.floats(0, 0.05, allow_subnormal=False)), max_size=60
+        st.tuples(
+            st.integers(1, 900_000), st.floats(0, 0.05, allow_subnormal=False), st.integers(1, 2000)
+        ),
+        max_size=60,
     ),
     beginning=st.booleans(),
 )
 def test_acks_are_never_late_and_never_many(
-    batches: list[tuple[int, float]], beginning: bool
+    batches: list[tuple[int, float, int]], beginning: bool
 ) -> None:
     acknowledger, now, acks, waiting_since = Acknowledger(), 0.0, 0, 0.0
     told, told_at = 0, -math.inf
     if not beginning:
-        acknowledger.hand(BEGINNING, now)
+        acknowledger.hand(BEGINNING_BYTES, now)
         acknowledger.told(now)
-        told, told_at = BEGINNING, now
-    for size, pause in batches:
+        told, told_at = BEGINNING_BYTES, now
+    for size, pause, frames in batches:
         due = acknowledger.due()
         assert (due == math.inf) is (acknowledger.handed == told)
         if due <= now:
@@ -144,16 +144,17 @@ def test_acks_are_never_late_and_never_many(
             acks += 1
         if acknowledger.handed == told:
             waiting_since = now
-        acknowledger.hand(size, now)
+        acknowledger.hand(size, now, frames)
         due, along = acknowledger.due(), acknowledger.due(along=True)
+        manner = acknowledger.manner
         assert acknowledger.not_before <= along <= due
         assert acknowledger.not_alone_before <= due
-        waiting = acknowledger.handed - told
-        apart = 0.0 if beginning else ACK_APART if waiting < ACK_MUCH else ACK_APART_FAST
-        if waiting < ACK_EVERY:
+        alarm = acknowledger.alarm(now)
+        assert alarm == due if due <= now else 0 <= alarm - due <= manner.patience
+        if acknowledger.handed - told < ACK_EVERY:
             assert due <= waiting_since + ACK_DELAY
         else:
-            assert along == max(waiting_since, told_at + apart)
-            assert due == max(along, waiting_since + ACK_COMPANY)
+            assert along == max(waiting_since, told_at + manner.apart)
+            assert due == max(along, waiting_since + manner.company)
         now += pause
     assert acks <= acknowledger.handed / ACK_EVERY + now / ACK_DELAY + 1
