@@ -387,6 +387,19 @@ def test_a_rate_that_rises_a_hundredfold_is_found_within_fifteen_round_trips() -
     assert carried(simulation, 1) >= 0.9
 
 
+def test_a_rate_that_falls_during_a_probe_is_not_filled_with_the_old_one_s_bytes() -> None:
+    path = Path(MBIT * 9, 0.0002)
+    simulation = Simulation(path)
+    simulation.run(1.0)
+    # No `PathLength` tells from outside that it probes.
+    while not simulation.window._length.probing:
+        assert simulation.now < 30
+        simulation.run(0.001)
+    path.rate /= 100
+    simulation.run(2.0)
+    assert simulation.window.under_way <= 3 * path.rate
+
+
 @pytest.mark.parametrize("seconds", [0.2, 1.0])
 def test_acks_that_stop_and_come_in_a_bunch_are_forgotten_at_once(seconds: float) -> None:
     simulation = settled(dsl())
@@ -550,15 +563,24 @@ def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast(
 def test_the_faster_a_path_the_rarer_are_its_acks(
     acknowledger: Acknowledger, size: float, frames: float, manner: Manner
 ) -> None:
-    acknowledger.hand(int(0.01 * size), 5.01, int(0.01 * frames))
-    acknowledger.told(5.01)
-    acknowledger.hand(ACK_EVERY, 5.0101)
-    assert acknowledger.due(along=True) == pytest.approx(5.01 + max(manner.apart, 0.0001))
-    assert acknowledger.due() == pytest.approx(5.0101 + manner.company)
-    assert acknowledger.due() <= acknowledger.alarm(5.0101) < acknowledger.due() + manner.patience
-    # The next interval decides anew, by what came in it.
-    acknowledger.told(5.05)
+    # Not by one moment: a bunch is no fast path.
+    acknowledger.hand(10_000_000, 5.005, 10_000)
+    acknowledger.told(5.005)
     assert acknowledger.manner is USUAL
+    for twentieth in range(1, 4):
+        now = 5.005 + twentieth / 20
+        acknowledger.hand(int(size / 20), now, int(frames / 20))
+        acknowledger.told(now)
+    assert acknowledger.manner is manner
+    acknowledger.hand(ACK_EVERY, 5.1551)
+    due = acknowledger.due()
+    assert acknowledger.due(along=True) == pytest.approx(5.155 + max(manner.apart, 0.0001))
+    assert due == pytest.approx(5.1551 + manner.company)
+    assert due <= acknowledger.alarm(5.1551) < due + manner.patience
+    # Nor is it put off for long when there is little.
+    acknowledger.told(5.165)
+    acknowledger.hand(1, 5.1651)
+    assert acknowledger.alarm(5.1651) <= acknowledger.due() + USUAL.patience
 
 
 def test_an_alarm_for_what_is_due_is_not_put_off(acknowledger: Acknowledger) -> None:

@@ -38,10 +38,11 @@ PAUSE: Final = 0.1
 BEGINNING_BYTES: Final = 4_000_000
 """How much belongs to it."""
 
-# Bytes and frames per second from which on each ACK is felt, and which the sender's window leaves
-# room for: see the slack in vknet.window.
+# Bytes and frames per second from which on each ACK is felt, and the sender's window has room for
+# them to be rare: see the slack in vknet.window.  And the seconds that it takes to tell.
 FAST_BYTES: Final = 100e6
 MANY_FRAMES: Final = 60e3
+JUDGED_BY: Final = 0.01
 
 
 class Manner(NamedTuple):
@@ -57,7 +58,7 @@ class Manner(NamedTuple):
 
 USUAL: Final = Manner(0.001, 0.002, 0.002)
 BEGINNING: Final = USUAL._replace(apart=0.0)
-FAST: Final = Manner(0.004, 0.008, 0.016)
+FAST: Final = Manner(0.004, 0.008, 0.004)
 MANY: Final = Manner(0.016, 0.016, 0.016)
 
 
@@ -69,8 +70,8 @@ class Acknowledger:
 
     Attributes:
         handed: bytes so far; what an ACK says.
-        not_before: no ACK goes before this time.
-        not_alone_before: nor does one go before this time if nothing else goes its way.
+        not_before: the least that `due` may be, for who asks often.
+        not_alone_before: and the least where nothing else goes that way.
         manner: how they go now.
     """
 
@@ -80,12 +81,15 @@ class Acknowledger:
         self.manner = BEGINNING
         self._told = 0
         self._told_at = -math.inf
-        # What waits: how many frames, and since when.
-        self._frames = 0
+        # Since when something waits.
         self._since = 0.0
         self._handed_at = -math.inf
         # What is handed over by then belongs to a beginning.
-        self._begun = BEGINNING_BYTES
+        self._beginning_until = BEGINNING_BYTES
+        # The manner goes by what was handed over since then: bytes before, and frames after.
+        self._judged_at = -math.inf
+        self._judged = 0
+        self._frames = 0
 
     def hand(self, size: int, now: float, frames: int = 1) -> None:
         """So many bytes were handed to the endpoint; to be called once a batch.
@@ -96,7 +100,7 @@ class Acknowledger:
             frames: how many frames they were.
         """
         if now - self._handed_at > PAUSE:
-            self._begun = self.handed + BEGINNING_BYTES
+            self._beginning_until = self.handed + BEGINNING_BYTES
             self.manner = BEGINNING
         self._handed_at = now
         if self.handed == self._told:
@@ -127,20 +131,27 @@ class Acknowledger:
         Args:
             now: the time.
         """
-        due = self.due()
+        due = max(self.due(), self.not_before)
+        patience = USUAL.patience if self.handed - self._told < ACK_EVERY else self.manner.patience
         if now < due < math.inf:
-            return math.ceil(due / self.manner.patience) * self.manner.patience
+            return max(due, math.ceil(due / patience) * patience)
         return due
 
     def told(self, now: float) -> None:
         """An ACK of all that was `handed` was sent."""
-        passed = now - self._told_at
-        if self.handed < self._begun:
-            self.manner = BEGINNING
-        elif self._frames > MANY_FRAMES * passed:
-            self.manner = MANY
-        else:
-            is_fast = self.handed - self._told > FAST_BYTES * passed
-            self.manner = FAST if is_fast else USUAL
-        self._told, self._told_at, self._frames = self.handed, now, 0
+        if self.handed < self._beginning_until:
+            self._judge(BEGINNING, now)
+        elif self.manner is BEGINNING:
+            self._judge(USUAL, now)
+        elif (passed := now - self._judged_at) >= JUDGED_BY:
+            if self._frames > MANY_FRAMES * passed:
+                self._judge(MANY, now)
+            else:
+                is_fast = self.handed - self._judged > FAST_BYTES * passed
+                self._judge(FAST if is_fast else USUAL, now)
+        self._told, self._told_at = self.handed, now
         self.not_before = now + self.manner.apart
+
+    def _judge(self, manner: Manner, now: float) -> None:
+        self.manner = manner
+        self._judged, self._judged_at, self._frames = self.handed, now, 0

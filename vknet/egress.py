@@ -2,8 +2,8 @@
 
     endpoint -> Egress -> bytes of the wire, in parts
 
-Pure: frames and the time in, bytes out.  The link's writer calls `Egress.turn` with what the
-endpoint has, and writes what comes back.
+Pure: frames and the time in, parts of the stream out.  The link's writer calls `Egress.turn` with
+what the endpoint has, and writes what comes back.
 
 While nothing is queued and the window is open, a batch passes as it is.  When the window is shut,
 what comes waits in the flow queue, which is emptied as ACKs open the window again.  So the endpoint
@@ -51,7 +51,7 @@ SUPER_BYTES: Final = 65536
 
 # Seconds that a grant of the window holds: as much as nobody tells apart (vknet.delivery) on a path
 # that is so fast as not to be paced.  There a batch comes every quarter of a millisecond.
-GRANT: Final = 0.002
+GRANT: Final = 0.001
 
 # What CoDel's interval is at the least, in round trips.
 INTERVAL_ROUNDS: Final = 1.5
@@ -125,7 +125,7 @@ class Egress:
         encoded = None
         if now < self._grant_until:
             if not frames:
-                self._ran_out = True
+                self._ran_out |= self._grant > 0
                 return ()
             encoded = self._encode(frames)
             if encoded.size <= self._grant:
@@ -177,6 +177,9 @@ class Egress:
     def _settle(self, window: Window) -> None:
         """Take the grant back, and tell the window what went by it."""
         self._grant_until = -math.inf
+        if self._ran_out:
+            # It may have been before any of what it was not told of.
+            window.app_limited()
         if self._untold:
             window.sent(self._sent, self._untold_at, self._untold)
             self._untold = 0

@@ -232,7 +232,7 @@ class Link:
             self._writer.wake()
             await self._agree(heard.hello, now)
         if heard.frames:
-            await self._hand_over(heard, now)
+            await self._hand_over(heard)
         # After the frames, which would feel the time it takes.
         if heard.round_trip is not None:
             self.monitor.round_trip = heard.round_trip
@@ -245,14 +245,14 @@ class Link:
         if heard.error is not None:
             raise heard.error
 
-    async def _hand_over(self, heard: Heard, now: float) -> None:
+    async def _hand_over(self, heard: Heard) -> None:
         if not self.was_up and self._settings.wire is Wire.AUTO:
             self._come_up(None)
         await self._endpoint.send_offload(heard.frames)
         inbound = self.monitor.link_counters.inbound
         inbound.frames += len(heard.frames)
         inbound.bytes += heard.size
-        self._writer.handed(heard.size, len(heard.frames), now)
+        self._writer.handed(heard.size, len(heard.frames), trio.current_time())
 
     # --- coming up --------------------------------------------------------------------------------
 

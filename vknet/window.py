@@ -103,6 +103,14 @@ BUSY_RATE: Final = 100e6
 MANY: Final = 0.25
 MANY_FRAMES: Final = 30e3
 
+# A round trip so many times as long is more likely that of another path, on which the rate may be
+# anything.  What fills a queue beside us makes less of a difference.
+MUCH_LONGER: Final = 20.0
+
+# Rounds after which a longer round trip without a queue speaks for a longer path, with the rate
+# that it had.  Before, the path is as empty as it was when that round trip was seen.
+HELD_ROUNDS: Final = 2
+
 # A round trip so much longer than a full window explains has seen a queue.
 LONG: Final = 1.5
 
@@ -183,6 +191,11 @@ class Window:
         self._fast = True
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
+        # Where the round trip has become much longer all at once: bytes that may be under way until
+        # it shows whether the rate is still what it was, and rounds since then.
+        self._most = math.inf
+        self._rounds_held = 0
+        self._size_before = self.size
 
     # --- what the link asks and tells -------------------------------------------------------------
 
@@ -262,6 +275,7 @@ class Window:
         if total == self._acked:
             return
         was_full = not self.room
+        before = self.round_trip
         record = self._newest(total)
         round_trip = max(0.0, now - record.sent_at)
         # Without a stamp any part of the round trip may be the way back's.
@@ -286,6 +300,8 @@ class Window:
             alone = record.sent_at == record.acked_sent_at
             self._length.see(round_trip, now, rate=self.rate, back=back, alone=alone)
             self._go_on_probing(now)
+            if before is not None and (self.round_trip or 0.0) > MUCH_LONGER * before:
+                self._most, self._rounds_held = self._size_before, 0
         # Behind a long queue it is the path that is slow, whatever there was to send before.
         queued = was_full and round_trip > LONG * self._full_round_trip()
         if record.acked >= self._sent_before:
@@ -295,6 +311,9 @@ class Window:
         if total >= self._round_end:
             self._end_round(now, limited=record.limited)
         size = self._size_now()
+        if not self._length.probing:
+            self._most = self._most if size > self._most else math.inf
+            size = self._size_before = int(min(size, self._most))
         self.size = size + self._unseen
         # A frame that passes a window smaller than itself is a window's worth, too.
         worth = max(size, self._quantum, self._mean)
@@ -333,6 +352,9 @@ class Window:
         if self._length.probing or self.round_trip is None:
             return
         full = self._full_round_trip()
+        self._rounds_held += 1
+        if self._rounds_held > HELD_ROUNDS and least < (self.round_trip + full) / 2:
+            self._most *= 2
         if not limited:
             most = full if self._fast else (self.round_trip + full) / 2
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)

@@ -139,7 +139,8 @@ class Writer:
         if self._waiting:
             if self._is_idle(now):
                 self._answer()
-            if self._looks_at > now + acks.manner.patience or now >= acks.not_alone_before:
+            soon = min(now + acks.manner.patience, self.egress.next_at)
+            if self._looks_at > soon or now >= acks.not_alone_before:
                 self._look_in_time(now)
 
     def _look_in_time(self, now: float) -> None:
