@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from vknet import window
+
 __all__ = [
     "ACK_DELAY",
     "ACK_EVERY",
@@ -40,13 +42,13 @@ BEGINNING_BYTES: Final = 4_000_000
 
 # Bytes and frames per second from which on each ACK is felt, and the sender's window has room for
 # them to be rare: see the slack in vknet.window.  And the seconds that it takes to tell.
-FAST_BYTES: Final = 100e6
-MANY_FRAMES: Final = 60e3
+FAST_BYTES: Final = window.BUSY_RATE
+MANY_FRAMES: Final = 2 * window.MANY_FRAMES
 JUDGED_BY: Final = 0.01
 
 
 class Manner(NamedTuple):
-    """How ACKs of `ACK_EVERY` bytes and more go."""
+    """How ACKs go."""
 
     apart: float
     """Seconds from one to the next, at the least."""
@@ -57,6 +59,7 @@ class Manner(NamedTuple):
 
 
 USUAL: Final = Manner(0.001, 0.002, 0.002)
+LITTLE: Final = USUAL._replace(apart=ACK_DELAY)
 BEGINNING: Final = USUAL._replace(apart=0.0)
 FAST: Final = Manner(0.004, 0.008, 0.004)
 MANY: Final = Manner(0.016, 0.016, 0.016)
@@ -72,7 +75,7 @@ class Acknowledger:
         handed: bytes so far; what an ACK says.
         not_before: the least that `due` may be, for who asks often.
         not_alone_before: and the least where nothing else goes that way.
-        manner: how they go now.
+        manner: how those of `ACK_EVERY` bytes and more go now.
     """
 
     def __init__(self) -> None:
@@ -118,12 +121,9 @@ class Acknowledger:
         waiting = self.handed - self._told
         if not waiting:
             return math.inf
-        if waiting < ACK_EVERY:
-            apart, company = ACK_DELAY, USUAL.company
-        else:
-            apart, company, _ = self.manner
-        worth = max(self._since, self._told_at + apart)
-        return worth if along else max(worth, self._since + company)
+        manner = self._manner_of(waiting)
+        worth = max(self._since, self._told_at + manner.apart)
+        return worth if along else max(worth, self._since + manner.company)
 
     def alarm(self, now: float) -> float:
         """When to look at what is due if nothing else is a reason to: at a round time.
@@ -132,7 +132,7 @@ class Acknowledger:
             now: the time.
         """
         due = max(self.due(), self.not_before)
-        patience = USUAL.patience if self.handed - self._told < ACK_EVERY else self.manner.patience
+        patience = self._manner_of(self.handed - self._told).patience
         if now < due < math.inf:
             return max(due, math.ceil(due / patience) * patience)
         return due
@@ -151,6 +151,10 @@ class Acknowledger:
                 self._judge(FAST if is_fast else USUAL, now)
         self._told, self._told_at = self.handed, now
         self.not_before = now + self.manner.apart
+
+    def _manner_of(self, waiting: int) -> Manner:
+        """How an ACK of so many bytes goes."""
+        return LITTLE if waiting < ACK_EVERY else self.manner
 
     def _judge(self, manner: Manner, now: float) -> None:
         self.manner = manner

@@ -312,8 +312,11 @@ class Window:
             self._end_round(now, limited=record.limited)
         size = self._size_now()
         if not self._length.probing:
-            self._most = self._most if size > self._most else math.inf
-            size = self._size_before = int(min(size, self._most))
+            if size <= self._most:
+                self._most = math.inf
+            else:
+                size = int(self._most)
+            self._size_before = size
         self.size = size + self._unseen
         # A frame that passes a window smaller than itself is a window's worth, too.
         worth = max(size, self._quantum, self._mean)
@@ -352,11 +355,12 @@ class Window:
         if self._length.probing or self.round_trip is None:
             return
         full = self._full_round_trip()
+        half_full = (self.round_trip + full) / 2
         self._rounds_held += 1
-        if self._rounds_held > HELD_ROUNDS and least < (self.round_trip + full) / 2:
+        if self._rounds_held > HELD_ROUNDS and least < half_full:
             self._most *= 2
         if not limited:
-            most = full if self._fast else (self.round_trip + full) / 2
+            most = full if self._fast else half_full
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
         elif least > full:
             # Little as there was to send, it made a queue.
