@@ -79,7 +79,7 @@ def main() -> None:
     measures = contestants()
     parser = argparse.ArgumentParser(prog="python -m bench", description="the tools, side by side")
     parser.add_argument("--rounds", type=whole, default=3, help="of which the medians count (3)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each test of throughput (5)")
+    parser.add_argument("--seconds", type=whole, default=5, help="of each test of throughput (5)")
     parser.add_argument("--only", nargs="+", choices=measures, metavar="TOOL", default=[*measures])
     parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
     args = parser.parse_args()

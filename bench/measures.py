@@ -38,7 +38,9 @@ __all__ = [
     "percentile",
     "read_line",
     "ssh_true",
+    "tcp",
     "tunnel_round",
+    "udp_at",
     "watch",
 ]
 
@@ -139,13 +141,19 @@ def iperf_server(bed: Bed) -> Iterator[None]:
         server.wait()
 
 
-def iperf(bed: Bed, seconds: float, options: Sequence[str]) -> dict[str, Any]:
+def iperf(bed: Bed, to: str, seconds: float, options: Sequence[str]) -> dict[str, Any]:
     """The ``end`` of iperf3's report.
+
+    Args:
+        bed: the hosts.
+        to: the address of ``there``.
+        seconds: whole ones; iperf3 leaves out what is behind the point.
+        options: more of them.
 
     Raises:
         AssertionError: iperf3 failed, with its report.
     """
-    client = ("iperf3", "-c", ADDRESSES[1], "-t", f"{seconds:g}", "-J", *options)
+    client = ("iperf3", "-c", to, "-t", f"{seconds:g}", "-J", *options)
     with iperf_server(bed):
         said = bed.here.output(*client, timeout=seconds + PATIENCE)
     report: dict[str, Any] = json.loads(said)
@@ -155,9 +163,9 @@ def iperf(bed: Bed, seconds: float, options: Sequence[str]) -> dict[str, Any]:
     return end
 
 
-def tcp(bed: Bed, seconds: float, *options: str) -> float:
+def tcp(bed: Bed, seconds: float, *options: str, to: str = ADDRESSES[1]) -> float:
     """Bytes that arrived, in both directions together if there are two."""
-    end = iperf(bed, seconds, options)
+    end = iperf(bed, to, seconds, options)
     sums = ("sum_received", "sum_received_bidir_reverse")
     return float(sum(end[name]["bytes"] for name in sums if name in end))
 
@@ -175,13 +183,13 @@ def udp(bed: Bed, seconds: float) -> float:
     return best
 
 
-def udp_at(bed: Bed, seconds: float, rate: float) -> float:
+def udp_at(bed: Bed, seconds: float, rate: float, to: str = ADDRESSES[1]) -> float:
     """Datagrams that arrive each second when so many are sent."""
-    receiver = datagrams(bed.there, "receive", seconds)
+    receiver = datagrams(bed.there, "receive", to, seconds)
     sender = None
     try:
         read_line(receiver)
-        sender = datagrams(bed.here, "send", seconds + 2 * WARM_UP, rate)
+        sender = datagrams(bed.here, "send", to, seconds + 2 * WARM_UP, rate)
         return float(read_line(receiver))
     finally:
         for program in (receiver, sender):
@@ -190,11 +198,11 @@ def udp_at(bed: Bed, seconds: float, rate: float) -> float:
                 program.wait()
 
 
-def datagrams(host: Host, role: str, *numbers: float) -> subprocess.Popen[bytes]:
+def datagrams(host: Host, role: str, at: str, *numbers: float) -> subprocess.Popen[bytes]:
     """`bench.datagrams` on a host."""
     program = str(REPOSITORY / "bench/datagrams.py")
     words = [f"{number:g}" for number in numbers]
-    return host.start(sys.executable, program, role, ADDRESSES[1], *words, stdout=subprocess.PIPE)
+    return host.start(sys.executable, program, role, at, *words, stdout=subprocess.PIPE)
 
 
 def read_line(program: subprocess.Popen[bytes]) -> str:

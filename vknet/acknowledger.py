@@ -24,6 +24,7 @@ __all__ = [
     "MANY",
     "PAUSE",
     "USUAL",
+    "VERY_FAST",
     "Acknowledger",
     "Manner",
 ]
@@ -43,12 +44,13 @@ BEGINNING_BYTES: Final = 4_000_000
 # Bytes and frames per second from which on each ACK is felt, and the sender's window has room for
 # them to be rare: see the slack in vknet.window.  And the seconds that it takes to tell.
 FAST_BYTES: Final = window.BUSY_RATE
+VERY_FAST_BYTES: Final = window.BUSIEST * window.BUSY_RATE
 MANY_FRAMES: Final = 2 * window.MANY_FRAMES
 JUDGED_BY: Final = 0.01
 
 
 class Manner(NamedTuple):
-    """How ACKs go."""
+    """How ACKs go; the greater, the rarer."""
 
     apart: float
     """Seconds from one to the next, at the least."""
@@ -62,7 +64,8 @@ USUAL: Final = Manner(0.001, 0.002, 0.002)
 LITTLE: Final = USUAL._replace(apart=ACK_DELAY)
 BEGINNING: Final = USUAL._replace(apart=0.0)
 FAST: Final = Manner(0.004, 0.008, 0.004)
-MANY: Final = Manner(0.016, 0.016, 0.016)
+VERY_FAST: Final = Manner(0.016, 0.016, 0.004)
+MANY: Final = Manner(0.048, 0.048, 0.016)
 
 
 class Acknowledger:
@@ -144,17 +147,23 @@ class Acknowledger:
         elif self.manner is BEGINNING:
             self._judge(USUAL, now)
         elif (passed := now - self._judged_at) >= JUDGED_BY:
-            if self._frames > MANY_FRAMES * passed:
-                self._judge(MANY, now)
-            else:
-                is_fast = self.handed - self._judged > FAST_BYTES * passed
-                self._judge(FAST if is_fast else USUAL, now)
+            self._judge(self._manner_at(passed), now)
         self._told, self._told_at = self.handed, now
         self.not_before = now + self.manner.apart
 
     def _manner_of(self, waiting: int) -> Manner:
         """How an ACK of so many bytes goes."""
-        return LITTLE if waiting < ACK_EVERY else self.manner
+        # Of few, one goes no sooner than one of many.
+        return max(LITTLE, self.manner) if waiting < ACK_EVERY else self.manner
+
+    def _manner_at(self, passed: float) -> Manner:
+        """How ACKs go where so much came in so many seconds."""
+        if self._frames > MANY_FRAMES * passed:
+            return MANY
+        size = self.handed - self._judged
+        if size > FAST_BYTES * passed:
+            return VERY_FAST if size > VERY_FAST_BYTES * passed else FAST
+        return USUAL
 
     def _judge(self, manner: Manner, now: float) -> None:
         self.manner = manner

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -15,6 +14,7 @@ from vknet.carrier import StdioCarrier
 from vknet.endpoints import open_endpoint
 from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
+from vknet.heap import tune_heap
 from vknet.link import Link
 from vknet.monitor import Counters, Monitor
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
@@ -31,15 +31,10 @@ __all__ = ["run"]
 
 log = logging.getLogger("vknet")
 
-# Objects made and not freed that call for a look: more than a full queue has.
-GC_THRESHOLD: Final = 50_000
-
 
 async def run(settings: Settings) -> int:
     """Do what the settings ask for until it ends or a signal comes; the exit status."""
-    # Frames are no garbage in circles: let the collector not look at all that stays, every time.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    tune_heap()
     monitor = Monitor()
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:

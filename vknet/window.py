@@ -93,9 +93,11 @@ FULL_ROUNDS: Final = 2
 GROWTH: Final = 1.1
 
 # On a fast path the processors are the bottleneck, with the jitter of their schedulers: seconds
-# more of slack, in full from so many bytes per second on.
+# more of slack at so many bytes per second, and up to so many times as much in proportion.  What
+# ssh's buffers hold at the greatest of these rates is less than that.
 BUSY: Final = 0.012
 BUSY_RATE: Final = 100e6
+BUSIEST: Final = 2.0
 
 # And so are they where many small frames come: from so many a second on, in full from twice as
 # many.  To queue them there would take the processors' time from carrying them; it is enough that
@@ -385,7 +387,7 @@ class Window:
 
     def _slack(self) -> float:
         """Seconds."""
-        fast = min(1.0, self.rate / BUSY_RATE)
+        fast = min(BUSIEST, self.rate / BUSY_RATE)
         many = min(1.0, max(0.0, self.rate / self._mean / MANY_FRAMES - 1.0))
         return FINE + BUSY * fast + MANY * many
 
