@@ -11,14 +11,16 @@ import resource
 from vknet.heap import tune_heap
 {tune}
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def batch(): return [bytes(70_000) for _ in range(6)]
+def batch(size=9): return [bytes(70_000) for _ in range(size)]
+# What is free further down is taken first.
+filled = batch(40)
 batch()
 before = faults()
 for _ in range(200): batch()
 print(faults() - before)
 """
 
-PAGES_OF_A_BATCH = 6 * 70_000 // 4096
+PAGES_OF_A_BATCH = 9 * 70_000 // 4096
 
 
 def page_faults(tune: str) -> int:
