@@ -34,7 +34,9 @@ What differs from BBR.  The stream below is reliable and in order.  There is no 
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
 ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What
 the outer TCP holds back under its own congestion window waits in ssh and in its socket; that is a
-part of the path like any router's queue, and its rate is that of that TCP.  And a batch goes
+part of the path like any router's queue, and its rate is that of that TCP.  So on 10 Mbit/s, 30 ms
+with losses of 0, 0.1 and 1 % under 8 TCP the round trip stays between 31 and 34 ms, while the rate
+is 9.3, 9.3 and 4.1 Mbit/s, and what arrives 8.7, 7.5 and 3.2 (medians, seen).  And a batch goes
 through two ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what
 the slack is for.
 
