@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # For memory, the load lasts so many times as long as a test of throughput: 60 s for 5 s.
 LOAD: Final = 12
 
-Measure = dict[str, "Callable[[Bed, float, float], Round]"]
+Measure = dict[str, "Callable[[Bed, int, int], Round]"]
 
 
 def contestants() -> Measure:
@@ -45,7 +45,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(measures: Measure, rounds: int, seconds: float) -> Run:
+def run(measures: Measure, rounds: int, seconds: int) -> Run:
     """All of it.  Memory is watched in the last round."""
     done: dict[str, list[Round]] = {name: [] for name in measures}
     load = LOAD * seconds

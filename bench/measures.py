@@ -95,7 +95,7 @@ def ssh_true(bed: Bed) -> float:
     return time.monotonic() - began
 
 
-def tunnel_round(tool: Tool, bed: Bed, seconds: float, load: float) -> Round:
+def tunnel_round(tool: Tool, bed: Bed, seconds: int, load: int) -> Round:
     """Start a tool, measure it, end it.
 
     Args:
@@ -141,19 +141,19 @@ def iperf_server(bed: Bed) -> Iterator[None]:
         server.wait()
 
 
-def iperf(bed: Bed, to: str, seconds: float, options: Sequence[str]) -> dict[str, Any]:
+def iperf(bed: Bed, to: str, seconds: int, options: Sequence[str]) -> dict[str, Any]:
     """The ``end`` of iperf3's report.
 
     Args:
         bed: the hosts.
         to: the address of ``there``.
-        seconds: whole ones; iperf3 leaves out what is behind the point.
+        seconds: iperf3 leaves out what is behind a point.
         options: more of them.
 
     Raises:
         AssertionError: iperf3 failed, with its report.
     """
-    client = ("iperf3", "-c", to, "-t", f"{seconds:g}", "-J", *options)
+    client = ("iperf3", "-c", to, "-t", str(seconds), "-J", *options)
     with iperf_server(bed):
         said = bed.here.output(*client, timeout=seconds + PATIENCE)
     report: dict[str, Any] = json.loads(said)
@@ -163,7 +163,7 @@ def iperf(bed: Bed, to: str, seconds: float, options: Sequence[str]) -> dict[str
     return end
 
 
-def tcp(bed: Bed, seconds: float, *options: str, to: str = ADDRESSES[1]) -> float:
+def tcp(bed: Bed, seconds: int, *options: str, to: str = ADDRESSES[1]) -> float:
     """Bytes that arrived, in both directions together if there are two."""
     end = iperf(bed, to, seconds, options)
     sums = ("sum_received", "sum_received_bidir_reverse")
@@ -233,10 +233,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(math.ceil(len(values) * percent / 100), 1) - 1]
 
 
-def memory_under_load(bed: Bed, pids: Pids, seconds: float) -> Memories:
+def memory_under_load(bed: Bed, pids: Pids, seconds: int) -> Memories:
     """Have TCP run both ways for so many seconds, and watch."""
     with iperf_server(bed):
-        client = bed.here.start("iperf3", "-c", ADDRESSES[1], "-t", f"{seconds:g}", "--bidir")
+        client = bed.here.start("iperf3", "-c", ADDRESSES[1], "-t", str(seconds), "--bidir")
         try:
             return watch(pids, lambda: client.poll() is None, seconds + PATIENCE)
         finally:

@@ -34,7 +34,7 @@ def rounds_from(name: str, description: str | None, default: int) -> int:
         type=whole,
         nargs="?",
         default=default,
-        help=f"how many ({default})",
+        help=f"of which the medians count ({default})",
     )
     rounds: int = parser.parse_args().rounds
     return rounds

@@ -17,10 +17,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections import defaultdict
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bench.measures import measuring_bed, tcp, udp_at
@@ -47,26 +44,24 @@ FIGURES: Final[dict[str, Callable[[Bed, str], float]]] = {
     "TCP ⇄, Mbit/s": lambda bed, to: tcp(bed, SECONDS, "--bidir", to=to) / SECONDS / MEGABIT,
     "64-byte UDP, thousands/s": lambda bed, to: udp_at(bed, SECONDS, FLOOD, to) / 1000,
 }
-WITHOUT: Final = ("--window", "off")
+# With the window, and without it; and that of two kinds of links.
+SIDES: Final = ((), ("--window", "off"))
 KINDS: Final[dict[str, tuple[str, ...]]] = {"": (), ", --offload off": ("--offload", "off")}
 
+Values = tuple[list[float], list[float]]
+"""Of one figure, by side, in the order of their turns."""
 
-@dataclass
-class Row:
-    """One figure, of one kind of link: all values, and the mean logarithm of the ratio by round."""
 
-    with_it: list[float] = field(default_factory=list)
-    without: list[float] = field(default_factory=list)
-    rounds: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> str:
-        """With how far off it may be, if that can be told."""
-        ratio = math.exp(statistics.mean(self.rounds))
-        if len(self.rounds) == 1:
-            return f"{ratio:.3f}"
-        error = 2 * statistics.stdev(self.rounds) / math.sqrt(len(self.rounds))
-        return f"{ratio:.3f} ± {ratio * error:.3f}"
+def ratio(values: Values) -> str:
+    """With how far off it may be, if that can be told."""
+    logarithms = [math.log(one / other) for one, other in zip(*values, strict=True)]
+    firsts = range(0, len(logarithms), TURNS)
+    rounds = [statistics.mean(logarithms[first : first + TURNS]) for first in firsts]
+    mean = math.exp(statistics.mean(rounds))
+    if len(rounds) == 1:
+        return f"{mean:.3f}"
+    error = 2 * statistics.stdev(rounds) / math.sqrt(len(rounds))
+    return f"{mean:.3f} ± {mean * error:.3f}"
 
 
 @contextmanager
@@ -86,37 +81,43 @@ def link(bed: Bed, unit: int, options: tuple[str, ...]) -> Iterator[str]:
         program.stop()
 
 
-def compare(bed: Bed, options: tuple[str, ...], rows: dict[str, Row], *, swap: bool) -> None:
-    """One round: have two new links take turns, and add to the rows of all figures."""
-    starts = [partial(link, bed, 2, options), partial(link, bed, 3, (*WITHOUT, *options))]
+def compare(bed: Bed, options: tuple[str, ...], done: dict[str, Values], first: int) -> None:
+    """One round: have two new links take turns, and add to the values of all figures.
+
+    Args:
+        bed: the hosts.
+        options: of both links.
+        done: by the title of the figure.
+        first: the side that is up first, and begins: that is to make no difference either.
+    """
+    order = (first, 1 - first)
     with ExitStack() as stack:
-        # Which of them is up first is to make no difference either.
-        ways = [stack.enter_context(start()) for start in (starts[::-1] if swap else starts)]
-        with_it, without = ways[::-1] if swap else ways
+        ways = {
+            side: stack.enter_context(link(bed, 2 + side, (*SIDES[side], *options)))
+            for side in order
+        }
         for title, measure in FIGURES.items():
-            row = rows[title]
             for turn in range(TURNS):
-                turns = [(with_it, row.with_it), (without, row.without)]
-                for to, values in turns[::-1] if turn % 2 else turns:
-                    values.append(measure(bed, to))
-            pairs = zip(row.with_it[-TURNS:], row.without[-TURNS:], strict=True)
-            row.rounds.append(statistics.mean(math.log(one / other) for one, other in pairs))
+                for side in order[::-1] if turn % 2 else order:
+                    done[title][side].append(measure(bed, ways[side]))
 
 
 def main() -> None:
     rounds = rounds_from("bench.window", __doc__, 10)
-    done: dict[str, dict[str, Row]] = {kind: defaultdict(Row) for kind in KINDS}
+    done: dict[str, dict[str, Values]] = {
+        kind: {title: ([], []) for title in FIGURES} for kind in KINDS
+    }
     with measuring_bed() as bed:
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             for kind, options in KINDS.items():
-                compare(bed, options, done[kind], swap=number % 2 == 1)
+                compare(bed, options, done[kind], first=number % 2)
     print("| | --window auto | --window off | ratio |")
     print("|---|---|---|---|")
-    for kind, rows in done.items():
-        for title, row in rows.items():
-            medians = [statistics.median(values) for values in (row.with_it, row.without)]
-            print(f"| {title}{kind} | {medians[0]:.0f} | {medians[1]:.0f} | {row.ratio} |")
+    for kind, of in done.items():
+        for title, values in of.items():
+            medians = " | ".join(f"{statistics.median(side):.0f}" for side in values)
+            print(f"| {title}{kind} | {medians} | {ratio(values)} |")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from vknet.acknowledger import (
     BEGINNING_BYTES,
     FAST,
     FAST_BYTES,
+    LITTLE,
     MANY,
     MANY_FRAMES,
     PAUSE,
@@ -94,7 +95,7 @@ def test_the_faster_a_path_the_rarer_are_its_acks(
     acknowledger.told(5.165)
     acknowledger.hand(1, 5.1651)
     assert acknowledger.due() <= 5.1651 + max(ACK_DELAY, manner.company)
-    assert acknowledger.alarm(5.1651) <= acknowledger.due() + max(manner.patience, USUAL.patience)
+    assert acknowledger.alarm(5.1651) <= acknowledger.due() + max(LITTLE, manner).patience
 
 
 def test_an_alarm_for_what_is_due_is_not_put_off(acknowledger: Acknowledger) -> None:
