@@ -1,5 +1,8 @@
 """The wire's codec on its own: nanoseconds a frame, in batches of a pump's size.
 
+Frames that are alike go through it together, as a train; so there is a second row for those that
+are not, whose lengths differ by one in turn.
+
     python -m bench.codec
 
 Prints a Markdown table.  Needs no root, and does no I/O.
@@ -8,17 +11,30 @@ Prints a Markdown table.  Needs no root, and does no I/O.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import trio
 
 from bench.timing import HEAD, SIZES, batch_of, median_ns, row
 from vknet.framing import FRAME_LIMIT_V2, Block, Decoder, Wire, encode_control, encode_frames
 from vknet.hello import Hello
+from vknet.train import TRAIN_SIZE, Train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-async def time_encoding(size: int) -> float:
-    """Nanoseconds to encode a frame of this size."""
-    frames = batch_of(size)
+def different(size: int) -> list[bytes]:
+    """A batch in which no two frames behind each other are of the same length."""
+    return [frame + bytes(number % 2) for number, frame in enumerate(batch_of(size))]
+
+
+def alike(size: int) -> Train:
+    return Train(batch_of(size), offload=False)
+
+
+async def time_encoding(frames: Sequence[bytes] | Train) -> float:
+    """Nanoseconds to encode a frame of this batch."""
 
     async def once() -> int:
         began = time.perf_counter_ns()
@@ -28,9 +44,8 @@ async def time_encoding(size: int) -> float:
     return await median_ns(once) / len(frames)
 
 
-async def time_decoding(size: int) -> float:
-    """Nanoseconds to decode a frame of this size, from a buffer that ends where a block does."""
-    frames = batch_of(size)
+async def time_decoding(frames: Sequence[bytes] | Train) -> float:
+    """Nanoseconds to decode a frame of this batch, from a buffer that ends where a block does."""
     data = encode_frames(frames, FRAME_LIMIT_V2).data
     decoder = Decoder(Wire.V2)
     # Until it has come, frames may be no longer than in v1.
@@ -42,8 +57,9 @@ async def time_decoding(size: int) -> float:
         began = time.perf_counter_ns()
         decoder.feed(data, blocks)
         spent = time.perf_counter_ns() - began
-        if len(blocks) != len(frames):
-            raise AssertionError(f"{len(blocks)} of {len(frames)} frames")
+        count = sum(len(block) if isinstance(block, Train) else 1 for block in blocks)
+        if count != len(frames):
+            raise AssertionError(f"{count} of {len(frames)} frames")
         return spent
 
     return await median_ns(once) / len(frames)
@@ -53,7 +69,9 @@ async def main() -> None:
     print(HEAD)
     for name, measure in (("encode", time_encoding), ("decode", time_decoding)):
         for size in SIZES:
-            print(row(name, size, await measure(size)), flush=True)
+            if size <= TRAIN_SIZE:
+                print(row(f"{name}, a train", size, await measure(alike(size))), flush=True)
+            print(row(f"{name}, one by one", size, await measure(different(size))), flush=True)
 
 
 if __name__ == "__main__":

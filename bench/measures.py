@@ -52,7 +52,7 @@ PING_INTERVAL: Final = 0.05
 # Datagrams a second: from so many on, by so much more each time, to more than can be sent.  Many:
 # a tool may deliver far less, or nothing, at a rate that is far above what it can carry.  After so
 # many in a row at which less than that share of the best arrived, no better one is to come.
-OFFERED: Final = tuple(30e3 * 1.2**step for step in range(15))
+OFFERED: Final = tuple(30e3 * 1.2**step for step in range(18))
 WORSE: Final = 2
 WORSE_SHARE: Final = 0.9
 

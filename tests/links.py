@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
+from tests.blocks import singly
 from tests.superframes import Super
 from vknet import (
     Carrier,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     import trio.testing
     from trio.abc import Stream
     from trio.testing import MemoryReceiveStream, MemorySendStream
+
+    from vknet.framing import Control
+    from vknet.offload import OffloadFrame
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
     Streams: TypeAlias = tuple[MemoryStream, MemoryStream]
@@ -97,19 +101,20 @@ class Peer:
     def __init__(self, stream: trio.StapledStream[Any, Any], wire: Wire = Wire.V2) -> None:
         self.stream = stream
         self._decoder = Decoder(wire, offload=True)
-        self._blocks: list[Block] = []
+        self._blocks: list[bytes | OffloadFrame | Control] = []
 
     async def send(self, *what: bytes | Hello | Ack | Ping | Pong | Bye) -> None:
         for one in what:
             await self.stream.send_all(one if isinstance(one, bytes) else encode_control(one))
 
-    async def next(self) -> bytes | Block:
+    async def next(self) -> bytes | OffloadFrame | Control:
         """The next block; a plain frame as bytes."""
         while not self._blocks:
             data = await self.stream.receive_some()
             if not data:
                 self._decoder.end()
                 raise EOFError
-            self._decoder.feed(bytes(data), self._blocks)
-        block = self._blocks.pop(0)
-        return bytes(block) if isinstance(block, memoryview) else block
+            blocks: list[Block] = []
+            self._decoder.feed(bytes(data), blocks)
+            self._blocks += singly(blocks)
+        return self._blocks.pop(0)

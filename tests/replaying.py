@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from tests.blocks import singly
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,
     Block,
     Bye,
+    Control,
     Decoder,
     Ping,
     Pong,
@@ -62,7 +64,7 @@ def frame_block(frame: bytes) -> bytes:
     return header(len(frame)) + frame
 
 
-def plain(block: Block) -> Any:
+def plain(block: bytes | OffloadFrame | Control) -> Any:
     """A block as the document writes it."""
     match block:
         case Hello():
@@ -86,8 +88,8 @@ def plain(block: Block) -> Any:
             return {"bye": reason}
         case OffloadFrame():
             return {"offload": bytes(block.data).hex()}
-        case _:
-            return {"frame": bytes(block).hex()}
+        case bytes():
+            return {"frame": block.hex()}
 
 
 def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
@@ -105,7 +107,7 @@ def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool =
             decoder.end()
         except RemoteProtocolError as exc:
             outcome.error, outcome.raised = str(exc), "end"
-    outcome.blocks = [plain(block) for block in blocks]
+    outcome.blocks = [plain(block) for block in singly(blocks)]
     outcome.held = decoder.held
     return outcome
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.blocks import singly
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
 from vknet.codel import TARGET
@@ -70,9 +71,9 @@ def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
     decoder.feed(GREETING + b"".join(parts), blocks)
     decoder.end()
     frames: list[bytes | OffloadFrame] = []
-    for block in blocks[1:]:
-        assert isinstance(block, (memoryview, OffloadFrame))
-        frames.append(bytes(block) if isinstance(block, memoryview) else block)
+    for block in singly(blocks[1:]):
+        assert isinstance(block, (bytes, OffloadFrame))
+        frames.append(block)
     return frames
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
+from tests.blocks import singly
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
 from vknet.conversation import Conversation
 from vknet.endpoints.base import BATCH_FRAMES
@@ -62,7 +63,7 @@ class Rig:
         blocks: list[Block] = []
         self._decoder.feed(os.read(self.fd, 1_000_000), blocks)
         self.acks += [block.total for block in blocks if isinstance(block, Ack)]
-        return [bytes(block) for block in blocks if isinstance(block, memoryview)]
+        return [block for block in singly(blocks) if isinstance(block, bytes)]
 
     def end(self) -> None:
         self._decoder.end()

@@ -28,8 +28,11 @@ from vknet.framing import (
 from vknet.health import Health
 from vknet.hello import Hello
 from vknet.offload import OffloadFrame
+from vknet.train import Train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vknet.framing import Block
     from vknet.offload import AnyFrame
 
@@ -45,7 +48,7 @@ class Heard:
     """What a piece of the stream held.
 
     Attributes:
-        frames: in order; the offload header of one is as the peer sent it, and unchecked.
+        batches: of frames, in order; the offload header of one is as the peer sent it, unchecked.
         size: their bytes, without headers of any kind.
         hello: the peer's, if it was in this piece.
         bye: the peer's, if it was in this piece.
@@ -54,7 +57,7 @@ class Heard:
         error: how the peer broke the protocol, after all of the above; the end of it.
     """
 
-    frames: list[AnyFrame] = field(default_factory=list)
+    batches: list[Sequence[AnyFrame]] = field(default_factory=list)
     size: int = 0
     hello: Hello | None = None
     bye: Bye | None = None
@@ -136,11 +139,18 @@ class Conversation:
             only_frames = False
         heard.size = self._decoder.frame_bytes - before
         if only_frames:
-            heard.frames = cast("list[AnyFrame]", blocks)
+            if blocks:
+                heard.batches.append(cast("list[AnyFrame]", blocks))
             return heard
+        batch: list[AnyFrame] = []
         for block in blocks:
-            if isinstance(block, (memoryview, OffloadFrame)):
-                heard.frames.append(block)
+            if isinstance(block, Train):
+                heard.batches.append(block)
+                batch = []
+            elif isinstance(block, (memoryview, OffloadFrame)):
+                if not batch:
+                    heard.batches.append(batch)
+                batch.append(block)
             else:
                 self._hear(block, heard, now)
         return heard

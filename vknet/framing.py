@@ -27,6 +27,7 @@ from vknet.hello import HELLO_LIMIT, Hello
 from vknet.offload import HEADER_SIZE as OFFLOAD_HEADER_SIZE
 from vknet.offload import OFFLOAD_MIN, OffloadFrame, examine
 from vknet.segmentation import segment
+from vknet.train import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +145,7 @@ NUMBERED: Final[dict[int, type[Ack | Ping | Pong]]] = {ACK: Ack, PING: Ping, PON
 KIND_OF: Final = {block: kind for kind, block in NUMBERED.items()}
 
 Control: TypeAlias = Hello | Ack | Ping | Pong | Bye
-Block: TypeAlias = memoryview | OffloadFrame | Control
+Block: TypeAlias = memoryview | OffloadFrame | Train | Control
 
 
 class Encoded(NamedTuple):
@@ -180,6 +181,10 @@ def encode_frames(
         kinds: the offload frames the peer takes, as `vknet.offload.kinds` gives them; what others
             leave undone is done here.
     """
+    if isinstance(frames, Train):
+        length = len(frames[0])
+        if 0 < length <= limit and (not frames.offload or frames.kind in kinds):
+            return _encode_train(frames, length)
     parts: list[Frame] = []
     add = parts.append
     pack = HEADER.pack
@@ -215,6 +220,15 @@ def encode_frames(
     if size < LARGE * len(parts):
         parts = [b"".join(parts)]
     return Encoded(parts, taken, size, refused, tuple(misfits))
+
+
+def _encode_train(train: Train, length: int) -> Encoded:
+    if train.offload:
+        header = HEADER.pack(OFFLOAD_WORD, OFFLOAD_HEADER_SIZE + length)
+    else:
+        header = HEADER.pack(MAGIC, length)
+    count = len(train)
+    return Encoded([header + header.join(train.datas)], count, count * length, 0)
 
 
 def encode_control(control: Control) -> bytes:
@@ -289,10 +303,11 @@ class Decoder:
         """Take in what the stream brought and append the blocks that are now whole to `blocks`.
 
         The frames among them are views of `data`, or of a joined copy where a block came in pieces;
-        they stay good for as long as `data` does.
+        they stay good for as long as `data` does.  Many small ones that are alike may come as one
+        `Train`.
 
         Returns:
-            Whether all of them are frames.
+            Whether all of them are single frames.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol.  The blocks before it have been
@@ -338,6 +353,10 @@ class Decoder:
         pos = self._finish_tail(view, blocks) if self._tail else 0
         end = len(view)
         unpack = HEADER.unpack_from
+        # Two blocks of one length may be the first of a train.  Where that was wrong once, it is
+        # not tried again: a stream that is made to look so must not take long.
+        seen = 0
+        may_be_train = True
         while end - pos >= HEADER_SIZE:
             word, length = unpack(view, pos)
             if word == OFFLOAD_WORD:
@@ -349,6 +368,12 @@ class Decoder:
             stop = start + length
             if stop > end:
                 break
+            if length == seen and may_be_train and length <= TRAIN_SIZE:
+                taken = self._take_train(view[pos:], word, length, blocks)
+                pos += taken
+                may_be_train = taken > 0
+                continue
+            seen = length
             if word == MAGIC:
                 self._started = True
                 self.frame_bytes += length
@@ -360,6 +385,27 @@ class Decoder:
                 self._control(word & TYPE_MASK, bytes(view[start:stop]), blocks)
             pos = stop
         self._tail += view[pos:]
+
+    def _take_train(self, view: memoryview, word: int, length: int, blocks: list[Block]) -> int:
+        """Take the train that begins with this block, which has been checked; its bytes, or 0."""
+        size = HEADER_SIZE + length
+        count = min(len(view) // size, TRAIN_MAX)
+        if count < TRAIN_MIN or word not in (MAGIC, OFFLOAD_WORD):
+            return 0
+        data = bytes(view[: count * size])
+        count = leading(data, size, range(HEADER_SIZE))
+        if count < TRAIN_MIN:
+            return 0
+        taken = count * size
+        payloads = struct.iter_unpack(f"{HEADER_SIZE}x{length}s", view[:taken])
+        blocks.append(Train([payload for (payload,) in payloads], offload=word == OFFLOAD_WORD))
+        self._only_frames = False
+        if word == MAGIC:
+            self._started = True
+            self.frame_bytes += count * length
+        else:
+            self.frame_bytes += count * (length - OFFLOAD_HEADER_SIZE)
+        return taken
 
     def _finish_tail(self, view: memoryview, blocks: list[Block]) -> int:
         """Complete the unfinished block from the start of `view`; how many bytes that took."""

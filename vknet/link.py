@@ -225,13 +225,13 @@ class Link:
         return why
 
     async def _act_on(self, heard: Heard) -> None:
-        """Act on what the peer sent: its HELLO first, the frames as one batch, then its end."""
+        """Act on what the peer sent: its HELLO first, the frames, then its end."""
         now = trio.current_time()
         if heard.hello is not None:
             # Ours, if it is the answer, does not wait for what follows from theirs.
             self._writer.wake()
             await self._agree(heard.hello, now)
-        if heard.frames:
+        if heard.batches:
             await self._hand_over(heard)
         # After the frames, which would feel the time it takes.
         if heard.round_trip is not None:
@@ -248,11 +248,14 @@ class Link:
     async def _hand_over(self, heard: Heard) -> None:
         if not self.was_up and self._settings.wire is Wire.AUTO:
             self._come_up(None)
-        await self._endpoint.send_offload(heard.frames)
+        frames = 0
+        for batch in heard.batches:
+            await self._endpoint.send_offload(batch)
+            frames += len(batch)
         inbound = self.monitor.link_counters.inbound
-        inbound.frames += len(heard.frames)
+        inbound.frames += frames
         inbound.bytes += heard.size
-        self._writer.handed(heard.size, len(heard.frames), trio.current_time())
+        self._writer.handed(heard.size, frames, trio.current_time())
 
     # --- coming up --------------------------------------------------------------------------------
 

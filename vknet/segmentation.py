@@ -24,15 +24,16 @@ from vknet.offload import (
     OffloadFrame,
     examine,
 )
+from vknet.train import TRAIN_MIN, TRAIN_SIZE, Train, leading
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
     from vknet.offload import AnyFrame, Layout
 
-__all__ = ["complete", "from_kernel", "plain_frames", "segment"]
+__all__ = ["batch_from_kernel", "complete", "from_kernel", "plain_frames", "segment"]
 
 TCP_CHECK: Final = 16
 TCP_FLAGS: Final = 13
@@ -41,8 +42,9 @@ PSH: Final = 0x08
 CWR: Final = 0x80
 
 # UDP's first four bytes, from a server or a client of DHCP, to one.
+DHCP: Final = (67, 68)
 DHCP_PORTS: Final = frozenset(
-    bytes((0, source, 0, destination)) for source in (67, 68) for destination in (67, 68)
+    bytes((0, source, 0, destination)) for source in DHCP for destination in DHCP
 )
 
 UDP_LENGTH: Final = 4
@@ -67,6 +69,36 @@ def from_kernel(raw: bytes) -> AnyFrame:
             frame = OffloadFrame(raw)
             return frame if isinstance(examine(raw), str) else complete(frame)
     return OffloadFrame(raw)
+
+
+def batch_from_kernel(raws: list[bytes]) -> Sequence[AnyFrame]:
+    """What a TAP hands over, in order: `from_kernel` of each; a train where they are alike."""
+    if len(raws) >= TRAIN_MIN and len(raws[0]) <= TRAIN_SIZE:
+        train = _train_from_kernel(raws)
+        if train is not None:
+            return train
+    return list(map(from_kernel, raws))
+
+
+def _train_from_kernel(raws: list[bytes]) -> Train | None:
+    first = raws[0]
+    size, flags = len(first), first[0]
+    # Most batches that are none are known by their last frame.
+    if first[:HEADER_SIZE] != raws[-1][:HEADER_SIZE] or set(map(len, raws)) != {size}:
+        return None
+    joined = b"".join(raws)
+    if leading(joined, size, range(HEADER_SIZE)) < len(raws):
+        return None
+    if not flags & NEEDS_CSUM and first[1] == NO_GSO:
+        return Train([raw[HEADER_SIZE:] for raw in raws], offload=False)
+    if flags != NEEDS_CSUM:
+        return None
+    if first[8] == CHECK_AT_UDP:
+        destination = HEADER_SIZE + (first[6] | first[7] << 8) + 3
+        ports = joined[destination::size]
+        if any(port in ports for port in DHCP):
+            return None
+    return Train(raws, offload=True)
 
 
 def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]:

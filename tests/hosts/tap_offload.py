@@ -13,9 +13,11 @@ import trio
 
 from tests.superframes import UDP, Super, checksums_hold
 from vknet.endpoints import tap, tun
+from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap
 from vknet.offload import DEFAULT_OFFLOADS, Layout, Misfit, OffloadFrame, examine
-from vknet.segmentation import segment
+from vknet.segmentation import complete, segment
+from vknet.train import Train
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -173,6 +175,64 @@ async def dhcp_comes_out_with_its_checksum(one: TapEndpoint, two: TapEndpoint) -
     assert checksums_hold(frame)
 
 
+def train_of(count: int) -> Train:
+    """Datagrams that are alike; each says which it is."""
+    return Train(
+        [bytes(Super(b"%04d" % n, size=0, protocol=UDP).frame().data) for n in range(count)],
+        offload=True,
+    )
+
+
+async def a_train_goes_in_and_comes_out_as_one(one: TapEndpoint, two: TapEndpoint) -> None:
+    await two.set_offload(["csum"])
+    train = train_of(200)
+    await one.send_offload(train)
+    with trio.fail_after(5):
+        await two.wait_receivable()
+    got = two.receive_offload_nowait()
+    assert isinstance(got, Train)
+    assert [*got] == [*train]
+
+
+async def a_train_for_an_interface_that_is_down_is_dropped(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
+    train = train_of(20)
+    await ip("link", "set", one.name, "down")
+    await one.send_offload(train)
+    await one.send_offload(train)
+    assert one.send_drops == {Drop.DOWN: 40}
+    await ip("link", "set", one.name, "up")
+    # Until the port forwards again.
+    with trio.fail_after(10):
+        await one.send([MARKER])
+        await two.receive()
+    await one.send_offload(train)
+    assert await plain(two, 20) == [complete(OffloadFrame(data)) for data in train.datas]
+
+
+async def a_train_of_which_the_kernel_refuses_some_arrives_whole(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
+    class Picky:
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def write(self, fd: int, data: bytes) -> int:
+            if int(data[-4:]) in (7, 11):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return os.write(fd, data)
+
+    train = train_of(20)
+    vars(tap)["os"] = Picky()
+    try:
+        await one.send_offload(train)
+    finally:
+        vars(tap)["os"] = os
+    assert await plain(two, 20) == [complete(OffloadFrame(data)) for data in train.datas]
+    assert one.segmented == 2
+
+
 CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]] = (
     what_this_kernel_can_is_found_and_is_off,
     super_frames_go_in_and_come_out_whole,
@@ -182,6 +242,9 @@ CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]]
     segments_over_the_mtu_are_dropped_until_it_is_raised,
     one_segment_announced_as_several_arrives,
     dhcp_comes_out_with_its_checksum,
+    a_train_goes_in_and_comes_out_as_one,
+    a_train_for_an_interface_that_is_down_is_dropped,
+    a_train_of_which_the_kernel_refuses_some_arrives_whole,
 )
 
 

@@ -33,7 +33,7 @@ DATA: Final = random.Random(2008).randbytes(20_000_000) * int(os.environ.get("TE
 DIGEST: Final = hashlib.sha256(DATA).hexdigest()
 LAN_BEHIND: Final = "198.18.1.3"
 
-OFFLOAD_CHECKS: Final = 8
+OFFLOAD_CHECKS: Final = 11
 
 
 def output_of(host: Host, module: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.blocks import singly
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -36,7 +37,8 @@ from vknet.hello import (
     Hello,
     agree_mtu,
 )
-from vknet.offload import OFFLOADS, OffloadFrame
+from vknet.offload import OFFLOADS, OffloadFrame, kinds
+from vknet.train import Train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +118,18 @@ offload_frames = st.builds(
 )
 
 
+@st.composite
+def trains(draw: st.DrawFn) -> list[bytes | OffloadFrame]:
+    """Frames of one length and of one kind, about as many as make a train, or two."""
+    data = draw(st.binary(min_size=24, max_size=80))
+    if draw(st.booleans()):
+        # A kind that a peer may take.
+        data = b"\1\0" + data[2:]
+    count = draw(st.sampled_from([1, 2, 15, 16, 17, 40, 255, 256, 257, 600]))
+    datas = [data[:-2] + number.to_bytes(2, "little") for number in range(count)]
+    return [*map(OffloadFrame, datas)] if draw(st.booleans()) else [*datas]
+
+
 def nearly_blocks() -> st.SearchStrategy[bytes]:
     """Headers that are right, or almost, and payloads that are long enough, or almost."""
     mark = st.one_of(
@@ -188,7 +202,7 @@ def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
         except RemoteProtocolError as exc:
             error, where = str(exc), "end"
     assert decoder.held == 0
-    return Outcome([bytes(b) if isinstance(b, memoryview) else b for b in blocks], error, where)
+    return Outcome([*singly(blocks)], error, where)
 
 
 # --- what has to hold -----------------------------------------------------------------------------
@@ -221,6 +235,34 @@ def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
     stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
     outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))
     assert outcome == Outcome([hello, *blocks], None, None)
+
+
+@thoroughly
+@given(hellos, st.lists(trains() | later_controls.map(lambda c: [c]), max_size=5), chops)
+def test_trains_through_any_chopping_come_out_frame_by_frame(
+    hello: Hello, groups: list[list[bytes | OffloadFrame | Control]], sizes: list[int]
+) -> None:
+    blocks = [block for group in groups for block in group]
+    stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
+    outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))
+    assert outcome == Outcome([hello, *blocks], None, None)
+
+
+@thoroughly
+@given(
+    trains(),
+    st.sampled_from([23, 24, 60, 65664]),
+    st.sets(st.sampled_from(list(OFFLOADS))).map(kinds),
+)
+def test_a_train_is_encoded_as_its_frames_are(
+    frames: list[bytes | OffloadFrame], limit: int, taken: frozenset[int]
+) -> None:
+    offload = isinstance(frames[0], OffloadFrame)
+    datas = [bytes(f.data) if isinstance(f, OffloadFrame) else f for f in frames]
+    train = Train(datas, offload=offload)
+    assert [*train] == frames
+    whole, single = encode_frames(train, limit, taken), encode_frames(frames, limit, taken)
+    assert (whole.data, *whole[1:]) == (single.data, *single[1:])
 
 
 @thoroughly

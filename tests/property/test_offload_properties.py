@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.superframes import TCP, UDP, Super, checksums_hold, parts
 from vknet.offload import OFFLOADS, Layout, OffloadFrame, examine, kinds
-from vknet.segmentation import from_kernel, segment
+from vknet.segmentation import batch_from_kernel, from_kernel, segment
+from vknet.train import Train
 
 thoroughly = settings(deadline=None, max_examples=400)
 
@@ -46,6 +47,47 @@ def hostile(draw: st.DrawFn) -> bytes:
             st.sampled_from([0, 1, 4, 5, 6, 17, 44, 60, 0x7F, 0x80, 0xFF, data[at] ^ 1])
         )
     return bytes(data[: draw(st.just(len(data)) | st.integers(24, len(data)))])
+
+
+@st.composite
+def everyday(draw: st.DrawFn) -> bytes:
+    """A small frame as kernels hand most of them over."""
+    version = draw(st.sampled_from([4, 6]))
+    protocol = draw(st.sampled_from([TCP, UDP]))
+    data = bytes(Super(bytes(18), size=0, version=version, protocol=protocol).frame().data)
+    return draw(st.sampled_from([data, bytes(10) + data[10:], b"\2" + bytes(9) + data[10:]]))
+
+
+@st.composite
+def much_alike(draw: st.DrawFn) -> list[bytes]:
+    """As many as make a train, and perhaps not quite alike: a byte, the last one's length, DHCP."""
+    data = draw(hostile() | everyday())
+    datas = [bytearray(data) for _ in range(draw(st.integers(16, 20)))]
+    for _ in range(draw(st.integers(0, 2))):
+        one = draw(st.sampled_from(datas))
+        one[draw(st.integers(0, min(len(data), 100) - 1))] = draw(st.integers(0, 255))
+    if draw(st.booleans()):
+        for number, one in enumerate(datas):
+            one[-1] = number
+    if draw(st.booleans()):
+        draw(st.sampled_from(datas))[44:48] = b"\0\x43\0\x44"
+    return [bytes(one) for one in datas[:-1]] + [bytes(datas[-1]) + bytes(draw(st.integers(0, 1)))]
+
+
+@thoroughly
+@given(much_alike())
+def test_what_a_kernel_hands_over_together_is_what_it_hands_over_one_by_one(
+    raws: list[bytes],
+) -> None:
+    assert [*batch_from_kernel(raws)] == [*map(from_kernel, raws)]
+
+
+@thoroughly
+@given(much_alike())
+def test_what_a_train_says_of_its_frames_holds_for_each(raws: list[bytes]) -> None:
+    datas = [raw for raw in raws if len(raw) == len(raws[0])]
+    layout = Train(datas, offload=True).layout()
+    assert layout is None or {examine(data) for data in datas} == {layout}
 
 
 @thoroughly

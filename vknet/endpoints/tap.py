@@ -39,7 +39,8 @@ from vknet.offload import (
     examine,
     kinds,
 )
-from vknet.segmentation import from_kernel, plain_frames, segment
+from vknet.segmentation import batch_from_kernel, plain_frames, segment
+from vknet.train import Train
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -99,23 +100,23 @@ class TapEndpoint(Endpoint):
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
 
     def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
-        frames: list[AnyFrame] = []
-        add, read, fd = frames.append, os.read, self._fd
+        raws: list[bytes] = []
+        add, read, fd = raws.append, os.read, self._fd
         left = BATCH_BYTES
         try:
             for _ in range(enough):
                 raw = read(fd, TAP_READ_SIZE)
-                add(from_kernel(raw))
+                add(raw)
                 left -= len(raw)
                 if left <= 0:
                     break
         except BlockingIOError:
-            if not frames:
+            if not raws:
                 raise trio.WouldBlock from None
         except OSError as exc:
-            if not frames:
+            if not raws:
                 raise self._gone(exc) from exc
-        return frames
+        return batch_from_kernel(raws)
 
     async def wait_receivable(self) -> None:
         self._raise_if_closed()
@@ -136,6 +137,8 @@ class TapEndpoint(Endpoint):
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
         fd, write, writev = self._fd, os.write, os.writev
         takes_easy = CSUM in self.accepts
+        if isinstance(frames, Train) and takes_easy and frames.layout() is not None:
+            frames = frames[self._write_train(frames) :]
         for frame in frames:
             layout: Layout | str = EASY_LAYOUT
             try:
@@ -154,6 +157,18 @@ class TapEndpoint(Endpoint):
             else:
                 if self._down:
                     self._is_up()
+
+    def _write_train(self, train: Train) -> int:
+        """Write its frames, which fit their headers; how many the kernel took before one failed."""
+        fd, write = self._fd, os.write
+        taken = 0
+        if self._down:
+            return taken
+        with suppress(OSError):
+            for data in train.datas:
+                write(fd, data)
+                taken += 1
+        return taken
 
     def _write_offload(self, frame: OffloadFrame, layout: Layout | str) -> None:
         data = frame.data

@@ -1,0 +1,174 @@
+"""Frames that are alike: when they make a train, and what is then known of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.blocks import singly
+from tests.superframes import UDP, Super
+from vknet.framing import FRAME_LIMIT_V2, Block, Decoder, Wire, encode_control, encode_frames
+from vknet.hello import Hello
+from vknet.offload import OFFLOADS, OffloadFrame, examine, kinds
+from vknet.segmentation import batch_from_kernel
+from vknet.train import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATAGRAM: Final = Super(bytes(18), size=0, protocol=UDP)
+HELLO: Final = encode_control(
+    Hello("test", "test", FRAME_LIMIT_V2, mtu=None, mtu_fixed=False, timeout=15)
+)
+
+
+def raws(one: Super = DATAGRAM, count: int = TRAIN_MIN) -> list[bytes]:
+    """What a TAP hands over for so many of these; each says in its last byte which it is."""
+    data = bytes(one.frame().data)
+    return [data[:-1] + bytes([number % 256]) for number in range(count)]
+
+
+def with_byte(data: bytes, at: int, value: int) -> bytes:
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+def decoded(stream: bytes) -> list[Block]:
+    blocks: list[Block] = []
+    decoder = Decoder(Wire.V2, offload=True)
+    decoder.feed(HELLO, [])
+    decoder.feed(stream, blocks)
+    decoder.end()
+    return blocks
+
+
+def encoded(datas: Sequence[bytes]) -> bytes:
+    frames = [*map(OffloadFrame, datas)]
+    return encode_frames(frames, FRAME_LIMIT_V2, kinds(OFFLOADS)).data
+
+
+# --- where trains are made ------------------------------------------------------------------------
+
+
+def test_a_flood_of_a_tap_is_a_train_frame_by_frame_as_it_came() -> None:
+    train = batch_from_kernel(raws())
+    assert isinstance(train, Train)
+    assert [*train] == [*map(OffloadFrame, raws())]
+
+
+def test_a_flood_of_plain_frames_is_a_train_without_offload_headers() -> None:
+    plain = [bytes(10) + raw[10:] for raw in raws()]
+    train = batch_from_kernel(plain)
+    assert isinstance(train, Train)
+    assert [*train] == [raw[10:] for raw in raws()]
+
+
+@pytest.mark.parametrize(
+    ("why", "batch"),
+    [
+        ("too few", raws()[1:]),
+        ("one is longer", [*raws(), raws()[0] + b"x"]),
+        ("one in the middle is longer", [*raws(), raws()[0] + b"x", *raws()]),
+        ("one in the middle has another header", [*raws(), with_byte(raws()[0], 8, 7), *raws()]),
+        ("they are long", [bytes(TRAIN_SIZE + 1)] * TRAIN_MIN),
+        ("one may be DHCP's", [*raws(), with_byte(raws()[0], 47, 68), *raws()]),
+        ("their kernel found their sums good", [with_byte(raw, 0, 3) for raw in raws()]),
+    ],
+)
+def test_no_train(why: str, batch: list[bytes]) -> None:
+    assert not isinstance(batch_from_kernel(batch), Train), why
+
+
+def test_a_flood_from_the_wire_is_a_train_behind_its_first_frame() -> None:
+    first, train = decoded(encoded(raws(count=100)))
+    assert first == OffloadFrame(raws()[0])
+    assert isinstance(train, Train)
+    assert [*train] == [*map(OffloadFrame, raws(count=100)[1:])]
+
+
+def test_a_long_flood_from_the_wire_is_several_trains() -> None:
+    _, *trains = decoded(encoded(raws(count=2 * TRAIN_MAX + 1)))
+    assert [len(train) for train in trains if isinstance(train, Train)] == [TRAIN_MAX] * 2
+
+
+def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
+    flood = encoded(raws(count=50))
+    longer = encode_frames([bytes(400)], FRAME_LIMIT_V2).data
+    blocks = decoded(flood + longer + flood)
+    assert [len(block) for block in blocks if isinstance(block, Train)] == [49, 49]
+    assert [*singly(blocks)][50] == bytes(400)
+
+
+def test_a_stream_that_only_looks_like_trains_is_looked_at_once() -> None:
+    """Of two and two of one length: each time they look like the beginning of many."""
+    two_and_two = b"".join(
+        encode_frames([bytes(length)] * 2, FRAME_LIMIT_V2).data for length in (60, 61) * 50
+    )
+    assert len(decoded(two_and_two + encoded(raws(count=50)))) == 250
+
+
+# --- what a train says of its frames --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_a_train_of_tcp_or_udp_fits_its_headers_if_its_first_does(
+    version: int, protocol: int
+) -> None:
+    datas = raws(replace(DATAGRAM, version=version, protocol=protocol))
+    layout = Train(datas, offload=True).layout()
+    assert layout is not None
+    assert {examine(data) for data in datas} == {layout}
+
+
+@pytest.mark.parametrize(
+    ("why", "datas"),
+    [
+        ("one is a fragment", [*raws(), with_byte(raws()[0], 30, 0x20)]),
+        ("one is of another protocol", [*raws(), with_byte(raws()[0], 33, 6)]),
+        ("one is no IP", [*raws(), with_byte(raws()[0], 22, 0x88)]),
+        ("one has options", [*raws(), with_byte(raws()[0], 24, 0x46)]),
+        ("none fits", [with_byte(raw, 6, 200) for raw in raws()]),
+        ("they have tags", raws(replace(DATAGRAM, tags=bytes.fromhex("81000005")))),
+        ("IPv6 has extensions", raws(replace(DATAGRAM, version=6, extensions=b"\x11" + bytes(7)))),
+        ("they are to be cut", raws(Super(bytes(400), size=100))),
+        ("they are too short", [bytes([1]) + bytes(24)] * TRAIN_MIN),
+    ],
+)
+def test_a_look_at_each_is_needed(why: str, datas: list[bytes]) -> None:
+    assert Train(datas, offload=True).layout() is None, why
+
+
+def test_plain_frames_have_no_header_to_fit() -> None:
+    assert Train([raw[10:] for raw in raws()], offload=False).layout() is None
+
+
+# --- a train is a sequence of frames --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_a_train_is_a_sequence(*, offload: bool) -> None:
+    train = Train(raws(), offload=offload)
+    frames = [OffloadFrame(raw) if offload else raw for raw in raws()]
+    assert [*train] == frames
+    assert len(train) == len(frames)
+    assert (train[0], train[-1]) == (frames[0], frames[-1])
+    assert train[3:] == frames[3:]
+    assert train[len(train) :] == []
+
+
+@pytest.mark.parametrize(
+    ("records", "columns", "agreeing"),
+    [
+        (b"abacad", (0,), 3),
+        (b"abacbb", (0,), 2),
+        (b"abacab", (0, 1), 1),
+        (b"ababab", (), 3),
+        (b"ab", (0, 1), 1),
+    ],
+)
+def test_the_records_that_agree_with_the_first(
+    records: bytes, columns: tuple[int, ...], agreeing: int
+) -> None:
+    assert leading(records, 2, columns) == agreeing
