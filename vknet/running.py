@@ -16,6 +16,7 @@ from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
 from vknet.heap import tune_heap
 from vknet.link import Link
+from vknet.moderation import Moderation
 from vknet.monitor import Counters, Monitor
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.retry import keep_linked
@@ -35,6 +36,7 @@ log = logging.getLogger("vknet")
 async def run(settings: Settings) -> int:
     """Do what the settings ask for until it ends or a signal comes; the exit status."""
     tune_heap()
+    trio.lowlevel.add_instrument(Moderation())
     monitor = Monitor()
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:
