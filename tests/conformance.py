@@ -14,6 +14,7 @@ import trio.testing
 
 from vknet import Endpoint, EndpointGone
 from vknet.endpoints.base import BATCH_FRAMES
+from vknet.train import Train
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -63,6 +64,12 @@ async def frames_are_sent_whole_and_in_order(rig: Rig) -> None:
     sent = [frame(n, 60 + n * 20) for n in range(50)]
     await rig.endpoint.send([memoryview(f) for f in sent])
     assert await rig.taken(len(sent)) == sent
+
+
+async def batches_are_sent_one_behind_the_other(rig: Rig) -> None:
+    train = Train([frame(n) for n in range(20, 50)], offload=False)
+    await rig.endpoint.send_batches([[frame(n) for n in range(20)], train, [frame(50)]])
+    assert await rig.taken(51) == [frame(n) for n in range(51)]
 
 
 async def what_was_lent_is_not_needed_any_more(rig: Rig) -> None:
@@ -167,6 +174,7 @@ CHECKS: Final[tuple[Callable[[Rig], Awaitable[None]], ...]] = (
     nothing_waiting_would_block,
     frames_are_received_whole_and_in_order,
     frames_are_sent_whole_and_in_order,
+    batches_are_sent_one_behind_the_other,
     what_was_lent_is_not_needed_any_more,
     a_waiting_receiver_is_woken,
     a_cancelled_wait_loses_no_frame,

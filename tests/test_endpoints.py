@@ -66,6 +66,23 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     await rig.destroy()
 
 
+async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    waits = 0
+
+    class Counting(SeqpacketEndpoint):
+        async def _wait_for_room(self, patience: float) -> float:
+            nonlocal waits
+            waits += 1
+            return 0.0
+
+    async with Counting(ours, "counting") as endpoint:
+        await endpoint.send_batches([[frame(n) for n in range(9000)] for _ in range(5)])
+        assert waits == 1
+        assert endpoint.send_drops[Drop.FULL] > 9000
+    theirs.close()
+
+
 # --- offload --------------------------------------------------------------------------------------
 
 BIG = Super(bytes(5000))

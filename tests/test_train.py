@@ -100,6 +100,14 @@ def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
     assert [*singly(blocks)][50] == bytes(400)
 
 
+def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:
+    to_cut = [with_byte(raw, 1, 1) for raw in raws(count=50)]
+    blocks = decoded(encoded(raws(count=50)) + encoded(to_cut))
+    trains = [block for block in blocks if isinstance(block, Train)]
+    assert [len(train) for train in trains] == [49, 50]
+    assert [train.kind for train in trains] == [1, 257]
+
+
 def test_a_stream_that_only_looks_like_trains_is_looked_at_once() -> None:
     """Of two and two of one length: each time they look like the beginning of many."""
     two_and_two = b"".join(

@@ -126,7 +126,7 @@ class Conversation:
     # --- taking in --------------------------------------------------------------------------------
 
     def feed(self, data: bytes | memoryview, now: float) -> Heard:
-        """Take in what the stream brought.  The frames are views of `data`, good while that is."""
+        """Take in what the stream brought.  The frames are good for as long as `data` is."""
         if self._health is not None:
             self._health.heard(now)
         heard = Heard()

@@ -9,7 +9,8 @@ A block is eight bytes of header and a payload; all integers are little-endian.
 Theory.  The decoder holds at most one unfinished block.  It looks at a header before it keeps a
 byte of the payload, so what a peer can make it hold is bounded by the limit in force.  It never
 searches for the next header: a stream that is wrong once is wrong for good, and every later call
-raises the same error.  How the stream was chopped into calls never shows in what comes out.
+raises the same error.  How the stream was chopped into calls never shows in the frames that come
+out, only in which of them come together, as a train.
 
 Whether control blocks may appear is the `Wire` the side was told to speak; no frame can forge one,
 since they are known by their header and never by what a frame holds.
@@ -79,6 +80,9 @@ CRITICAL: Final = 0x80
 """From this type on an unknown block ends the link; below it, it is skipped."""
 
 OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
+
+# Of an offload header: what `OffloadFrame.kind` looks at.
+KIND_SIZE: Final = 2
 
 U64: Final = struct.Struct("<Q")
 NUMBERED_BLOCK: Final = struct.Struct("<IIQ")
@@ -304,7 +308,7 @@ class Decoder:
 
         The frames among them are views of `data`, or of a joined copy where a block came in pieces;
         they stay good for as long as `data` does.  Many small ones that are alike may come as one
-        `Train`.
+        `Train`, of copies.
 
         Returns:
             Whether all of them are single frames.
@@ -392,8 +396,9 @@ class Decoder:
         count = min(len(view) // size, TRAIN_MAX)
         if count < TRAIN_MIN or word not in (MAGIC, OFFLOAD_WORD):
             return 0
-        data = bytes(view[: count * size])
-        count = leading(data, size, range(HEADER_SIZE))
+        # Offload frames have to be of one kind as well.
+        columns = range(HEADER_SIZE if word == MAGIC else HEADER_SIZE + KIND_SIZE)
+        count = leading(bytes(view[: count * size]), size, columns)
         if count < TRAIN_MIN:
             return 0
         taken = count * size

@@ -248,10 +248,8 @@ class Link:
     async def _hand_over(self, heard: Heard) -> None:
         if not self.was_up and self._settings.wire is Wire.AUTO:
             self._come_up(None)
-        frames = 0
-        for batch in heard.batches:
-            await self._endpoint.send_offload(batch)
-            frames += len(batch)
+        await self._endpoint.send_batches(heard.batches)
+        frames = sum(map(len, heard.batches))
         inbound = self.monitor.link_counters.inbound
         inbound.frames += frames
         inbound.bytes += heard.size

@@ -7,10 +7,11 @@ as what it is given.  A network card in this place waits for a moment before it 
 -C, rx-usecs), and so does this: when the loop is about to wait, and has waited a moment ago, it
 first sleeps so long that more can come together.  The processor is free for others meanwhile.
 
-A path that is idle never meets it: the first frame after a pause goes at once, and its answer,
-which takes far longer than such a sleep, comes to a loop that waits again.
+A loop that has to wait never meets it.  What asks and answers in turn, waits for the longer of its
+two ways at least every other time; only a loop that hardly waited twice in a row is busy.
 
-The loop sleeps as a whole, by `time.sleep`: its own waits are of whole milliseconds, as epoll's.
+The loop sleeps as a whole, by `time.sleep`: its own waits are of whole milliseconds, as epoll's.  A
+timer may come later by as much, so one that is due before that keeps it awake.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Moderation"]
 
-# Seconds from one wait to the next, up to which the loop counts as busy: frames of one transfer are
-# closer together, those of a conversation are not.
-BUSY: Final = 0.001
+# Seconds up to which a wait is hardly one: to the other host and back, with ssh in between, takes
+# longer.
+SHORT: Final = 0.0001
+
+# How many such waits in a row make a busy loop.
+ROW: Final = 2
 
 # Seconds to sleep; the kernel makes half as much again of it (timer slack).
 NAP: Final = 0.0001
@@ -48,13 +52,19 @@ class Moderation(trio.abc.Instrument):
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._waited_at = -BUSY
+        self._row = 0
+        self._began = 0.0
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by trio; a timeout of 0 is a look, with something left to do at once."""
         if timeout == 0:
             return
-        now = self._clock()
-        if now - self._waited_at < BUSY:
-            self._sleep(min(NAP, timeout))
-        self._waited_at = now
+        if self._row >= ROW and timeout > NAP:
+            self._sleep(NAP)
+        self._began = self._clock()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Called by trio, with the same."""
+        if timeout == 0:
+            return
+        self._row = self._row + 1 if self._clock() - self._began < SHORT else 0

@@ -29,7 +29,7 @@ TRAIN_MIN: Final = 16
 """Frames from which on it takes less to deal with all of them at once."""
 
 TRAIN_MAX: Final = 256
-"""Frames in a train at the most, so that to look for one never takes long."""
+"""Frames in a train from the wire at the most, so that to look for one never takes long."""
 
 TRAIN_SIZE: Final = 2048
 """Bytes of a frame of a train at the most, without its block's header: longer ones are better not
@@ -45,7 +45,7 @@ TELLING: Final = (
 
 
 class Train(Sequence["AnyFrame"]):
-    """At least one frame; all have the same length, and all are plain or all are offload frames.
+    """At least one frame; all have the same length, and all are plain or all of one offload kind.
 
     Args:
         datas: the frames, or the data of the offload frames.

@@ -15,6 +15,7 @@ from tests.superframes import UDP, Super, checksums_hold
 from vknet.endpoints import tap, tun
 from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap
+from vknet.errors import EndpointGone
 from vknet.offload import DEFAULT_OFFLOADS, Layout, Misfit, OffloadFrame, examine
 from vknet.segmentation import complete, segment
 from vknet.train import Train
@@ -211,26 +212,42 @@ async def a_train_for_an_interface_that_is_down_is_dropped(
     assert await plain(two, 20) == [complete(OffloadFrame(data)) for data in train.datas]
 
 
-async def a_train_of_which_the_kernel_refuses_some_arrives_whole(
-    one: TapEndpoint, two: TapEndpoint
-) -> None:
+async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEndpoint) -> None:
+    fails: dict[int, int] = {}
+
     class Picky:
+        """Fails for some of the datagrams, by their numbers."""
+
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
 
         def write(self, fd: int, data: bytes) -> int:
-            if int(data[-4:]) in (7, 11):
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            why = fails.get(int(data[-4:]))
+            if why is not None:
+                raise OSError(why, os.strerror(why))
             return os.write(fd, data)
 
     train = train_of(20)
+    whole = [complete(OffloadFrame(data)) for data in train.datas]
     vars(tap)["os"] = Picky()
     try:
+        fails.update({7: errno.EINVAL, 11: errno.EINVAL})
         await one.send_offload(train)
+        assert await plain(two, 20) == whole
+        assert one.segmented == 2
+        fails.update({7: errno.EAGAIN, 11: errno.EAGAIN})
+        await one.send_offload(train)
+        assert one.send_drops == {Drop.FULL: 2}
+        assert await plain(two, 18) == [f for n, f in enumerate(whole) if n not in fails]
+        fails.update({7: errno.EBADFD})
+        gone = ""
+        try:
+            await one.send_offload(train)
+        except EndpointGone as exc:
+            gone = str(exc)
+        assert "was deleted" in gone
     finally:
         vars(tap)["os"] = os
-    assert await plain(two, 20) == [complete(OffloadFrame(data)) for data in train.datas]
-    assert one.segmented == 2
 
 
 CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]] = (
@@ -244,7 +261,7 @@ CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]]
     dhcp_comes_out_with_its_checksum,
     a_train_goes_in_and_comes_out_as_one,
     a_train_for_an_interface_that_is_down_is_dropped,
-    a_train_of_which_the_kernel_refuses_some_arrives_whole,
+    a_train_of_which_the_kernel_refuses_some,
 )
 
 

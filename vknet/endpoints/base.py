@@ -144,6 +144,14 @@ class Endpoint(trio.abc.AsyncResource):
         """
         await self.send(plain_frames(frames, self.send_drops))
 
+    async def send_batches(self, batches: Sequence[Sequence[AnyFrame]]) -> None:
+        """As `send_offload`, for all of these together: several may be there for being alike."""
+        if len(batches) == 1:
+            await self.send_offload(batches[0])
+        else:
+            # One batch, with one patience, for whoever has to wait for room.
+            await self.send_offload([frame for batch in batches for frame in batch])
+
     async def receive(self) -> list[Frame]:
         """Wait for frames and take them, as `receive_nowait` does.
 
