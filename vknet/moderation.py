@@ -7,8 +7,8 @@ as what it is given.  A network card in this place waits for a moment before it 
 -C, rx-usecs), and so does this: when the loop is about to wait, and has waited a moment ago, it
 first sleeps so long that more can come together.  The processor is free for others meanwhile.
 
-A loop that has to wait never meets it.  What asks and answers in turn, waits for the longer of its
-two ways at least every other time; only a loop that hardly waited twice in a row is busy.
+A loop that has to wait never meets it: only one that hardly waited several times in a row is busy.
+Of those that ask and answer in turn, as fast as they can, the other host's answer takes longer.
 
 The loop sleeps as a whole, by `time.sleep`: its own waits are of whole milliseconds, as epoll's.  A
 timer may come later by as much, so one that is due before that keeps it awake.
@@ -28,10 +28,10 @@ __all__ = ["Moderation"]
 
 # Seconds up to which a wait is hardly one: to the other host and back, with ssh in between, takes
 # longer.
-SHORT: Final = 0.0001
+SHORT: Final = 0.00003
 
 # How many such waits in a row make a busy loop.
-ROW: Final = 2
+ROW: Final = 4
 
 # Seconds to sleep; the kernel makes half as much again of it (timer slack).
 NAP: Final = 0.0001
