@@ -23,6 +23,8 @@ from vknet.train import TRAIN_SIZE, Train
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vknet.offload import AnyFrame
+
 
 def different(size: int) -> list[bytes]:
     """A batch in which no two frames behind each other are of the same length."""
@@ -33,7 +35,7 @@ def alike(size: int) -> Train:
     return Train(batch_of(size), offload=False)
 
 
-async def time_encoding(frames: Sequence[bytes] | Train) -> float:
+async def time_encoding(frames: Sequence[AnyFrame]) -> float:
     """Nanoseconds to encode a frame of this batch."""
 
     async def once() -> int:
@@ -44,7 +46,7 @@ async def time_encoding(frames: Sequence[bytes] | Train) -> float:
     return await median_ns(once) / len(frames)
 
 
-async def time_decoding(frames: Sequence[bytes] | Train) -> float:
+async def time_decoding(frames: Sequence[AnyFrame]) -> float:
     """Nanoseconds to decode a frame of this batch, from a buffer that ends where a block does."""
     data = encode_frames(frames, FRAME_LIMIT_V2).data
     decoder = Decoder(Wire.V2)

@@ -66,23 +66,6 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     await rig.destroy()
 
 
-async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    waits = 0
-
-    class Counting(SeqpacketEndpoint):
-        async def _wait_for_room(self, patience: float) -> float:
-            nonlocal waits
-            waits += 1
-            return 0.0
-
-    async with Counting(ours, "counting") as endpoint:
-        await endpoint.send_batches([[frame(n) for n in range(9000)] for _ in range(5)])
-        assert waits == 1
-        assert endpoint.send_drops[Drop.FULL] > 9000
-    theirs.close()
-
-
 # --- offload --------------------------------------------------------------------------------------
 
 BIG = Super(bytes(5000))
@@ -192,6 +175,23 @@ async def test_a_client_that_reads_slowly_never_holds_a_batch_for_longer_than_a_
             await wire.endpoint.send([bytes(1000)] * 1000)
             assert trio.current_time() - before < 0.3
         nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    waits = 0
+
+    class Counting(SeqpacketEndpoint):
+        async def _wait_for_room(self, patience: float) -> float:
+            nonlocal waits
+            waits += 1
+            return 0.0
+
+    with theirs:
+        async with Counting(ours, "counting") as endpoint:
+            await endpoint.send_batches([[frame(n) for n in range(9000)] for _ in range(5)])
+            assert waits == 1
+            assert endpoint.send_drops[Drop.FULL] > 9000
 
 
 async def test_what_is_tried_is_taken_in_order_until_the_client_has_to_read(

@@ -4,8 +4,8 @@ Theory.  Under load frames come in small pieces: ssh hands over 32 KB at a time,
 datagram after the other.  An event loop that is quicker than what feeds it has a turn for each of
 them, and a turn costs ten times what a frame does, here and in ssh, whose packets then are as small
 as what it is given.  A network card in this place waits for a moment before it interrupts (ethtool
--C, rx-usecs), and so does this: when the loop is about to wait, and has waited a moment ago, it
-first sleeps so long that more can come together.  The processor is free for others meanwhile.
+-C, rx-usecs), and so does this: when the loop is about to wait, and hardly had to of late, it first
+sleeps so long that more can come together.  The processor is free for others meanwhile.
 
 A loop that has to wait never meets it: only one that hardly waited several times in a row is busy.
 Of those that ask and answer in turn, as fast as they can, the other host's answer takes longer.
