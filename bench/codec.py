@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from bench.timing import HEAD, SIZES, batch_of, median_ns, row
-from vknet.framing import FRAME_LIMIT_V2, Block, Decoder, Wire, encode_control, encode_frames
+from vknet.decoding import Decoder
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Block,
+    Wire,
+    encode_control,
+    encode_frames,
+)
 from vknet.hello import Hello
 from vknet.train import TRAIN_SIZE, Train
 

@@ -21,12 +21,12 @@ from vknet import (
     Wire,
     memory_endpoint_pair,
 )
+from vknet.decoding import Decoder
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Ack,
     Block,
     Bye,
-    Decoder,
     Ping,
     Pong,
     encode_control,

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tests.blocks import singly
+from vknet.decoding import Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,
     Block,
     Bye,
     Control,
-    Decoder,
     Ping,
     Pong,
     Wire,

@@ -12,9 +12,15 @@ from tests.blocks import singly
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
 from vknet.codel import TARGET
+from vknet.decoding import Decoder
 from vknet.egress import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
-from vknet.framing import FRAME_LIMIT_V1, FRAME_LIMIT_V2, Decoder, Wire, encode_control
+from vknet.framing import (
+    FRAME_LIMIT_V1,
+    FRAME_LIMIT_V2,
+    Wire,
+    encode_control,
+)
 from vknet.hello import Hello
 from vknet.monitor import Direction
 from vknet.offload import OFFLOADS, Misfit, OffloadFrame, kinds

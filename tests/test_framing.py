@@ -21,6 +21,7 @@ from tests.replaying import (
     replay,
 )
 from tests.superframes import Super, checksums_hold
+from vknet.decoding import Decoder
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
     BYE_LIMIT,
@@ -30,7 +31,6 @@ from vknet.framing import (
     Ack,
     Block,
     Bye,
-    Decoder,
     Ping,
     Pong,
     Wire,

@@ -13,7 +13,14 @@ import trio.testing
 from trio.lowlevel import FdStream
 
 from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
-from vknet.framing import FRAME_LIMIT_V2, Bye, Decoder, Wire, encode_control, encode_frames
+from vknet.decoding import Decoder
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Bye,
+    Wire,
+    encode_control,
+    encode_frames,
+)
 from vknet.hello import Hello
 from vknet.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
 

@@ -13,7 +13,13 @@ import pytest
 
 from tests.hosts.switch import OneClientSwitch
 from vknet import Wire
-from vknet.framing import Block, Bye, Decoder, encode_control, encode_frames
+from vknet.decoding import Decoder
+from vknet.framing import (
+    Block,
+    Bye,
+    encode_control,
+    encode_frames,
+)
 from vknet.hello import Hello
 
 if TYPE_CHECKING:

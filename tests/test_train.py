@@ -9,7 +9,14 @@ import pytest
 
 from tests.blocks import singly
 from tests.superframes import UDP, Super
-from vknet.framing import FRAME_LIMIT_V2, Block, Decoder, Wire, encode_control, encode_frames
+from vknet.decoding import Decoder
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Block,
+    Wire,
+    encode_control,
+    encode_frames,
+)
 from vknet.hello import Hello
 from vknet.offload import OFFLOADS, OffloadFrame, examine, kinds
 from vknet.segmentation import batch_from_kernel

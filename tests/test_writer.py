@@ -17,8 +17,14 @@ from trio.lowlevel import FdStream
 from tests.blocks import singly
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
 from vknet.conversation import Conversation
+from vknet.decoding import Decoder
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.framing import FRAME_LIMIT_V2, Ack, Block, Decoder, encode_control
+from vknet.framing import (
+    FRAME_LIMIT_V2,
+    Ack,
+    Block,
+    encode_control,
+)
 from vknet.hello import Hello
 from vknet.monitor import Direction
 from vknet.pipes import PipeStream

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
+from vknet.decoding import Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -19,7 +20,6 @@ from vknet.framing import (
     Ack,
     Bye,
     Control,
-    Decoder,
     Ping,
     Pong,
     Wire,

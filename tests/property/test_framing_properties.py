@@ -11,16 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.blocks import singly
+from vknet.decoding import SKIP_LIMIT, Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
     HEADER_SIZE,
-    SKIP_LIMIT,
     Ack,
     Block,
     Bye,
     Control,
-    Decoder,
     Ping,
     Pong,
     Wire,

@@ -36,7 +36,14 @@ from vknet import (
     keep_linked,
     memory_endpoint_pair,
 )
-from vknet.framing import Bye, Decoder, Ping, Pong, encode_control, encode_frames
+from vknet.decoding import Decoder
+from vknet.framing import (
+    Bye,
+    Ping,
+    Pong,
+    encode_control,
+    encode_frames,
+)
 from vknet.hello import Hello
 
 if TYPE_CHECKING:
