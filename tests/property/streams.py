@@ -1,0 +1,200 @@
+"""Streams of any blocks, chopped in any way; an oracle, and what a decoder makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from tests.blocks import singly
+from vknet.decoding import SKIP_LIMIT, Decoder
+from vknet.errors import RemoteProtocolError
+from vknet.framing import (
+    FRAME_LIMIT_V1,
+    HEADER_SIZE,
+    Ack,
+    Block,
+    Bye,
+    Control,
+    Ping,
+    Pong,
+    Wire,
+    encode_control,
+)
+from vknet.hello import (
+    HELLO_LIMIT,
+    MTU_MAX,
+    MTU_MIN,
+    TIMEOUT_MAX,
+    TIMEOUT_MIN,
+    WINDOW_MAX,
+    Hello,
+)
+from vknet.offload import OFFLOADS, OffloadFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC: Final = b"+xiZ"
+CONTROL_LIMIT: Final = max(HELLO_LIMIT, SKIP_LIMIT)
+PROMISES: Final = st.sampled_from([1, 7, 100, FRAME_LIMIT_V1, 65664])
+WIRES: Final = st.sampled_from(Wire)
+
+thoroughly = settings(deadline=None, max_examples=200)
+
+
+# --- an oracle, which knows nothing of the codec --------------------------------------------------
+
+
+def oracle_encode(frames: Sequence[bytes]) -> bytes:
+    return b"".join(MAGIC + len(f).to_bytes(4, "little") + f for f in frames)
+
+
+def oracle_block(block: bytes | OffloadFrame | Control) -> bytes:
+    if isinstance(block, OffloadFrame):
+        return b"\2VK2" + len(block.data).to_bytes(4, "little") + block.data
+    return oracle_encode([block]) if isinstance(block, bytes) else encode_control(block)
+
+
+def oracle_decode(data: bytes) -> tuple[list[bytes], bytes]:
+    """The frames of a v1 stream, and what is left where it stops making sense."""
+    out: list[bytes] = []
+    while data[:4] == MAGIC and 0 < (n := int.from_bytes(data[4:8], "little")) <= len(data) - 8:
+        if n > 8320:
+            break
+        out, data = [*out, data[8 : 8 + n]], data[8 + n :]
+    return out, data
+
+
+# --- what streams are made of ---------------------------------------------------------------------
+
+
+def frames_to(limit: int) -> st.SearchStrategy[bytes]:
+    """Frames of any length up to the limit; the ends of the range more often than by chance."""
+    small = st.binary(min_size=1, max_size=min(limit, 80))
+    length = st.one_of(st.integers(1, limit), st.sampled_from([limit, max(1, limit - 1)]))
+    return st.one_of(small, st.builds(bytes.__mul__, st.binary(min_size=1, max_size=1), length))
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=150).filter(
+    str.isprintable
+)
+hellos = st.builds(
+    Hello,
+    program=names.map(lambda s: s[:100]),
+    endpoint=names.map(lambda s: s[:100]),
+    frame_limit=st.integers(1, 2**31),
+    mtu=st.none() | st.integers(MTU_MIN, MTU_MAX),
+    mtu_fixed=st.booleans(),
+    timeout=st.floats(TIMEOUT_MIN, TIMEOUT_MAX),
+    wire=st.integers(2, 2**31),
+    offloads=st.frozensets(st.sampled_from(OFFLOADS)),
+    window=st.none() | st.integers(0, WINDOW_MAX),
+)
+reasons = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=200).filter(
+    lambda s: s.isprintable() and s != ""
+)
+tokens = st.integers(0, 2**64 - 1)
+later_controls = st.one_of(
+    st.builds(Ack, tokens),
+    st.builds(Ping, tokens),
+    st.builds(Pong, tokens),
+    st.builds(Bye, reasons),
+)
+offload_frames = st.builds(
+    OffloadFrame,
+    st.one_of(
+        st.binary(min_size=24, max_size=80),
+        st.sampled_from([24, 8330, 8331, 65673, 65674]).map(bytes),
+    ),
+)
+
+
+@st.composite
+def trains(draw: st.DrawFn) -> list[bytes | OffloadFrame]:
+    """Frames of one length and of one kind, about as many as make a train, or two."""
+    data = draw(st.binary(min_size=24, max_size=80))
+    if draw(st.booleans()):
+        # A kind that a peer may take.
+        data = b"\1\0" + data[2:]
+    count = draw(st.sampled_from([1, 2, 15, 16, 17, 40, 255, 256, 257, 600]))
+    datas = [data[:-2] + number.to_bytes(2, "little") for number in range(count)]
+    return [*map(OffloadFrame, datas)] if draw(st.booleans()) else [*datas]
+
+
+def nearly_blocks() -> st.SearchStrategy[bytes]:
+    """Headers that are right, or almost, and payloads that are long enough, or almost."""
+    mark = st.one_of(
+        st.just(MAGIC),
+        st.integers(0, 255).map(lambda kind: bytes([kind]) + b"VK2"),
+        st.sampled_from(
+            [b"\1VK2", b"\2VK2", b"\3VK2", b"\4VK2", b"\6VK2", b"ZixK", b"+xi[", b"\1VK3"]
+        ),
+    )
+    edges = [0, 1, 7, 8, 9, 100, 101, 4095, 4096, 4097, 8319, 8320, 8321, 65664, 65665, 2**32 - 1]
+    length = st.sampled_from(edges) | st.integers(0, 40)
+    off_by = st.sampled_from([0, 0, 0, 0, -1, 1])
+
+    def build(mark: bytes, length: int, off_by: int) -> bytes:
+        payload = bytes(max(0, min(length, 70_000) + off_by))
+        return mark + length.to_bytes(4, "little") + payload
+
+    return st.one_of(
+        st.builds(build, mark, length, off_by),
+        st.builds(encode_control, hellos),
+        st.builds(encode_control, later_controls),
+        st.binary(min_size=1, max_size=40).map(lambda f: oracle_encode([f])),
+        st.binary(max_size=12),
+    )
+
+
+garbage = st.one_of(
+    st.binary(max_size=200),
+    st.lists(nearly_blocks(), max_size=6).map(b"".join),
+    # What follows a greeting is where most can go wrong.
+    st.tuples(st.builds(encode_control, hellos), st.lists(nearly_blocks(), max_size=5)).map(
+        lambda parts: parts[0] + b"".join(parts[1])
+    ),
+)
+chops = st.lists(st.integers(1, 20) | st.integers(1, 10_000), max_size=30)
+
+
+def chopped(stream: bytes, sizes: Sequence[int]) -> list[bytes]:
+    """The stream in pieces of these sizes, and the rest of it."""
+    cuts = [0, *accumulate(sizes), len(stream)]
+    return [stream[a:b] for a, b in pairwise(cuts) if a < len(stream) or b > a]
+
+
+@dataclass
+class Outcome:
+    """What a decoder made of a stream: no memoryviews, so that outcomes compare."""
+
+    blocks: list[bytes | OffloadFrame | Control]
+    error: str | None
+    where: str | None
+
+
+def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
+    """Decode, and see that nothing is raised but what may be, and no more held than may be."""
+    decoder = Decoder(wire, promised, offload=True)
+    blocks: list[Block] = []
+    error: str | None = None
+    where: str | None = None
+    try:
+        for chunk in chunks:
+            decoder.feed(chunk, blocks)
+            greeted = any(isinstance(block, Hello) for block in blocks)
+            frame_limit = promised + 10 if greeted else FRAME_LIMIT_V1
+            assert decoder.held < HEADER_SIZE + max(frame_limit, CONTROL_LIMIT)
+    except RemoteProtocolError as exc:
+        error, where = str(exc), "feed"
+    else:
+        try:
+            decoder.end()
+        except RemoteProtocolError as exc:
+            error, where = str(exc), "end"
+    assert decoder.held == 0
+    return Outcome([*singly(blocks)], error, where)
