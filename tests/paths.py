@@ -26,7 +26,7 @@ from vknet.window import QUANTUM, Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MBIT", "Path", "Simulation", "run_both"]
+__all__ = ["MBIT", "Path", "Simulation", "carried", "dsl", "run_both", "settled"]
 
 MBIT = 1e6 / 8
 
@@ -263,3 +263,22 @@ def run_both(one: Simulation, other: Simulation, seconds: float) -> None:
         first.path.back = second.queue
         first.step()
     one.now = other.now = seconds
+
+
+def dsl() -> Path:
+    """10 Mbit/s, 30 ms."""
+    return Path(10 * MBIT, 0.03)
+
+
+def settled(path: Path, tick: float = 0.0) -> Simulation:
+    """Long enough under way that the window knows the path."""
+    simulation = Simulation(path, tick=tick)
+    simulation.run(max(3.0, 30 * path.round_trip))
+    return simulation
+
+
+def carried(simulation: Simulation, seconds: float) -> float:
+    """The share of the path's rate delivered from now on for so long."""
+    start = simulation.now
+    simulation.run(seconds)
+    return simulation.delivered(start, simulation.now)

@@ -1,0 +1,311 @@
+"""A stage for the retry scope: scripts of what each attempt meets, a model, and what was seen.
+
+Every time in a script is a multiple of 1/8 s, so that sums are exact and what was seen has to be
+equal to the model, not near it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from vknet import (
+    Carrier,
+    Connecting,
+    EndpointGone,
+    LinkSettings,
+    Lost,
+    MemoryEndpoint,
+    Monitor,
+    PeerGone,
+    RemoteProtocolError,
+    RetryPolicy,
+    SetupError,
+    State,
+    Up,
+    VknetError,
+    Wire,
+    keep_linked,
+    memory_endpoint_pair,
+)
+from vknet.decoding import Decoder
+from vknet.framing import (
+    Bye,
+    Ping,
+    Pong,
+    encode_control,
+    encode_frames,
+)
+from vknet.hello import Hello
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio.abc import Stream
+    from trio.testing import MemoryReceiveStream, MemorySendStream
+
+    from vknet.carrier import StartSoon
+    from vknet.framing import Block
+
+    MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
+
+TIMEOUT: Final = 3.0
+HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT)
+
+Kind: TypeAlias = Literal[
+    "endpoint fails", "carrier fails", "farewell", "stream ends", "silence", "nonsense", "gone"
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one attempt meets.
+
+    Attributes:
+        kind: how it ends.  "endpoint fails" is met only while an endpoint has to be opened; with
+            one that is still open it is a "farewell".
+        after: seconds until that happens; a silence is noticed one timeout later.
+        greets: the peer says HELLO, and the link is up until then.
+    """
+
+    kind: Kind
+    after: float = 1.0
+    greets: bool = True
+
+
+@dataclass
+class Attempt:
+    """One attempt, as it was seen or as the model has it."""
+
+    began: float
+    came_up: bool = False
+    ended: float | None = None
+    retry_in: float | None = None
+    cause: type[VknetError] | None = None
+    opened: int = 0
+    """Endpoints opened since the start."""
+
+
+CAUSES: Final[dict[Kind, type[VknetError]]] = {
+    "endpoint fails": SetupError,
+    "carrier fails": SetupError,
+    "farewell": PeerGone,
+    "stream ends": PeerGone,
+    "silence": PeerGone,
+    "nonsense": RemoteProtocolError,
+    "gone": EndpointGone,
+}
+
+
+def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
+    """What has to come of a script; where the policy does not give up, one attempt past its end."""
+    attempts: list[Attempt] = []
+    now, failures, opened, have_endpoint = 0.0, 0, 0, False
+    for step in script:
+        kind = "farewell" if step.kind == "endpoint fails" and have_endpoint else step.kind
+        opened += not have_endpoint and kind != "endpoint fails"
+        came_up = step.greets and kind not in ("endpoint fails", "carrier fails")
+        ended = now + step.after + (TIMEOUT if kind == "silence" else 0)
+        failures = 1 if came_up else failures + 1
+        gives_up = policy is None or (policy.retries is not None and failures > policy.retries)
+        delay = None if policy is None or gives_up else policy.delay
+        attempts.append(Attempt(now, came_up, ended, delay, CAUSES[kind], opened))
+        have_endpoint = kind not in ("endpoint fails", "gone")
+        if delay is None:
+            return attempts
+        now = ended + delay
+    return [*attempts, Attempt(now, opened=opened + (not have_endpoint))]
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+class WatchedEndpoint(MemoryEndpoint):
+    """A memory endpoint that tells whether it was closed, and holds the other end."""
+
+    def __init__(self) -> None:
+        inner, self.other = memory_endpoint_pair()
+        super().__init__(inner.name, inner._inbox, inner._outbox, None)
+        self.closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await super().aclose()
+
+
+class WatchedStream(trio.abc.HalfCloseableStream):
+    """A stream that tells whether it was closed."""
+
+    def __init__(self, inner: MemoryStream) -> None:
+        self._inner = inner
+        self.closed = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._inner.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._inner.aclose()
+
+
+class WatchedMonitor(Monitor):
+    """A monitor that puts the states together to attempts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = trio.current_time()
+        self.attempts: list[Attempt] = []
+        self.states: list[State] = []
+
+    def set_state(self, state: State) -> None:
+        super().set_state(state)
+        now = trio.current_time() - self.began
+        self.states.append(state)
+        match state:
+            case Connecting():
+                opened = self.attempts[-1].opened if self.attempts else 0
+                self.attempts.append(Attempt(now, opened=opened))
+            case Up():
+                self.attempts[-1].came_up = True
+            case Lost(cause, retry_in):
+                last = self.attempts[-1]
+                last.ended, last.retry_in, last.cause = now, retry_in, type(cause)
+
+
+@dataclass
+class Stage:
+    """A script, and everything that its attempts opened."""
+
+    script: Sequence[Step]
+    monitor: WatchedMonitor
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    endpoints: list[WatchedEndpoint] = field(default_factory=list)
+    streams: list[WatchedStream] = field(default_factory=list)
+    peers: int = 0
+
+    def step(self) -> Step | None:
+        """What this attempt meets; None past the end of the script."""
+        number = len(self.monitor.attempts)
+        return self.script[number - 1] if number <= len(self.script) else None
+
+    async def open_endpoint(self) -> WatchedEndpoint:
+        assert all(endpoint.closed for endpoint in self.endpoints)
+        step = self.step()
+        if step is not None and step.kind == "endpoint fails":
+            await trio.sleep(step.after)
+            raise SetupError("no endpoint today")
+        self.endpoints.append(WatchedEndpoint())
+        self.monitor.attempts[-1].opened += 1
+        return self.endpoints[-1]
+
+    def new_carrier(self) -> Carrier:
+        assert all(stream.closed for stream in self.streams)
+        assert self.peers == 0
+        return StagedCarrier(self)
+
+
+class StagedCarrier(Carrier):
+    """Brings a stream with a peer at its other end that plays the step."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__("the peer")
+        self._stage = stage
+
+    async def open(self, start_soon: StartSoon) -> Stream:
+        stage = self._stage
+        step = stage.step()
+        if step is None:
+            stage.scope.cancel()
+            await trio.sleep_forever()
+            raise AssertionError("cancelled, or else for ever")
+        if step.kind == "carrier fails":
+            await trio.sleep(step.after)
+            raise SetupError("no ssh today")
+        ours, theirs = memory_stream_pair()
+        stage.streams.append(WatchedStream(ours))
+        start_soon(self._play, step, theirs)
+        self.reached.set()
+        return stage.streams[-1]
+
+    async def _play(self, step: Step, stream: MemoryStream) -> None:
+        self._stage.peers += 1
+        try:
+            if step.greets:
+                await stream.send_all(encode_control(HELLO))
+            with trio.move_on_after(step.after):
+                await self._listen(stream, answers=step.greets)
+            match step.kind:
+                case "gone":
+                    await self._stage.endpoints[-1].other.aclose()
+                case "nonsense":
+                    await stream.send_all(b"this is no block at all")
+                case "silence":
+                    # The silence begins after the last word.
+                    await stream.send_all(encode_frames([b"the last word"], 100).data)
+                case "stream ends":
+                    await stream.send_eof()
+                case _:
+                    await stream.send_all(encode_control(Bye("enough")))
+            await trio.sleep_forever()
+        finally:
+            self._stage.peers -= 1
+
+    async def _listen(self, stream: MemoryStream, *, answers: bool) -> None:
+        decoder = Decoder(Wire.V2)
+        while data := await stream.receive_some(65536):
+            blocks: list[Block] = []
+            decoder.feed(bytes(data), blocks)
+            for block in blocks:
+                if isinstance(block, Ping) and answers:
+                    await stream.send_all(encode_control(Pong(block.token)))
+        await trio.sleep_forever()
+
+
+@dataclass
+class Seen:
+    """What came of a script, after the end of it all."""
+
+    stage: Stage
+    raised: VknetError | None
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        return self.stage.monitor.attempts
+
+    @property
+    def states(self) -> list[State]:
+        return self.stage.monitor.states
+
+
+def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Seen:
+    """Run a script under the retry scope, until the policy gives up or the script is at its end."""
+
+    async def main() -> Seen:
+        stage = Stage(script, WatchedMonitor())
+        seen = Seen(stage, None)
+        with stage.scope:
+            try:
+                await keep_linked(
+                    stage.open_endpoint,
+                    stage.new_carrier,
+                    policy,
+                    LinkSettings(timeout=TIMEOUT),
+                    monitor=stage.monitor,
+                )
+            except VknetError as exc:
+                seen.raised = exc
+        return seen
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
