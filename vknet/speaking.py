@@ -89,18 +89,27 @@ class _DroppingHandler(QueueHandler):
             self.queue.put_nowait(record)
 
 
-class _Stderr(logging.Handler):
-    """Writes with neither a buffer nor a lock: a thread that is stuck would keep them at exit."""
+class _Unlocked(logging.Handler):
+    """A handler that holds no lock while it writes.
 
-    def createLock(self) -> None:  # noqa: N802 - the name is logging's
-        self.lock = None
+    Only the listener's thread writes.  That thread may be stuck in a write for ever, and
+    `logging.shutdown` takes every handler's lock at exit.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+
+class _Stderr(_Unlocked):
+    """Writes to stderr, without a buffer."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
             os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
 
-class _Syslog(logging.Handler):
+class _Syslog(_Unlocked):
     """Writes to the system's log; it is no error that there is none."""
 
     def emit(self, record: logging.LogRecord) -> None:
