@@ -37,11 +37,25 @@ if [ -n "$missing" ]; then
         exit 1
     }
     echo "installing Debian's packages:$missing"
-    # An sshd is started inside the namespaces only; none of the machine's own must start now.
+    # Keep apt from starting the machine's own sshd: the tests start one in a namespace.  The policy
+    # file is removed at exit and on a signal.  Should it outlive this shell all the same (SIGKILL,
+    # power), it allows everything from then on, and the next run removes it.
     policy=/usr/sbin/policy-rc.d
+    marker="# made by vknet's testbed/prepare.sh"
+    if [ -e "$policy" ] && grep -qxF "$marker" "$policy" && "$policy"; then
+        rm -f "$policy"
+    fi
     if [ ! -e "$policy" ]; then
         trap 'rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        trap 'exit 129' HUP
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        cat >"$policy" <<EOF
+#!/bin/sh
+$marker
+grep -q prepare.sh /proc/$$/cmdline 2>/dev/null && exit 101
+exit 0
+EOF
         chmod +x "$policy"
     fi
     apt-get update -qq
