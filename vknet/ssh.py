@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import subprocess
 from collections import deque
 from pathlib import Path
@@ -61,6 +62,11 @@ STDERR_PIECE: Final = 4096
 TAIL_LINES: Final = 8
 
 
+# Starts a program with SIGUSR1 ignored, which exec keeps: `systemctl kill -s USR1` reaches every
+# process of a unit, and ssh would die of it.
+SHIELD: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
+
+
 async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
     """What ssh is configured to do for this host: its keywords, in lower case, and their values.
 
@@ -73,7 +79,7 @@ async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
     with trio.move_on_after(CONFIGURATION_PATIENCE):
         try:
             done = await trio.run_process(
-                argv,
+                [*SHIELD, *argv],
                 capture_stdout=True,
                 stderr=subprocess.DEVNULL,
                 check=False,
@@ -128,14 +134,17 @@ class SshCarrier(Carrier):
             connect_timeout=self._connect_timeout,
         )
         log.debug("running: %s", shlex.join(argv))
+        if shutil.which(argv[0]) is None:
+            raise SetupError(f"cannot run {argv[0]}: is it installed, and executable?")
         try:
             process = await trio.lowlevel.open_process(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                [*SHIELD, *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-        except PermissionError as exc:
-            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it executable?") from exc
         except OSError as exc:
-            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}; is it installed?") from exc
+            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}") from exc
         self._started = trio.current_time()
         start_soon(self._hold, process)
         # They were asked for as pipes.
