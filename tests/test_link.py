@@ -5,6 +5,7 @@ Rules: no real time passes; a test waits for events, or for the virtual clock to
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -93,45 +94,82 @@ async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
     assert isinstance(client.outcome, RemoteProtocolError)
 
 
-async def test_a_silent_peer_is_sent_to_after_three_seconds_and_is_up_when_heard(
+class SlowLogin(StreamCarrier):
+    """A carrier whose peer is reached a minute after the stream is open."""
+
+    async def open(self, start_soon: StartSoon) -> Stream:
+        stream = await super().open(start_soon)
+        self.reached = trio.Event()
+        start_soon(self.log_in)
+        return stream
+
+    async def log_in(self) -> None:
+        await trio.sleep(60)
+        self.reached.set()
+
+
+async def test_no_byte_goes_to_a_silent_peer_and_the_link_gives_up(
+    streams: Streams, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = side(SlowLogin(streams[0]), Wire.AUTO)
+    sent = bytearray()
+    with caplog.at_level(logging.INFO, "vknet"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            await client.plug.send([FRAME])
+            while data := await streams[1].receive_some():
+                sent += data
+    assert trio.current_time() == pytest.approx(60 + 120, abs=1)
+    assert not sent
+    assert isinstance(client.outcome, PeerGone)
+    assert "has not answered as vknet within 120 s" in str(client.outcome)
+    assert "--wire 1" in str(client.outcome)
+    assert not client.link.was_up
+    assert caplog.text.count("waiting for vknet on the other side") == 2
+
+
+async def test_a_hello_that_comes_late_brings_the_link_up(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
-        await client.plug.send([FRAME])
-        assert await peer.next() == FRAME
-        assert trio.current_time() == pytest.approx(3.0)
+        await trio.sleep(100)
         assert isinstance(client.link.monitor.state, Idle)
-        assert not client.link.was_up
         await peer.send(hello())
         assert isinstance(await peer.next(), Hello)
         assert (await client.up()).wire == 2
+        await client.plug.send([FRAME])
+        assert await peer.next() == FRAME
         nursery.cancel_scope.cancel()
 
 
-async def test_the_clock_of_a_silent_peer_starts_when_it_is_reached(
-    streams: Streams, autojump_clock: MockClock
+@pytest.mark.parametrize("size", range(1, 7))
+async def test_no_byte_goes_to_a_peer_in_the_middle_of_its_first_block(
+    streams: Streams, autojump_clock: MockClock, size: int
 ) -> None:
-    class SlowLogin(StreamCarrier):
-        async def open(self, start_soon: StartSoon) -> Stream:
-            stream = await super().open(start_soon)
-            self.reached = trio.Event()
-            start_soon(self.log_in)
-            return stream
-
-        async def log_in(self) -> None:
-            await trio.sleep(60)
-            self.reached.set()
-
-    client, peer = side(SlowLogin(streams[0]), Wire.AUTO), Peer(streams[1])
+    client = side(streams[0], Wire.AUTO)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
-        await trio.sleep(62.9)
         await client.plug.send([FRAME])
-        await trio.sleep(0.2)
-        # What came before was dropped: some of it may have waited for a minute.
+        await streams[1].send_all(frames(FRAME)[:size])
+        with trio.move_on_after(50):
+            raise AssertionError(await streams[1].receive_some())
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
+    streams: Streams, autojump_clock: MockClock
+) -> None:
+    client, peer = side(SlowLogin(streams[0]), Wire.V1), Peer(streams[1], Wire.V1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await trio.sleep(59)
+        await client.plug.send([FRAME])
+        await trio.sleep(2)
+        # It may have waited for a minute.
         assert client.link.monitor.counters.outbound.drops == {"waited through an outage": 1}
+        assert (await client.up()).wire == 1
         await client.plug.send([FRAME[::-1]])
         assert await peer.next() == FRAME[::-1]
         nursery.cancel_scope.cancel()

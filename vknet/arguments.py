@@ -43,6 +43,8 @@ OFFLOAD_SETTINGS: Final = {
     "+uso": DEFAULT_OFFLOADS | {USO},
 }
 
+WIRE_SETTINGS: Final = {"auto": Wire.AUTO, "1": Wire.V1}
+
 WINDOW_SETTINGS: Final = {"auto": None, "off": 0}
 WINDOW_MIN: Final = 2 * 1514
 """Bytes: two full Ethernet frames; of less than one and a half, ACKs are told at leisure."""
@@ -80,6 +82,9 @@ The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
                          let no more be under way than fills the path, so that
                          what comes next need not wait behind it (auto), or so
                          many bytes (3028 or more), or no end of them (off)
+  --wire auto|1          send no frame until the remote side has proved to be
+                         vknet (auto); or speak wire v1 to it at once, for a
+                         vknet of 2008 on a quiet network
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
   --timeout SECONDS      a peer silent for so long is dead (default 15)
   -v                     say more; twice: ssh, too
@@ -144,7 +149,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         bridge=None if args.bridge is None else parse_bridge(args.bridge, spec, "local"),
         mtu=args.mtu,
         link=LinkSettings(
-            Wire.AUTO,
+            WIRE_SETTINGS[args.wire or "auto"],
             timeout,
             offloads=args.offload,
             window=args.window,
@@ -161,6 +166,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
             remote_vknet=_one_line(args.remote_command, "--remote-command") or "vknet",
             timeout=timeout,
             verbose=args.verbose >= 2,
+            marked=args.wire != "1",
         ),
         verbosity=args.verbose - args.quiet,
     )
@@ -179,6 +185,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
         "-r": args.retry,
         "-e": args.ssh_command,
         "--remote-command": args.remote_command,
+        "--wire": args.wire,
         "an option for ssh": args.ssh_options,
     }
     for option, given in misplaced.items():
@@ -229,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--remote-command")
     add("--offload", type=_offload, default=DEFAULT_OFFLOADS)
     add("--window", type=_window, default=None)
+    add("--wire", type=_wire)
     add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
     add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
     add("-v", dest="verbose", action="count", default=0)
@@ -246,6 +254,12 @@ def _window(text: str) -> int | None:
         return int(number(int, WINDOW_MIN, WINDOW_MAX, text))
     except argparse.ArgumentTypeError as exc:
         raise argparse.ArgumentTypeError(f"{exc}, in bytes, nor auto or off") from None
+
+
+def _wire(text: str) -> str:
+    if text not in WIRE_SETTINGS:
+        raise argparse.ArgumentTypeError(f'"{printable(text)}" is neither auto nor 1')
+    return text
 
 
 def _offload(text: str) -> frozenset[str]:

@@ -86,9 +86,11 @@ class Wire(enum.Enum):
     """What a side is to speak."""
 
     V1 = "v1"
-    """Frames only, as in 2008: what `-S` speaks to a client that left no mark."""
+    """Frames only, as in 2008, and at once: what `-S` speaks to a client that left no mark, and a
+    client whose user knows that the peer is such a program."""
     AUTO = "auto"
-    """Either: v2 if the very first block is a HELLO, v1 for good otherwise.  The client's side."""
+    """Either: v2 if the very first block is a HELLO, v1 for good otherwise.  Nothing is sent before
+    that block.  The client's side."""
     V2 = "v2"
     """The peer is known to speak v2: a HELLO has to come, though frames may come before it."""
 

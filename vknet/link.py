@@ -50,9 +50,10 @@ __all__ = ["Link"]
 
 log = logging.getLogger("vknet")
 
-# How long a peer that was reached may take to say HELLO before it is taken for one of 2008.  Most
-# machines have started Python by then, twice; a HELLO that comes later still makes it v2.
-V1_GRACE: Final = 3.0
+# Seconds after which the user is told that the peer is still awaited: what is usual, and what is
+# not.  Most machines have started Python twice within the first.
+SLOW_START_S: Final = 3.0
+VERY_SLOW_START_S: Final = 15.0
 
 # Frames that waited longer than this are of no use to anyone; their senders have tried again.
 STALE_AFTER: Final = 3.0
@@ -180,8 +181,6 @@ class Link:
             await self._writer.farewell(self._last_words())
 
     async def _carry_out(self) -> None:
-        if self._settings.wire is Wire.V1:
-            self._come_up(None)
         try:
             await self._writer.run()
         except trio.BrokenResourceError as exc:
@@ -310,13 +309,17 @@ class Link:
 
     async def _watch_health(self) -> None:
         await self._carrier.reached.wait()
-        self._talk.begin(trio.current_time())
-        if self._settings.wire is Wire.AUTO:
-            await self._watch_beginning()
+        reached_at = trio.current_time()
+        self._talk.begin(reached_at)
+        if self._settings.wire is Wire.V1:
+            self._come_up(None)
+        said = 0
         while True:
             await self._endpoint.upkeep()
             now = trio.current_time()
             await trio.sleep_until(min(now + UPKEEP_INTERVAL, self._talk.next_check(now)))
+            if self._settings.wire is Wire.AUTO and not self.was_up:
+                said = self._check_first_block(trio.current_time() - reached_at, said)
             silence = self._talk.check_health(trio.current_time())
             if silence is not None:
                 raise PeerGone(
@@ -325,13 +328,35 @@ class Link:
             if self._talk.has_to_say:
                 self._writer.wake()
 
-    async def _watch_beginning(self) -> None:
-        """A peer that was reached and says nothing may be one of 2008 on a quiet network.
+    def _check_first_block(self, silence: float, said: int) -> int:
+        """Tell the user that the peer has not shown yet what it is, and give up in the end.
 
-        Such a one waits for nothing, so it is sent to; the link counts as up when it is heard.
+        Until then no frame goes to it: it may be a shell, which would run what the frame holds.
+
+        Args:
+            silence: seconds since the peer was reached.
+            said: how often the user was told before.
+
+        Returns:
+            How often the user was told.
+
+        Raises:
+            PeerGone: it has been silent for too long.
         """
-        with trio.move_on_after(V1_GRACE):
-            await self._up.wait()
-        if not self.was_up:
-            log.info("%s has said nothing yet; sending to it in wire v1", self._carrier.peer)
-            self._begin_to_send()
+        peer = self._carrier.peer
+        if silence >= self._settings.hello_timeout:
+            raise PeerGone(
+                f"what runs on {peer} has not answered as vknet within"
+                f" {self._settings.hello_timeout:g} s: a start-up file there that starts a shell"
+                " or hangs, a forced command that is not vknet, a command that asks for a"
+                " password, or a vknet of 2008 on a quiet network (for that one: --wire 1)"
+            )
+        if silence >= VERY_SLOW_START_S and said < 2:
+            log.warning(
+                "still waiting for vknet on %s; does a start-up file of the shell there hang?", peer
+            )
+            return 2
+        if silence >= SLOW_START_S and said < 1:
+            log.info("waiting for vknet on %s to start", peer)
+            return 1
+        return said

@@ -24,6 +24,9 @@ class LinkSettings:
             of `vknet.offload`, where both endpoints can; frozenset() is nothing.
         window: bytes that may be under way to a peer that acknowledges them; None to find out, 0
             for no bound, which holds for both directions.
+        hello_timeout: seconds that a peer which was reached may take until its first valid block;
+            as long as a login may take.  No frame is sent to it before that, unless the wire is
+            v1.
     """
 
     wire: Wire = Wire.V2
@@ -31,3 +34,4 @@ class LinkSettings:
     adopt_timeout: bool = False
     offloads: frozenset[str] = DEFAULT_OFFLOADS
     window: int | None = None
+    hello_timeout: float = 120.0

@@ -81,6 +81,7 @@ class SshSettings:
         remote_vknet: shell words that run vknet on the other side.
         timeout: seconds of silence after which the connection counts as dead.
         verbose: have ssh explain itself.
+        marked: tell the remote side that this one speaks v2.
     """
 
     target: Target
@@ -91,12 +92,14 @@ class SshSettings:
     remote_vknet: str = "vknet"
     timeout: float = DEFAULT_TIMEOUT
     verbose: bool = False
+    marked: bool = True
 
 
 def remote_command(settings: SshSettings) -> str:
     """What the remote login shell is asked to run, as one string with every argument quoted."""
     bridge = [] if settings.remote_bridge is None else ["-b", settings.remote_bridge]
-    arguments = ["-S", "-B", MARK, *bridge, settings.target.spec]
+    mark = ["-B", MARK] if settings.marked else []
+    arguments = ["-S", *mark, *bridge, settings.target.spec]
     return f"exec {settings.remote_vknet} {shlex.join(arguments)}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -105,6 +106,44 @@ def test_a_remote_side_that_never_stops_talking_is_cut_short(bed: Bed) -> None:
     assert r"vknet: there: odd \x1b[31m line" in vknet.log
     assert vknet.stop() == 0
     assert vknet.log.count("there: chatter") <= 300
+
+
+def test_sigusr1_to_every_process_of_a_unit_leaves_the_link_up(lan: Lan) -> None:
+    vknet = lan.vknet()
+    lan.carries()
+    # As `systemctl kill -s USR1` does it.
+    pids = lan.bed.here.processes()
+    assert len(pids) >= 2
+    for pid in pids:
+        os.kill(pid, signal.SIGUSR1)
+    vknet.says("carried:")
+    lan.carries()
+    assert vknet.stop() == 0
+    assert "link lost" not in vknet.log
+
+
+# Sends a frame through tap0, as a station of the LAN here would.
+SEND_FRAME: Final = """\
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as tap:
+    tap.bind(("tap0", 0))
+    tap.send(bytes.fromhex(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "python3 -i"])
+def test_a_shell_on_the_remote_side_gets_no_frame(bed: Bed, shell: str) -> None:
+    pwned = bed.directory / "pwned"
+    (bed.there.home / ".bashrc").write_text(f"tee {bed.directory}/stdin | {shell}\n")
+    vknet = Program(bed.here, "vknet", "-v", "auto", "there:auto")
+    vknet.says("waiting for vknet on there")
+    frame = b"\xff" * 6 + bytes(6) + b"\x88\xb5\n" + f"touch {pwned}\n".encode()
+    for _ in range(20):
+        bed.here.run(sys.executable, "-c", SEND_FRAME, frame.hex())
+        time.sleep(0.05)
+    assert (bed.directory / "stdin").read_bytes() == b""
+    assert not pwned.exists()
+    assert vknet.stop() == 0
 
 
 def test_signals_that_were_ignored_before_stay_ignored(bed: Bed) -> None:

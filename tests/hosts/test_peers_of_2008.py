@@ -56,15 +56,20 @@ def test_a_frame_too_long_for_2008_is_dropped_and_said(lan: Lan) -> None:
     assert "1 dropped (over the peer's frame limit)" in vknet.log
 
 
-def test_a_quiet_peer_of_2008_is_sent_to_all_the_same(bed: Bed) -> None:
+def test_a_quiet_peer_of_2008_is_linked_with_wire_1(bed: Bed) -> None:
     here, there = bed.here, bed.there
     # Without IPv6 nothing is ever sent from there unasked.
     there.run("sysctl", "-q", "net.ipv6.conf.all.disable_ipv6=1")
     there.run("sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
     remote = ("--remote-command", f"{sys.executable} {PEER}")
-    vknet = Program(here, "vknet", *remote, "auto", "there:auto")
-    vknet.says("there has said nothing yet; sending to it in wire v1")
+    vknet = Program(here, "vknet", "--wire", "1", *remote, "auto", "there:auto")
+    vknet.says("link up: tap0 to there, wire v1")
     for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
         host.ip("addr", "add", address, "dev", "tap0")
     here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
-    vknet.says("link up: tap0 to there, wire v1")
+
+
+def test_wire_1_between_two_of_this_program(lan: Lan) -> None:
+    vknet = lan.vknet("--wire", "1")
+    lan.carries()
+    vknet.says("link up: tap0 to myhomesystem, wire v1")
