@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vknet._lazy import exports
 from vknet._version import __version__
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ __all__ = [
     "parse_target",
 ]
 
-# Where each public name comes from.  They are imported when they are first used, so that a command
-# which only understands its arguments does not wait for trio.
+# The public names, by the module that defines them.
 _HOMES: Final = {
     "vknet.carrier": ("Carrier", "StreamCarrier"),
     "vknet.endpoints": (
@@ -137,17 +137,7 @@ _HOMES: Final = {
     "vknet.ssh_command": ("SshSettings",),
     "vknet.switch.switch": ("Switch",),
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = exports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

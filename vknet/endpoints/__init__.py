@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from vknet.endpoints.base import Drop, Endpoint
-from vknet.endpoints.memory import MemoryEndpoint, memory_endpoint_pair
-from vknet.endpoints.opening import open_endpoint
-from vknet.endpoints.seqpacket import SeqpacketEndpoint
-from vknet.endpoints.tap import TapEndpoint
+from typing import TYPE_CHECKING, Final
+
+from vknet._lazy import exports
+
+if TYPE_CHECKING:
+    from vknet.endpoints.base import Drop, Endpoint
+    from vknet.endpoints.memory import MemoryEndpoint, memory_endpoint_pair
+    from vknet.endpoints.opening import open_endpoint
+    from vknet.endpoints.seqpacket import SeqpacketEndpoint
+    from vknet.endpoints.tap import TapEndpoint
 
 __all__ = [
     "Drop",
@@ -17,3 +22,17 @@ __all__ = [
     "memory_endpoint_pair",
     "open_endpoint",
 ]
+
+_HOMES: Final = {
+    "vknet.endpoints.base": ("Drop", "Endpoint"),
+    "vknet.endpoints.memory": ("MemoryEndpoint", "memory_endpoint_pair"),
+    "vknet.endpoints.opening": ("open_endpoint",),
+    "vknet.endpoints.seqpacket": ("SeqpacketEndpoint",),
+    "vknet.endpoints.tap": ("TapEndpoint",),
+}
+
+__getattr__ = exports(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,7 +26,23 @@ fate.  ``python -m vknet.sim`` joins two TAPs by such a wire.
 
 from __future__ import annotations
 
-from vknet.sim.path import Counts, Impairment, Loss, Path
-from vknet.sim.wire import Wire
+from typing import TYPE_CHECKING, Final
+
+from vknet._lazy import exports
+
+if TYPE_CHECKING:
+    from vknet.sim.path import Counts, Impairment, Loss, Path
+    from vknet.sim.wire import Wire
 
 __all__ = ["Counts", "Impairment", "Loss", "Path", "Wire"]
+
+_HOMES: Final = {
+    "vknet.sim.path": ("Counts", "Impairment", "Loss", "Path"),
+    "vknet.sim.wire": ("Wire",),
+}
+
+__getattr__ = exports(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__
