@@ -25,12 +25,12 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.hello import Hello
-from vknet.train import TRAIN_SIZE, Train
+from vknet.packet.uniform_batch import TRAIN_SIZE, Train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 
 def different(size: int) -> list[bytes]:

@@ -16,7 +16,7 @@ from time import perf_counter_ns
 from typing import Final
 
 from bench.rounds import rounds_from
-from vknet.flow import flow_of
+from vknet.packet.flow import flow_of
 from vknet.queueing import FlowQueue
 
 BATCH: Final = 256

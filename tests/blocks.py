@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vknet.train import Train
+from vknet.packet.uniform_batch import Train
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vknet.framing import Block, Control
-    from vknet.offload import OffloadFrame
+    from vknet.packet.virtio import OffloadFrame
 
 __all__ = ["singly"]
 

@@ -14,7 +14,7 @@ import trio.testing
 
 from vknet import Endpoint, EndpointGone
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.train import Train
+from vknet.packet.uniform_batch import Train
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

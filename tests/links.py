@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trio.testing import MemoryReceiveStream, MemorySendStream
 
     from vknet.framing import Control
-    from vknet.offload import OffloadFrame
+    from vknet.packet.virtio import OffloadFrame
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
     Streams: TypeAlias = tuple[MemoryStream, MemoryStream]

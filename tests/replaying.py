@@ -19,7 +19,7 @@ from vknet.framing import (
     encode_control,
 )
 from vknet.hello import Hello
-from vknet.offload import OffloadFrame
+from vknet.packet.virtio import OffloadFrame
 
 __all__ = [
     "FRAME",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from vknet.offload import OffloadFrame
+from vknet.packet.virtio import OffloadFrame
 
 __all__ = ["DESTINATION", "SOURCE", "Super", "checksums_hold", "ones_sum", "parts"]
 

@@ -16,8 +16,8 @@ from vknet import memory_endpoint_pair
 from vknet.arguments import HELP
 from vknet.arguments import _parser as command_line
 from vknet.endpoints.base import READ_SIZE
-from vknet.ethernet import HEADER_SIZE
 from vknet.hello import MTU_MAX, MTU_MIN
+from vknet.packet.ethernet import HEADER_SIZE
 from vknet.spec import SOCKET_PATH_LIMIT
 from vknet.switch.arguments import (
     AGE_MAX,

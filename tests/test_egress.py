@@ -23,9 +23,9 @@ from vknet.framing import (
 )
 from vknet.hello import Hello
 from vknet.monitor import Direction
-from vknet.offload import OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.gso import plain_frames
+from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds
 from vknet.queueing import QueueDrop
-from vknet.segmentation import plain_frames
 
 if TYPE_CHECKING:
     from collections import Counter

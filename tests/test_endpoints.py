@@ -16,7 +16,7 @@ from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
 from vknet.endpoints.base import READ_SIZE
 from vknet.endpoints.messages import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
-from vknet.offload import OFFLOADS, Misfit
+from vknet.packet.virtio import OFFLOADS, Misfit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -35,10 +35,10 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
 
 if TYPE_CHECKING:
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 # --- frames ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from vknet.hello import (
     agree_mtu,
     agree_window,
 )
-from vknet.offload import OFFLOADS
+from vknet.packet.virtio import OFFLOADS
 
 OURS = Hello(
     "vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=frozenset(OFFLOADS)

@@ -25,14 +25,14 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.hello import Hello
-from vknet.offload import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
 
 if TYPE_CHECKING:
     from trio.abc import Stream
 
     from tests.links import Streams
     from vknet.endpoints.memory import MemoryEndpoint
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 
 def offload_side(

@@ -22,7 +22,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.offload import OFFLOADS, OffloadFrame, kinds
+from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
 
 DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
 

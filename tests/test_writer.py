@@ -33,7 +33,7 @@ from vknet.writer import IDLE, Writer, behind
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 FRAME = bytes(range(60))
 SHORT_PIPE = 4096

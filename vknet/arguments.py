@@ -14,7 +14,7 @@ from vknet.errors import UsageError, printable
 from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
 from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
-from vknet.offload import DEFAULT_OFFLOADS, USO
+from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
 from vknet.parsing import Parser, number, what_is_unknown
 from vknet.settings import LinkSettings
 from vknet.spec import (

@@ -27,14 +27,14 @@ from vknet.framing import (
 )
 from vknet.health import Health
 from vknet.hello import Hello
-from vknet.offload import OffloadFrame
-from vknet.train import Train
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vknet.framing import Block
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = ["Conversation", "Heard"]
 

@@ -37,9 +37,9 @@ from vknet.framing import (
     Wire,
 )
 from vknet.hello import HELLO_LIMIT, Hello
-from vknet.offload import HEADER_SIZE as OFFLOAD_HEADER_SIZE
-from vknet.offload import OFFLOAD_MIN, OffloadFrame
-from vknet.train import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
+from vknet.packet.virtio import OFFLOAD_MIN, OffloadFrame
 
 if TYPE_CHECKING:
     from vknet.framing import Block

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Final
 from vknet.codel import INTERVAL, TARGET
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
-from vknet.offload import OffloadFrame, examine
 from vknet.pacing import UNPACED, Pacer
+from vknet.packet.gso import segment
+from vknet.packet.virtio import OffloadFrame, examine
 from vknet.queueing import FlowQueue, QueueDrop
-from vknet.segmentation import segment
 from vknet.window import Window
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from vknet.framing import Frame
     from vknet.monitor import Direction
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = ["TOO_LONG", "Egress"]
 
@@ -102,7 +102,7 @@ class Egress:
 
         Args:
             frame_limit: the longest frame the peer takes, in bytes.
-            kinds: the offload frames it takes, as `vknet.offload.kinds` gives them.
+            kinds: the offload frames it takes, as `vknet.packet.virtio.kinds` gives them.
             window: bytes that may be under way: 0 for no bound, None to find out.
             now: the time.
         """

@@ -4,7 +4,7 @@ A block is eight bytes of header and a payload; all integers are little-endian.
 
     v1, a frame        u32 magic 0x5A69782B    u32 length    the frame
     v2, a control      u8 type, "VK2"          u32 length    what the type says
-        of which OFFLOAD, a frame with its offload header (vknet.offload) before it
+        of which OFFLOAD, a frame with its offload header (vknet.packet.virtio) before it
 
 This half writes; `vknet.decoding` is the half that reads.
 """
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from vknet.errors import LocalProtocolError
 from vknet.hello import HELLO_LIMIT, Hello
-from vknet.offload import HEADER_SIZE as OFFLOAD_HEADER_SIZE
-from vknet.offload import OffloadFrame, examine
-from vknet.segmentation import segment
-from vknet.train import Train
+from vknet.packet.gso import segment
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
+from vknet.packet.virtio import OffloadFrame, examine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = [
     "FRAME_LIMIT_V1",
@@ -150,7 +150,8 @@ class Encoded(NamedTuple):
     refused: int
     """How many were empty or over the limit, and were left out."""
     misfits: tuple[str, ...] = ()
-    """Why others were left out: the reasons that `vknet.offload.examine` gave, one a frame."""
+    """Why others were left out: the reasons that `vknet.packet.virtio.examine` gave, one a
+    frame."""
 
     @property
     def data(self) -> bytes:
@@ -167,8 +168,8 @@ def encode_frames(
         frames: in order.
         limit: the longest frame the peer takes, in bytes; one that is longer, or empty, is left
             out.
-        kinds: the offload frames the peer takes, as `vknet.offload.kinds` gives them; what others
-            leave undone is done here.
+        kinds: the offload frames the peer takes, as `vknet.packet.virtio.kinds` gives them; what
+            others leave undone is done here.
     """
     if isinstance(frames, Train):
         length = len(frames[0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from vknet.errors import RemoteProtocolError, printable
-from vknet.offload import OFFLOADS
+from vknet.packet.virtio import OFFLOADS
 
 __all__ = [
     "HELLO_LIMIT",
@@ -58,7 +58,7 @@ class Hello:
         timeout: seconds of silence after which this side takes the other for dead.
         wire: the highest version of the wire this side speaks.
         offloads: what may be left undone in the frames that are sent to this side, by the names of
-            `vknet.offload`.
+            `vknet.packet.virtio`.
         window: how many bytes may be under way to a peer that acknowledges them: None to find out,
             0 for no bound; then this side sends no ACKs either.
         ack_time: this side takes ACKs that say when they were written.

@@ -32,7 +32,7 @@ from vknet.errors import (
 from vknet.framing import FRAME_LIMIT_V2, Wire
 from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
-from vknet.offload import kinds
+from vknet.packet.virtio import kinds
 from vknet.pipes import RECEIVE_SIZE, PipeStream
 from vknet.settings import LinkSettings
 from vknet.writer import Writer

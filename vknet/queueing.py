@@ -32,8 +32,8 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
 
 from vknet.codel import INTERVAL, TARGET, Codel
-from vknet.ecn import mark_ce
-from vknet.flow import flow_of
+from vknet.packet.ecn import mark_ce
+from vknet.packet.flow import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vknet.framing import Wire
 from vknet.health import DEFAULT_TIMEOUT
-from vknet.offload import DEFAULT_OFFLOADS
+from vknet.packet.virtio import DEFAULT_OFFLOADS
 
 __all__ = ["LinkSettings"]
 
@@ -21,7 +21,7 @@ class LinkSettings:
             wire is v2, and by ssh where it is v1.
         adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
         offloads: what may be left undone in the frames that are carried, either way, by the names
-            of `vknet.offload`, where both endpoints can; frozenset() is nothing.
+            of `vknet.packet.virtio`, where both endpoints can; frozenset() is nothing.
         window: bytes that may be under way to a peer that acknowledges them; None to find out, 0
             for no bound, which holds for both directions.
         hello_timeout: seconds that a peer which was reached may take until its first valid block;

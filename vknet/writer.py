@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vknet.endpoints.base import Endpoint
     from vknet.framing import Frame
     from vknet.monitor import Direction
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = ["Writer"]
 

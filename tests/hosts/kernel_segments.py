@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.superframes import TCP, UDP, Super
 from vknet.endpoints import tun
-from vknet.offload import OffloadFrame, examine
-from vknet.segmentation import segment
+from vknet.packet.gso import segment
+from vknet.packet.virtio import OffloadFrame, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

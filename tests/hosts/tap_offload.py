@@ -16,9 +16,9 @@ from vknet.endpoints import tap, tun
 from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap
 from vknet.errors import EndpointGone
-from vknet.offload import DEFAULT_OFFLOADS, Layout, Misfit, OffloadFrame, examine
-from vknet.segmentation import complete, segment
-from vknet.train import Train
+from vknet.packet.gso import complete, segment
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import DEFAULT_OFFLOADS, Layout, Misfit, OffloadFrame, examine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -33,7 +33,7 @@ from vknet.hello import (
     WINDOW_MAX,
     Hello,
 )
-from vknet.offload import OFFLOADS, OffloadFrame
+from vknet.packet.virtio import OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -38,8 +38,8 @@ from vknet.framing import (
 from vknet.hello import (
     Hello,
 )
-from vknet.offload import OFFLOADS, OffloadFrame, kinds
-from vknet.train import Train
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
 
 
 @thoroughly

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.superframes import TCP, UDP, Super, checksums_hold, parts
-from vknet.offload import OFFLOADS, Layout, OffloadFrame, examine, kinds
-from vknet.segmentation import batch_from_kernel, from_kernel, segment
-from vknet.train import Train
+from vknet.packet.gso import batch_from_kernel, from_kernel, segment
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import OFFLOADS, Layout, OffloadFrame, examine, kinds
 
 thoroughly = settings(deadline=None, max_examples=400)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.bottleneck import CE, FULL, NOT_CAPABLE, Bottleneck, Responsive, Steady, datagram, read
 from tests.property.test_filter_properties import changed
 from tests.switch.packets import tag
-from vknet.ecn import mark_ce
-from vknet.flow import flow_of
+from vknet.packet.ecn import mark_ce
+from vknet.packet.flow import flow_of
 from vknet.queueing import FlowQueue, QueueDrop
 
 if TYPE_CHECKING:

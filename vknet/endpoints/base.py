@@ -5,8 +5,9 @@ Stages of a frame on its way out: `wait_receivable` (only when there was nothing
 first; trio is asked to wait only after the kernel said EAGAIN.
 
 Frames are plain: whole, with their checksums.  An endpoint that can leave work undone, or have it
-done, says so in `accepts`; whoever can do with such frames (`vknet.offload`) asks for them with
-`set_offload`, and uses `receive_offload_nowait` and `send_offload`.  All others never meet one.
+done, says so in `accepts`; whoever can do with such frames (`vknet.packet.virtio`) asks for them
+with `set_offload`, and uses `receive_offload_nowait` and `send_offload`.  All others never meet
+one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.segmentation import plain_frames
+from vknet.packet.gso import plain_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = ["BATCH_BYTES", "BATCH_FRAMES", "Drop", "Endpoint"]
 
@@ -59,7 +60,7 @@ class Endpoint(trio.abc.AsyncResource):
         mtu: in bytes; None where it has none of its own.
         mtu_fixed: a person chose the MTU, or it is not vknet's to change.
         accepts: what may be left undone in the frames that it is sent, by the names of
-            `vknet.offload`; it can hand over such frames itself.
+            `vknet.packet.virtio`; it can hand over such frames itself.
         receive_drops: frames dropped on their way out of the endpoint, by reason (`Drop`).
         send_drops: frames dropped on their way into it, by reason.
     """

@@ -10,14 +10,14 @@ import trio
 
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
 from vknet.errors import EndpointGone
-from vknet.offload import OffloadFrame, examine, kinds, usable
-from vknet.segmentation import plain_frames, segment
+from vknet.packet.gso import plain_frames, segment
+from vknet.packet.virtio import OffloadFrame, examine, kinds, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 __all__ = ["MemoryEndpoint", "memory_endpoint_pair"]
 
@@ -163,7 +163,7 @@ def memory_endpoint_pair(
         capacity: how many frames wait at an end before new ones are dropped.
         mtu: in bytes, told to a peer; plain frames are not held to it.
         accepts: what may be left undone in the frames that are sent to either, by the names of
-            `vknet.offload`.
+            `vknet.packet.virtio`.
     """
     there, back = _Queue(capacity), _Queue(capacity)
     both = usable(accepts)

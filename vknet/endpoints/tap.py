@@ -4,9 +4,9 @@ Facts the code rests on, seen on Linux 6.18:
 
 * A TAP that vknet made vanishes when its descriptor is closed, however that comes about.  One that
   was there before (persistent) stays, with whatever was set on it.
-* Each frame has an offload header (`vknet.offload`) before it, both ways, and may be a super-frame.
-  What a kernel may hand over is asked for; what it takes, every kernel that has it at all takes,
-  but some that should refuse it with EINVAL (6.1.103, 6.6.44, 6.10.3).
+* Each frame has an offload header (`vknet.packet.virtio`) before it, both ways, and may be a
+  super-frame. What a kernel may hand over is asked for; what it takes, every kernel that has it at
+  all takes, but some that should refuse it with EINVAL (6.1.103, 6.6.44, 6.10.3).
 * While the interface is down a write fails with EIO, and a read finds nothing.  When it has been
   deleted, poll says EPOLLERR, and read and write fail with EBADFD for good.
 * tun drops at its own ring (txqueuelen frames, the newest first) when nobody reads.
@@ -29,7 +29,9 @@ from vknet.endpoints import tun
 from vknet.endpoints.attaching import attach, attach_unused, lasting_address
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
 from vknet.errors import EndpointGone, SetupError
-from vknet.offload import (
+from vknet.packet.gso import batch_from_kernel, plain_frames, segment
+from vknet.packet.uniform_batch import Train
+from vknet.packet.virtio import (
     CSUM,
     EASY_LAYOUT,
     HEADER_SIZE,
@@ -39,14 +41,12 @@ from vknet.offload import (
     examine,
     kinds,
 )
-from vknet.segmentation import batch_from_kernel, plain_frames, segment
-from vknet.train import Train
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.offload import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Layout
 
 __all__ = ["TapEndpoint", "open_tap"]
 

@@ -17,7 +17,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from vknet.offload import CSUM, HEADER_SIZE, TSO4, TSO6, TSO_ECN, USO, usable
+from vknet.packet.virtio import CSUM, HEADER_SIZE, TSO4, TSO6, TSO_ECN, USO, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,8 +72,9 @@ def open_device() -> int:
 def attach(fd: int, name: str) -> tuple[str, bool]:
     """Make a descriptor that of a TAP, which is made if there is none.
 
-    Every frame then has `vknet.offload.HEADER_SIZE` bytes before it, little-endian, both ways.  The
-    offloads are as the last user left them until `capabilities` or `set_offloads` is called.
+    Every frame then has `vknet.packet.virtio.HEADER_SIZE` bytes before it, little-endian, both
+    ways.  The offloads are as the last user left them until `capabilities` or `set_offloads` is
+    called.
 
     Args:
         fd: of `open_device`.

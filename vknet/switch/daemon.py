@@ -28,7 +28,7 @@ from vknet._version import __version__
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.errors import EndpointGone, SetupError, printable
-from vknet.ethernet import NO_MAC, is_multicast
+from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch import control
 from vknet.switch.filter import SourceFilter
 from vknet.switch.status import Peer, port_status, table_status

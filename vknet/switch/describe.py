@@ -18,7 +18,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vknet.ethernet import (
+from vknet.packet.ethernet import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -29,7 +29,7 @@ from vknet.ethernet import (
     format_mac,
     parse_header,
 )
-from vknet.switch.headers import (
+from vknet.packet.ip import (
     ARP,
     ARP_FOR_IPV4,
     ARP_REPLY,

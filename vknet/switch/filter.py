@@ -31,7 +31,7 @@ import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vknet.ethernet import (
+from vknet.packet.ethernet import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -42,7 +42,7 @@ from vknet.ethernet import (
     is_multicast,
     payload_of,
 )
-from vknet.switch.headers import (
+from vknet.packet.ip import (
     ARP,
     ARP_FOR_IPV4,
     ARP_REPLY,

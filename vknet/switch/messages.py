@@ -11,8 +11,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
-from vknet.ethernet import MAC_SIZE, format_mac
-from vknet.switch.headers import (
+from vknet.packet.ethernet import MAC_SIZE, format_mac
+from vknet.packet.ip import (
     ICMPV6_SIZE,
     MLD2_REPORT,
     MLD_DONE,

@@ -25,8 +25,8 @@ import trio
 
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.errors import EndpointGone
-from vknet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
 from vknet.monitor import Counters
+from vknet.packet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
 from vknet.queueing import FlowQueue
 from vknet.switch.table import AGE, LIMIT, MacTable
 

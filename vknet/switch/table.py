@@ -21,7 +21,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from vknet.ethernet import NO_MAC, is_multicast
+from vknet.packet.ethernet import NO_MAC, is_multicast
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -18,9 +18,9 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.hello import Hello
-from vknet.offload import OFFLOADS, OffloadFrame, examine, kinds
-from vknet.segmentation import batch_from_kernel
-from vknet.train import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.gso import batch_from_kernel
+from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.virtio import OFFLOADS, OffloadFrame, examine, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vknet.ethernet import (
+from vknet.packet.ethernet import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     TAGS_MAX,

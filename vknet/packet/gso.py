@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vknet.offload import (
+from vknet.packet.uniform_batch import TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.virtio import (
     CHECK_AT_UDP,
     GSO_UDP,
     HEADER,
@@ -24,14 +25,13 @@ from vknet.offload import (
     OffloadFrame,
     examine,
 )
-from vknet.train import TRAIN_MIN, TRAIN_SIZE, Train, leading
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.offload import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Layout
 
 __all__ = ["batch_from_kernel", "complete", "from_kernel", "plain_frames", "segment"]
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, overload
 
-from vknet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from vknet.offload import HEADER_SIZE, IPV6_HEADER, NO_GSO, OFFLOAD_MIN, OffloadFrame, examine
+from vknet.packet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from vknet.packet.virtio import HEADER_SIZE, IPV6_HEADER, NO_GSO, OFFLOAD_MIN, OffloadFrame, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vknet.offload import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Layout
 
 __all__ = ["TRAIN_MAX", "TRAIN_MIN", "TRAIN_SIZE", "Train", "leading"]
 

@@ -27,8 +27,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from vknet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, TAG_SIZE, TAGS, TAGS_MAX
-from vknet.ethernet import HEADER_SIZE as ETHERNET_SIZE
+from vknet.packet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, TAG_SIZE, TAGS, TAGS_MAX
+from vknet.packet.ethernet import HEADER_SIZE as ETHERNET_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

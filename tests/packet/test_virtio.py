@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.superframes import TCP, UDP, Super, checksums_hold, parts
-from vknet.offload import (
+from vknet.packet.gso import from_kernel, plain_frames, segment
+from vknet.packet.virtio import (
     DEFAULT_OFFLOADS,
     OFFLOADS,
     Layout,
@@ -23,10 +24,9 @@ from vknet.offload import (
     kinds,
     usable,
 )
-from vknet.segmentation import from_kernel, plain_frames, segment
 
 if TYPE_CHECKING:
-    from vknet.offload import AnyFrame
+    from vknet.packet.virtio import AnyFrame
 
 TAG = bytes.fromhex("8100 6005")
 BIG = bytes(range(256)) * 200

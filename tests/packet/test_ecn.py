@@ -6,7 +6,7 @@ import pytest
 
 from tests.bottleneck import CE, ECT0, ECT1, NOT_CAPABLE, checksum, datagram
 from tests.switch.packets import ARP, arp, ethernet, tag
-from vknet.ecn import mark_ce
+from vknet.packet.ecn import mark_ce
 
 either = pytest.mark.parametrize("version", [4, 6])
 

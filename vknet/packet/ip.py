@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from vknet.ethernet import ETHERTYPE_IPV4
+from vknet.packet.ethernet import ETHERTYPE_IPV4
 
 __all__ = [
     "ARP",

@@ -29,8 +29,8 @@ from tests.switch.packets import (
     tag,
     udp,
 )
-from vknet.ethernet import TAGS_MAX
-from vknet.flow import EXTENSIONS_MAX, flow_of
+from vknet.packet.ethernet import TAGS_MAX
+from vknet.packet.flow import EXTENSIONS_MAX, flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

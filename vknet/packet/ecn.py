@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vknet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADER_SIZE, payload_of
+from vknet.packet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADER_SIZE, payload_of
 
 if TYPE_CHECKING:
     from vknet.framing import Frame
