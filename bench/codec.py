@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from bench.timing import HEAD, SIZES, batch_of, median_ns, row
-from vknet.decoding import Decoder
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Block,
@@ -24,8 +23,9 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
 from vknet.packet.uniform_batch import TRAIN_SIZE, Train
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

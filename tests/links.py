@@ -21,7 +21,6 @@ from vknet import (
     Wire,
     memory_endpoint_pair,
 )
-from vknet.decoding import Decoder
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Ack,
@@ -32,7 +31,8 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     import trio.testing

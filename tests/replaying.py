@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tests.blocks import singly
-from vknet.decoding import Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,
@@ -18,8 +17,9 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.hello import Hello
 from vknet.packet.virtio import OffloadFrame
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 __all__ = [
     "FRAME",

@@ -11,10 +11,10 @@ from vknet import __version__
 from vknet.arguments import HELP, Settings, _parser, parse_arguments
 from vknet.errors import UsageError
 from vknet.framing import Wire
-from vknet.health import DEFAULT_TIMEOUT
 from vknet.settings import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
 from vknet.ssh_command import SshSettings, remote_command
+from vknet.wire.keepalive import DEFAULT_TIMEOUT
 
 
 def parse(line: str, original_command: str = "") -> Settings:

@@ -16,7 +16,6 @@ from vknet import memory_endpoint_pair
 from vknet.arguments import HELP
 from vknet.arguments import _parser as command_line
 from vknet.endpoints.base import READ_SIZE
-from vknet.hello import MTU_MAX, MTU_MIN
 from vknet.packet.ethernet import HEADER_SIZE
 from vknet.spec import SOCKET_PATH_LIMIT
 from vknet.switch.arguments import (
@@ -33,6 +32,7 @@ from vknet.switch.daemon import Daemon
 from vknet.switch.status import Peer, port_status, table_status
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE, LIMIT, MacTable
+from vknet.wire.hello import MTU_MAX, MTU_MIN
 
 if TYPE_CHECKING:
     import argparse

@@ -12,7 +12,6 @@ from tests.blocks import singly
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
 from vknet.codel import TARGET
-from vknet.decoding import Decoder
 from vknet.egress import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
@@ -21,11 +20,12 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.hello import Hello
 from vknet.monitor import Direction
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds
 from vknet.queueing import QueueDrop
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections import Counter

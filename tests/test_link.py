@@ -31,7 +31,7 @@ from vknet.framing import (
     Pong,
     encode_control,
 )
-from vknet.hello import Hello
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from trio.abc import Stream

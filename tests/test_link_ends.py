@@ -25,7 +25,7 @@ from vknet.framing import (
     Ping,
     Pong,
 )
-from vknet.hello import Hello
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

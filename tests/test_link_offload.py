@@ -24,8 +24,8 @@ from vknet.framing import (
     Bye,
     encode_frames,
 )
-from vknet.hello import Hello
 from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from trio.abc import Stream

@@ -23,8 +23,8 @@ from vknet.framing import (
     Ping,
     Pong,
 )
-from vknet.hello import Hello
 from vknet.reverse import stamp
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from trio.abc import Stream

@@ -13,7 +13,6 @@ import trio.testing
 from trio.lowlevel import FdStream
 
 from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
-from vknet.decoding import Decoder
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Bye,
@@ -21,8 +20,9 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
 from vknet.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 
 def pair() -> tuple[PipeStream, PipeStream]:

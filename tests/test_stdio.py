@@ -13,14 +13,14 @@ import pytest
 
 from tests.hosts.switch import OneClientSwitch
 from vknet import Wire
-from vknet.decoding import Decoder
 from vknet.framing import (
     Block,
     Bye,
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from pathlib import Path

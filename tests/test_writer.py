@@ -16,8 +16,6 @@ from trio.lowlevel import FdStream
 
 from tests.blocks import singly
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
-from vknet.conversation import Conversation
-from vknet.decoding import Decoder
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import (
     FRAME_LIMIT_V2,
@@ -25,9 +23,11 @@ from vknet.framing import (
     Block,
     encode_control,
 )
-from vknet.hello import Hello
 from vknet.monitor import Direction
 from vknet.pipes import PipeStream
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
+from vknet.wire.session import Conversation
 from vknet.writer import IDLE, Writer, behind
 
 if TYPE_CHECKING:

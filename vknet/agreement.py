@@ -6,11 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from vknet.errors import SetupError
-from vknet.hello import agree_mtu
+from vknet.wire.hello import agree_mtu
 
 if TYPE_CHECKING:
     from vknet.endpoints.base import Endpoint
-    from vknet.hello import Hello
+    from vknet.wire.hello import Hello
 
 __all__ = ["adapt"]
 

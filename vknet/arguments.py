@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 from vknet._version import __version__
 from vknet.errors import UsageError, printable
 from vknet.framing import Wire
-from vknet.health import DEFAULT_TIMEOUT
-from vknet.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
 from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
 from vknet.parsing import Parser, number, what_is_unknown
 from vknet.settings import LinkSettings
@@ -26,6 +24,8 @@ from vknet.spec import (
     parse_target,
 )
 from vknet.ssh_command import DEFAULT_SSH, MARK, SshSettings
+from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
+from vknet.wire.keepalive import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ A block is eight bytes of header and a payload; all integers are little-endian.
     v2, a control      u8 type, "VK2"          u32 length    what the type says
         of which OFFLOAD, a frame with its offload header (vknet.packet.virtio) before it
 
-This half writes; `vknet.decoding` is the half that reads.
+This half writes; `vknet.wire.decoder` is the half that reads.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from vknet.errors import LocalProtocolError
-from vknet.hello import HELLO_LIMIT, Hello
 from vknet.packet.gso import segment
 from vknet.packet.uniform_batch import Train
 from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
 from vknet.packet.virtio import OffloadFrame, examine
+from vknet.wire.hello import HELLO_LIMIT, Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

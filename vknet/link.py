@@ -21,7 +21,6 @@ import trio
 
 from vknet._version import __version__
 from vknet.agreement import adapt
-from vknet.conversation import Conversation
 from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
@@ -30,11 +29,12 @@ from vknet.errors import (
     VknetError,
 )
 from vknet.framing import FRAME_LIMIT_V2, Wire
-from vknet.hello import Hello, agree_window
 from vknet.monitor import Monitor, Up
 from vknet.packet.virtio import kinds
 from vknet.pipes import RECEIVE_SIZE, PipeStream
 from vknet.settings import LinkSettings
+from vknet.wire.hello import Hello, agree_window
+from vknet.wire.session import Conversation
 from vknet.writer import Writer
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from trio.abc import Stream
 
     from vknet.carrier import Carrier
-    from vknet.conversation import Heard
     from vknet.endpoints.base import Endpoint
+    from vknet.wire.session import Heard
 
 __all__ = ["Link"]
 

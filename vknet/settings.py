@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vknet.framing import Wire
-from vknet.health import DEFAULT_TIMEOUT
 from vknet.packet.virtio import DEFAULT_OFFLOADS
+from vknet.wire.keepalive import DEFAULT_TIMEOUT
 
 __all__ = ["LinkSettings"]
 

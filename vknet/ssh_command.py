@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vknet.errors import PeerGone, SetupError, UsageError
-from vknet.health import DEFAULT_TIMEOUT
+from vknet.wire.keepalive import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from trio.abc import Stream
 
-    from vknet.conversation import Conversation
     from vknet.endpoints.base import Endpoint
     from vknet.framing import Frame
     from vknet.monitor import Direction
     from vknet.packet.virtio import AnyFrame
+    from vknet.wire.session import Conversation
 
 __all__ = ["Writer"]
 

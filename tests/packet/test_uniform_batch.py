@@ -9,7 +9,6 @@ import pytest
 
 from tests.blocks import singly
 from tests.superframes import UDP, Super
-from vknet.decoding import Decoder
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Block,
@@ -17,10 +16,11 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
 from vknet.packet.gso import batch_from_kernel
 from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
 from vknet.packet.virtio import OFFLOADS, OffloadFrame, examine, kinds
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

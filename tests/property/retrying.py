@@ -31,7 +31,6 @@ from vknet import (
     keep_linked,
     memory_endpoint_pair,
 )
-from vknet.decoding import Decoder
 from vknet.framing import (
     Bye,
     Ping,
@@ -39,7 +38,8 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import Hello
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.blocks import singly
-from vknet.decoding import SKIP_LIMIT, Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -24,7 +23,9 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.hello import (
+from vknet.packet.virtio import OFFLOADS, OffloadFrame
+from vknet.wire.decoder import SKIP_LIMIT, Decoder
+from vknet.wire.hello import (
     HELLO_LIMIT,
     MTU_MAX,
     MTU_MIN,
@@ -33,7 +34,6 @@ from vknet.hello import (
     WINDOW_MAX,
     Hello,
 )
-from vknet.packet.virtio import OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

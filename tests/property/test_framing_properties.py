@@ -35,11 +35,11 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.hello import (
-    Hello,
-)
 from vknet.packet.uniform_batch import Train
 from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
+from vknet.wire.hello import (
+    Hello,
+)
 
 
 @thoroughly

@@ -17,7 +17,7 @@ from tests.property.streams import (
 )
 from vknet.errors import RemoteProtocolError
 from vknet.framing import Wire
-from vknet.hello import (
+from vknet.wire.hello import (
     HELLO_LIMIT,
     MTU_MAX,
     MTU_MIN,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vknet._version import __version__
 from vknet.errors import UsageError, printable
-from vknet.hello import MTU_MAX, MTU_MIN
 from vknet.parsing import Parser, number, what_is_unknown
 from vknet.spec import (
     DEFAULT_SOCKET,
@@ -22,6 +21,7 @@ from vknet.spec import (
     parse_spec,
 )
 from vknet.switch.table import AGE
+from vknet.wire.hello import MTU_MAX, MTU_MIN
 
 if TYPE_CHECKING:
     import argparse

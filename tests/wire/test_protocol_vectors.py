@@ -24,7 +24,7 @@ from vknet.framing import (
 )
 from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
 
-DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 VECTOR: Final = re.compile(
     r"^```vector (?P<name>\S+) (?P<kind>valid|error)\n(?P<hex>.*?)^```\n\s*"

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from vknet.decoding import Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -25,10 +24,11 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.health import Health
-from vknet.hello import Hello
 from vknet.packet.uniform_batch import Train
 from vknet.packet.virtio import OffloadFrame
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import Hello
+from vknet.wire.keepalive import Health
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

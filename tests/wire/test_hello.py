@@ -9,7 +9,8 @@ import pytest
 
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import encode_control
-from vknet.hello import (
+from vknet.packet.virtio import OFFLOADS
+from vknet.wire.hello import (
     HELLO_LIMIT,
     MTU_MAX,
     MTU_MIN,
@@ -19,7 +20,6 @@ from vknet.hello import (
     agree_mtu,
     agree_window,
 )
-from vknet.packet.virtio import OFFLOADS
 
 OURS = Hello(
     "vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=frozenset(OFFLOADS)

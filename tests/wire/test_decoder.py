@@ -16,7 +16,6 @@ from tests.replaying import (
     plain,
     replay,
 )
-from vknet.decoding import Decoder
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -27,7 +26,8 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.hello import HELLO_LIMIT
+from vknet.wire.decoder import Decoder
+from vknet.wire.hello import HELLO_LIMIT
 
 # --- limits and memory ----------------------------------------------------------------------------
 

@@ -36,10 +36,10 @@ from vknet.framing import (
     Bye,
     Wire,
 )
-from vknet.hello import HELLO_LIMIT, Hello
 from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
 from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
 from vknet.packet.virtio import OFFLOAD_MIN, OffloadFrame
+from vknet.wire.hello import HELLO_LIMIT, Hello
 
 if TYPE_CHECKING:
     from vknet.framing import Block

@@ -19,7 +19,6 @@ from tests.replaying import (
     replay,
 )
 from tests.superframes import Super, checksums_hold
-from vknet.decoding import Decoder
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
     BYE_LIMIT,
@@ -36,6 +35,7 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.wire.decoder import Decoder
 
 if TYPE_CHECKING:
     from vknet.packet.virtio import AnyFrame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vknet.health import Health
+from vknet.wire.keepalive import Health
 
 TIMEOUT = 15.0
 INTERVAL = 5.0

@@ -1,0 +1,1 @@
+"""What the two sides of a link say to each other."""
