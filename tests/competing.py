@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tests.paths import Path, Simulation
-from vknet.window import QUANTUM
+from vknet.congestion.window import QUANTUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

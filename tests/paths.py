@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from vknet.acknowledger import Acknowledger
-from vknet.reverse import stamp
-from vknet.window import QUANTUM, Window
+from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.reverse_delay import stamp
+from vknet.congestion.window import QUANTUM, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,12 +18,12 @@ from vknet import (
     Wire,
     memory_endpoint_pair,
 )
+from vknet.congestion.reverse_delay import stamp
 from vknet.framing import (
     Ack,
     Ping,
     Pong,
 )
-from vknet.reverse import stamp
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from vknet.codel import INTERVAL, TARGET
+from vknet.congestion.pacer import UNPACED, Pacer
+from vknet.congestion.window import Window
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
-from vknet.pacing import UNPACED, Pacer
 from vknet.packet.gso import segment
 from vknet.packet.virtio import OffloadFrame, examine
 from vknet.queueing import FlowQueue, QueueDrop
-from vknet.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +49,9 @@ TOO_LONG: Final = "over the peer's frame limit"
 SUPER_TIME: Final = 0.005
 SUPER_BYTES: Final = 65536
 
-# Seconds that a grant of the window holds: as much as nobody tells apart (vknet.delivery) on a path
-# that is so fast as not to be paced.  There a batch comes every quarter of a millisecond.
+# Seconds that a grant of the window holds: as much as nobody tells apart
+# (vknet.congestion.bandwidth) on a path that is so fast as not to be paced.  There a batch comes
+# every quarter of a millisecond.
 GRANT: Final = 0.001
 
 # What CoDel's interval is at the least, in round trips.
@@ -193,7 +194,8 @@ class Egress:
         Args:
             total: of bytes.
             now: the time.
-            at: when the peer wrote it, as `vknet.reverse.stamp` gave it; None if it did not say.
+            at: when the peer wrote it, as `vknet.congestion.reverse_delay.stamp` gave it; None if
+                it did not say.
 
         Raises:
             RemoteProtocolError: that cannot be.

@@ -101,8 +101,8 @@ class Ack:
 
     Attributes:
         total: of bytes.
-        at: when this was written, on the sender's clock (`vknet.reverse.stamp`); None if it does
-            not say.
+        at: when this was written, on the sender's clock (`vknet.congestion.reverse_delay.stamp`);
+            None if it does not say.
     """
 
     total: int

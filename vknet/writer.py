@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
-from vknet.acknowledger import Acknowledger
+from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.reverse_delay import stamp
 from vknet.egress import Egress
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import Ack, encode_control
 from vknet.pipes import PipeStream
-from vknet.reverse import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

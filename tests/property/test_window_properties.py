@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.paths import MBIT, Path, Simulation
-from vknet.acknowledger import (
+from vknet.congestion.ack_policy import (
     ACK_DELAY,
     ACK_EVERY,
     BEGINNING_BYTES,
     USUAL,
     Acknowledger,
 )
-from vknet.delivery import BUNCH_MAX, FINE
-from vknet.window import BUSIEST, BUSY, BUSY_RATE, QUANTUM
+from vknet.congestion.bandwidth import BUNCH_MAX, FINE
+from vknet.congestion.window import BUSIEST, BUSY, BUSY_RATE, QUANTUM
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

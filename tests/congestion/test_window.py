@@ -7,10 +7,10 @@ import math
 import pytest
 
 from tests.paths import MBIT, Path, Simulation, carried, dsl, settled
-from vknet.acknowledger import Acknowledger
+from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.reverse_delay import stamp
+from vknet.congestion.window import QUANTUM, Window
 from vknet.errors import RemoteProtocolError
-from vknet.reverse import stamp
-from vknet.window import QUANTUM, Window
 
 # --- the path is found, and stays found -----------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.paths import MBIT, Path, Simulation, carried, dsl, run_both, settled
-from vknet.reverse import ReversePath, stamp
+from vknet.congestion.reverse_delay import ReversePath, stamp
 
 
 def test_an_ack_that_waited_in_the_other_direction_s_queue_does_not_hold_the_rate_down() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from vknet.probing import CROWDED, CROWDED_BY, PROBE_SAMPLES, PathLength
+from vknet.congestion.min_rtt import CROWDED, CROWDED_BY, PROBE_SAMPLES, PathLength
 
 QUANTUM = 1514
 RATE = 1e6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vknet.pacing import GRAIN, LATE, UNPACED, Pacer
+from vknet.congestion.pacer import GRAIN, LATE, UNPACED, Pacer
 
 FULL = 1514
 

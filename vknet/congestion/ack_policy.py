@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from vknet import window
+from vknet.congestion import window
 
 __all__ = [
     "ACK_DELAY",
@@ -42,7 +42,7 @@ BEGINNING_BYTES: Final = 4_000_000
 """How much belongs to it."""
 
 # Bytes and frames per second from which on each ACK is felt, and the sender's window has room for
-# them to be rare: see the slack in vknet.window.  And the seconds that it takes to tell.
+# them to be rare: see the slack in vknet.congestion.window.  And the seconds that it takes to tell.
 FAST_BYTES: Final = window.BUSY_RATE
 VERY_FAST_BYTES: Final = window.BUSIEST * window.BUSY_RATE
 MANY_FRAMES: Final = 2 * window.MANY_FRAMES

@@ -14,7 +14,8 @@ cannot be seen at once: the first wants a full path, the second an empty one.
                  that the same bytes took to be sent, if that was longer.  Where the sender had run
                  out of data it says nothing about the path, and counts only if it is greater, or if
                  it came through a long queue all the same.
-    round trip   The least of ten seconds, of which `vknet.probing` sees to it that a queue of our
+    round trip   The least of ten seconds, of which `vknet.congestion.min_rtt` sees to it that a
+    queue of our
                  own never passes for a longer path.
 
     bunch        What was acknowledged within a round trip over and above the rate: the greatest but
@@ -32,23 +33,25 @@ so less would be delivered, and rate and window would fall to next to nothing (B
 
 What differs from BBR.  The stream below is reliable and in order.  There is no loss to react to:
 one of the outer TCP's shows as ACKs that stop and come in a bunch, which makes one low sample of
-ten, however long it took.  Pacing is somebody else's (vknet.pacing), and only for slow paths.  What
-the outer TCP holds back under its own congestion window waits in ssh and in its socket; that is a
-part of the path like any router's queue, and its rate is that of that TCP.  So on 10 Mbit/s, 30 ms
-with losses of 0, 0.1 and 1 % under 8 TCP the round trip stays between 31 and 34 ms, while the rate
-is 9.3, 9.3 and 4.1 Mbit/s, and what arrives 8.7, 7.5 and 3.2 (medians, seen).  And a batch goes
-through two ssh and a peer that are busy, so that the ACKs of a fast path are lumpy: that is what
+ten, however long it took.  Pacing is somebody else's (vknet.congestion.pacer), and only for slow
+paths.  What the outer TCP holds back under its own congestion window waits in ssh and in its
+socket; that is a part of the path like any router's queue, and its rate is that of that TCP.  So on
+10 Mbit/s, 30 ms with losses of 0, 0.1 and 1 % under 8 TCP the round trip stays between 31 and 34
+ms, while the rate is 9.3, 9.3 and 4.1 Mbit/s, and what arrives 8.7, 7.5 and 3.2 (medians, seen).
+And a batch goes through two ssh and a peer that are busy, so that the ACKs of a fast path are
+    lumpy: that is what
 the slack is for.
 
 Other traffic's queue in the bottleneck is in the least round trip for as long as it stands
-(`vknet.probing` tells it from a queue of our own, and from one on the way back).  A TCP that backs
-off only when its packets are lost fills the bottleneck's queue, and the least is seen just after
-such a loss.  A window of GAIN times that is not enough for one's share when the queue is full
-again, and so the share would shrink from one loss to the next.  To answer pings as on an empty path
-is in nobody's power there; so in such company the gain is greater.
+(`vknet.congestion.min_rtt` tells it from a queue of our own, and from one on the way back).  A TCP
+that backs off only when its packets are lost fills the bottleneck's queue, and the least is seen
+just after such a loss.  A window of GAIN times that is not enough for one's share when the queue is
+full again, and so the share would shrink from one loss to the next.  To answer pings as on an empty
+path is in nobody's power there; so in such company the gain is greater.
 
-What an ACK waited in the queue of the other direction (vknet.reverse) is no part of the round trip:
-so the two directions do not see each other's queues.  And what it acknowledges had left the path so
+What an ACK waited in the queue of the other direction (vknet.congestion.reverse_delay) is no part
+of the round trip: so the two directions do not see each other's queues.  And what it acknowledges
+    had left the path so
 much earlier, so that as much more may be under way.
 
 The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
@@ -60,10 +63,10 @@ import math
 from collections import deque
 from typing import Final, NamedTuple
 
-from vknet.delivery import FINE, Delivery
+from vknet.congestion.bandwidth import FINE, Delivery
+from vknet.congestion.min_rtt import PathLength
+from vknet.congestion.reverse_delay import ReversePath
 from vknet.errors import RemoteProtocolError
-from vknet.probing import PathLength
-from vknet.reverse import ReversePath
 
 __all__ = ["QUANTUM", "Window"]
 
@@ -266,7 +269,8 @@ class Window:
         Args:
             total: these bytes.
             now: the time.
-            at: when it wrote that, as `vknet.reverse.stamp` gives it; None if it does not say.
+            at: when it wrote that, as `vknet.congestion.reverse_delay.stamp` gives it; None if it
+                does not say.
 
         Raises:
             RemoteProtocolError: that is more than was sent, or less than it said before.

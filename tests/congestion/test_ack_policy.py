@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from vknet.acknowledger import (
+from vknet.congestion.ack_policy import (
     ACK_DELAY,
     ACK_EVERY,
     BEGINNING,

@@ -1,7 +1,7 @@
 """What a path delivers: the most per unit of time, and how much of it comes in bunches.  Pure.
 
 Both are filters over the last `ROUNDS` round trips in which there was something to learn, fed by
-the ACKs of `vknet.window`.
+the ACKs of `vknet.congestion.window`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How many bytes may be in flight."""
