@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.rounds import rounds_from
 from vknet.packet.flow import flow_of
-from vknet.queueing import FlowQueue
+from vknet.qdisc.fq_codel import FlowQueue
 
 BATCH: Final = 256
 BATCHES: Final = 200

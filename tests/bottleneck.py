@@ -18,7 +18,7 @@ from tests.switch.packets import ethernet
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vknet.queueing import FlowQueue
+    from vknet.qdisc.fq_codel import FlowQueue
 
 NOT_CAPABLE, ECT1, ECT0, CE = range(4)
 UDP: Final = 17

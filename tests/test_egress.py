@@ -11,7 +11,6 @@ import pytest
 from tests.blocks import singly
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
-from vknet.codel import TARGET
 from vknet.egress import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
@@ -23,7 +22,8 @@ from vknet.framing import (
 from vknet.monitor import Direction
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds
-from vknet.queueing import QueueDrop
+from vknet.qdisc.codel import TARGET
+from vknet.qdisc.fq_codel import QueueDrop
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 

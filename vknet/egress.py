@@ -24,14 +24,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from vknet.codel import INTERVAL, TARGET
 from vknet.congestion.pacer import UNPACED, Pacer
 from vknet.congestion.window import Window
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
 from vknet.packet.gso import segment
 from vknet.packet.virtio import OffloadFrame, examine
-from vknet.queueing import FlowQueue, QueueDrop
+from vknet.qdisc.codel import INTERVAL, TARGET
+from vknet.qdisc.fq_codel import FlowQueue, QueueDrop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

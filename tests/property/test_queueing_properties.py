@@ -15,7 +15,7 @@ from tests.property.test_filter_properties import changed
 from tests.switch.packets import tag
 from vknet.packet.ecn import mark_ce
 from vknet.packet.flow import flow_of
-from vknet.queueing import FlowQueue, QueueDrop
+from vknet.qdisc.fq_codel import FlowQueue, QueueDrop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

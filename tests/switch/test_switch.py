@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vknet import EndpointGone, MemoryEndpoint, memory_endpoint_pair
-from vknet.queueing import QueueDrop
+from vknet.qdisc.fq_codel import QueueDrop
 from vknet.switch.filter import Refusal, SourceFilter
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port, PortDrop, Switch
 

@@ -14,7 +14,7 @@ import trio.testing
 from tests.switch.test_switch import EVERYBODY, frame, mac
 from vknet import EndpointGone, SeqpacketEndpoint, Switch
 from vknet.endpoints.messages import CHUNK, receive_messages
-from vknet.queueing import QueueDrop
+from vknet.qdisc.fq_codel import QueueDrop
 from vknet.switch.switch import QUEUE_FRAMES
 
 if TYPE_CHECKING:

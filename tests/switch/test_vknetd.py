@@ -16,7 +16,7 @@ import pytest
 from testbed.hosts import eventually
 from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.endpoints.base import READ_SIZE, Drop
-from vknet.queueing import QueueDrop
+from vknet.qdisc.fq_codel import QueueDrop
 from vknet.switch.control import ASKING_MAX
 from vknet.switch.switch import PortDrop
 from vknet.switch.table import LIMIT

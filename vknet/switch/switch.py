@@ -10,7 +10,8 @@ endpoint takes all it is given, that is the end of it, and saves waking a task. 
 take is queued, and so is all that comes later, until the writer has sent what was queued: the
 frames of a flow keep their order.
 
-Who drops what: a port's queue is a flow queue (vknet.queueing), bounded, which marks or drops what
+Who drops what: a port's queue is a flow queue (vknet.qdisc.fq_codel), bounded, which marks or drops
+    what
 waits too long, and when it is full drops from its fattest flow.  So a client that reads slowly, or
 not at all, loses its own frames and no one else's, and nothing it does or leaves undone holds up a
 reader.
@@ -27,7 +28,7 @@ from vknet.endpoints.base import BATCH_BYTES
 from vknet.errors import EndpointGone
 from vknet.monitor import Counters
 from vknet.packet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
-from vknet.queueing import FlowQueue
+from vknet.qdisc.fq_codel import FlowQueue
 from vknet.switch.table import AGE, LIMIT, MacTable
 
 if TYPE_CHECKING:

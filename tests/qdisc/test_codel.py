@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vknet.codel import Codel
+from vknet.qdisc.codel import Codel
 
 INTERVAL = 100.0
 

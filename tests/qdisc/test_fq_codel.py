@@ -18,7 +18,7 @@ from tests.bottleneck import (
     read,
 )
 from tests.switch.packets import tag
-from vknet.queueing import FLOWS, QUANTUM, FlowQueue, QueueDrop
+from vknet.qdisc.fq_codel import FLOWS, QUANTUM, FlowQueue, QueueDrop
 
 EVERYTHING = 1 << 40
 SUPER = 65000

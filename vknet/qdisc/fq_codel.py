@@ -31,9 +31,9 @@ from collections import Counter, OrderedDict, deque
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
 
-from vknet.codel import INTERVAL, TARGET, Codel
 from vknet.packet.ecn import mark_ce
 from vknet.packet.flow import flow_of
+from vknet.qdisc.codel import INTERVAL, TARGET, Codel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
