@@ -20,7 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
+from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ import pytest
 
 SCRIPT = """
 import sys
-from vknet import aside, cli
+from vknet import cli
+from vknet.endpoints import isolated as aside
 aside.prepare = print
 import trio
 trio.run = lambda *_: 0
@@ -28,8 +29,8 @@ def prepared_for(*arguments: str, platform: str = "linux") -> str:
 
 @pytest.mark.parametrize("tap", ["tap0", "auto"])
 def test_netlink_is_loaded_aside_for_a_tap(tap: str) -> None:
-    assert prepared_for("-S", tap) == "vknet.netlink pyroute2\n"
-    assert prepared_for(tap, "host:tap0") == "vknet.netlink pyroute2\n"
+    assert prepared_for("-S", tap) == "vknet.endpoints.netlink pyroute2\n"
+    assert prepared_for(tap, "host:tap0") == "vknet.endpoints.netlink pyroute2\n"
 
 
 def test_nothing_is_loaded_aside_where_there_is_no_need_of_it() -> None:

@@ -37,9 +37,9 @@ def main() -> NoReturn:
             level = logging.INFO if settings.ssh else logging.WARNING
             log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
             if isinstance(settings.spec, TapSpec) and sys.platform == "linux":
-                from vknet.aside import prepare
+                from vknet.endpoints.isolated import prepare
 
-                prepare("vknet.netlink", "pyroute2")
+                prepare("vknet.endpoints.netlink", "pyroute2")
             import trio
 
             from vknet.running import run

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vknet.aside import dismiss
 from vknet.carrier import StdioCarrier
 from vknet.endpoints import open_endpoint
+from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
 from vknet.heap import tune_heap

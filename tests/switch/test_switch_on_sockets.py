@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.switch.test_switch import EVERYBODY, frame, mac
 from vknet import EndpointGone, SeqpacketEndpoint, Switch
-from vknet.endpoints.messages import CHUNK, receive_messages
+from vknet.endpoints.mmsg import CHUNK, receive_messages
 from vknet.qdisc.fq_codel import QueueDrop
 from vknet.switch.switch import QUEUE_FRAMES
 

@@ -8,8 +8,8 @@ from vknet._lazy import exports
 
 if TYPE_CHECKING:
     from vknet.endpoints.base import Drop, Endpoint
+    from vknet.endpoints.factory import open_endpoint
     from vknet.endpoints.memory import MemoryEndpoint, memory_endpoint_pair
-    from vknet.endpoints.opening import open_endpoint
     from vknet.endpoints.seqpacket import SeqpacketEndpoint
     from vknet.endpoints.tap import TapEndpoint
 
@@ -26,7 +26,7 @@ __all__ = [
 _HOMES: Final = {
     "vknet.endpoints.base": ("Drop", "Endpoint"),
     "vknet.endpoints.memory": ("MemoryEndpoint", "memory_endpoint_pair"),
-    "vknet.endpoints.opening": ("open_endpoint",),
+    "vknet.endpoints.factory": ("open_endpoint",),
     "vknet.endpoints.seqpacket": ("SeqpacketEndpoint",),
     "vknet.endpoints.tap": ("TapEndpoint",),
 }

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
-from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
+from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 from vknet.errors import EndpointGone, SetupError
 from vknet.spec import DEFAULT_SOCKET, SOCKET_PATH_LIMIT
 

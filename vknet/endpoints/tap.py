@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet import netlink
-from vknet.endpoints import tun
-from vknet.endpoints.attaching import attach, attach_unused, lasting_address
+from vknet.endpoints import netlink, tun
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
+from vknet.endpoints.tap_attach import attach, attach_unused, lasting_address
 from vknet.errors import EndpointGone, SetupError
 from vknet.packet.gso import batch_from_kernel, plain_frames, segment
 from vknet.packet.uniform_batch import Train

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
 
-from vknet import netlink
 from vknet._version import __version__
+from vknet.endpoints import netlink
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.errors import EndpointGone, SetupError, printable

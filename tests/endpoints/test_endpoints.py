@@ -14,7 +14,7 @@ from tests.superframes import Super, checksums_hold, parts
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
 from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
 from vknet.endpoints.base import READ_SIZE
-from vknet.endpoints.messages import CHUNK, receive_messages
+from vknet.endpoints.mmsg import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
 from vknet.packet.virtio import OFFLOADS, Misfit
 

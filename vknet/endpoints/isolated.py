@@ -37,7 +37,7 @@ T = TypeVar("T")
 # say before the path is the one that this process trusts.
 BOOT: Final = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
-    " from vknet.aside import main; main()"
+    " from vknet.endpoints.isolated import main; main()"
 )
 
 # In the environment of such a process.  Where `sys.executable` is no Python, but a program that has

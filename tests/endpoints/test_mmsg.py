@@ -13,7 +13,7 @@ import pytest
 
 from tests.conformance import frame
 from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
-from vknet.endpoints.messages import CHUNK, receive_messages, send_messages
+from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vknet import aside as module
-from vknet.aside import aside, dismiss, prepare
+from vknet.endpoints import isolated as module
+from vknet.endpoints.isolated import aside, dismiss, prepare
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])
 def test_one_that_was_prepared_in_vain_ends_with_us(end: str) -> None:
     script = (
-        "import os; from vknet import aside; aside.prepare();"
+        "import os; from vknet.endpoints import isolated as aside; aside.prepare();"
         f"print(aside._prepared[0].pid, flush=True); {end}"
     )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
@@ -211,8 +211,10 @@ def test_where_none_can_be_started_none_is_prepared(
 def test_nothing_is_imported_from_the_folder_one_is_in(tmp_path: Path) -> None:
     for name in ("pickle.py", "sitecustomize.py", "usercustomize.py"):
         (tmp_path / name).write_text(f"open('{tmp_path}/ran', 'w')")
-    script = "from tests.test_aside import where; import os; print(where() != os.getpid())"
-    repository = Path(__file__).parents[1]
+    script = (
+        "from tests.endpoints.test_isolated import where; import os; print(where() != os.getpid())"
+    )
+    repository = Path(__file__).parents[2]
     command = [
         sys.executable,
         "-I",

@@ -1,8 +1,8 @@
 """Interfaces and bridges, over rtnetlink(7): the only module that imports pyroute2.
 
 Every function opens its own netlink socket, does one thing and closes it again, in a process of its
-own (`vknet.aside`), so that pyroute2 is imported in there.  They block, so they are called in a
-worker thread.
+own (`vknet.endpoints.isolated`), so that pyroute2 is imported in there.  They block, so they are
+called in a worker thread.
 
 What is already as wanted is not touched, so that a user without rights can use what an
 administrator prepared.
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vknet.aside import aside
+from vknet.endpoints.isolated import aside
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:

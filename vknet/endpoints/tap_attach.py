@@ -14,8 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from vknet import netlink
-from vknet.endpoints import tun
+from vknet.endpoints import netlink, tun
 from vknet.errors import SetupError
 
 __all__ = ["attach", "attach_unused", "lasting_address"]
