@@ -13,7 +13,7 @@ from vknet.errors import UsageError
 from vknet.framing import Wire
 from vknet.settings import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
-from vknet.ssh_command import SshSettings, remote_command
+from vknet.transport.ssh_command import SshSettings, remote_command
 from vknet.wire.keepalive import DEFAULT_TIMEOUT
 
 

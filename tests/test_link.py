@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tests.links import Streams
-    from vknet.carrier import StartSoon
+    from vknet.transport.base import StartSoon
 
 
 async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tests.links import Streams
-    from vknet.carrier import StartSoon
+    from vknet.transport.base import StartSoon
 
 # --- one fails, all end ---------------------------------------------------------------------------
 

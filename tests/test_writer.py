@@ -24,7 +24,7 @@ from vknet.framing import (
     encode_control,
 )
 from vknet.monitor import Direction
-from vknet.pipes import PipeStream
+from vknet.transport.pipes import PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 from vknet.wire.session import Conversation

@@ -31,7 +31,6 @@ from vknet._lazy import exports
 from vknet._version import __version__
 
 if TYPE_CHECKING:
-    from vknet.carrier import Carrier, StreamCarrier
     from vknet.endpoints import (
         Endpoint,
         MemoryEndpoint,
@@ -55,9 +54,10 @@ if TYPE_CHECKING:
     from vknet.retry import keep_linked
     from vknet.settings import LinkSettings
     from vknet.spec import RetryPolicy, Target, parse_target
-    from vknet.ssh import SshCarrier, SshDialer
-    from vknet.ssh_command import SshSettings
     from vknet.switch.switch import Switch
+    from vknet.transport.base import Carrier, StreamCarrier
+    from vknet.transport.ssh import SshCarrier, SshDialer
+    from vknet.transport.ssh_command import SshSettings
 
 __all__ = [
     "Carrier",
@@ -100,7 +100,7 @@ __all__ = [
 
 # The public names, by the module that defines them.
 _HOMES: Final = {
-    "vknet.carrier": ("Carrier", "StreamCarrier"),
+    "vknet.transport.base": ("Carrier", "StreamCarrier"),
     "vknet.endpoints": (
         "Endpoint",
         "MemoryEndpoint",
@@ -133,8 +133,8 @@ _HOMES: Final = {
     ),
     "vknet.retry": ("keep_linked",),
     "vknet.spec": ("RetryPolicy", "Target", "parse_target"),
-    "vknet.ssh": ("SshCarrier", "SshDialer"),
-    "vknet.ssh_command": ("SshSettings",),
+    "vknet.transport.ssh": ("SshCarrier", "SshDialer"),
+    "vknet.transport.ssh_command": ("SshSettings",),
     "vknet.switch.switch": ("Switch",),
 }
 __getattr__ = exports(__name__, _HOMES)

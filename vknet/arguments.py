@@ -23,7 +23,7 @@ from vknet.spec import (
     parse_spec,
     parse_target,
 )
-from vknet.ssh_command import DEFAULT_SSH, MARK, SshSettings
+from vknet.transport.ssh_command import DEFAULT_SSH, MARK, SshSettings
 from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
 from vknet.wire.keepalive import DEFAULT_TIMEOUT
 

@@ -31,8 +31,8 @@ from vknet.errors import (
 from vknet.framing import FRAME_LIMIT_V2, Wire
 from vknet.monitor import Monitor, Up
 from vknet.packet.virtio import kinds
-from vknet.pipes import RECEIVE_SIZE, PipeStream
 from vknet.settings import LinkSettings
+from vknet.transport.pipes import RECEIVE_SIZE, PipeStream
 from vknet.wire.hello import Hello, agree_window
 from vknet.wire.session import Conversation
 from vknet.writer import Writer
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from trio.abc import Stream
 
-    from vknet.carrier import Carrier
     from vknet.endpoints.base import Endpoint
+    from vknet.transport.base import Carrier
     from vknet.wire.session import Heard
 
 __all__ = ["Link"]

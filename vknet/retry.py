@@ -18,10 +18,10 @@ from vknet.monitor import Connecting, Lost, Monitor
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from vknet.carrier import Carrier
     from vknet.endpoints.base import Endpoint
     from vknet.settings import LinkSettings
     from vknet.spec import RetryPolicy
+    from vknet.transport.base import Carrier
 
 __all__ = ["keep_linked"]
 

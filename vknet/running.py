@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vknet.carrier import StdioCarrier
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, printable
@@ -21,12 +20,13 @@ from vknet.monitor import Counters, Monitor
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.retry import keep_linked
 from vknet.signals import obey_signals
-from vknet.ssh import SshDialer
+from vknet.transport.base import StdioCarrier
+from vknet.transport.ssh import SshDialer
 
 if TYPE_CHECKING:
     from vknet.arguments import Settings
     from vknet.endpoints.base import Endpoint
-    from vknet.ssh_command import SshSettings
+    from vknet.transport.ssh_command import SshSettings
 
 __all__ = ["run"]
 

@@ -27,7 +27,7 @@ from vknet.congestion.reverse_delay import stamp
 from vknet.egress import Egress
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import Ack, encode_control
-from vknet.pipes import PipeStream
+from vknet.transport.pipes import PipeStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from trio.abc import Stream
     from trio.testing import MemoryReceiveStream, MemorySendStream
 
-    from vknet.carrier import StartSoon
     from vknet.framing import Block
+    from vknet.transport.base import StartSoon
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 

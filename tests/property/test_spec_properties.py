@@ -20,7 +20,7 @@ from vknet.spec import (
     parse_spec,
     parse_target,
 )
-from vknet.ssh_command import SshSettings, remote_command, ssh_argv
+from vknet.transport.ssh_command import SshSettings, remote_command, ssh_argv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.carrier import Carrier
 from vknet.errors import PeerGone, SetupError, printable
-from vknet.pipes import PipeStream
-from vknet.ssh_command import (
+from vknet.transport.base import Carrier
+from vknet.transport.pipes import PipeStream
+from vknet.transport.ssh_command import (
     AUTHENTICATED,
     CHATTER,
     KILLED,
@@ -33,9 +33,9 @@ from vknet.ssh_command import (
 if TYPE_CHECKING:
     from trio.abc import ReceiveStream, Stream
 
-    from vknet.carrier import StartSoon
     from vknet.errors import VknetError
-    from vknet.ssh_command import SshSettings
+    from vknet.transport.base import StartSoon
+    from vknet.transport.ssh_command import SshSettings
 
 __all__ = ["SshCarrier", "SshDialer"]
 

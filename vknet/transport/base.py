@@ -1,7 +1,8 @@
 """What carries a link: a byte stream, and whatever has to live beside it.
 
-The link's nursery holds everything; a carrier only says what that is.  `SshCarrier` (vknet.ssh)
-brings a subprocess with it, `StreamCarrier` a stream that somebody already has.
+The link's nursery holds everything; a carrier only says what that is.  `SshCarrier`
+(vknet.transport.ssh) brings a subprocess with it, `StreamCarrier` a stream that somebody already
+has.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import trio
 
 from vknet.errors import PeerGone, UsageError
 from vknet.framing import Bye, encode_control
-from vknet.pipes import PipeStream
+from vknet.transport.pipes import PipeStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

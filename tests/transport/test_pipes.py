@@ -20,7 +20,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
+from vknet.transport.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 

@@ -11,8 +11,8 @@ import pytest
 
 from vknet.errors import PeerGone, SetupError, VknetError
 from vknet.spec import Target
-from vknet.ssh import SshCarrier, SshDialer
-from vknet.ssh_command import SshSettings, diagnose, remote_command, ssh_argv
+from vknet.transport.ssh import SshCarrier, SshDialer
+from vknet.transport.ssh_command import SshSettings, diagnose, remote_command, ssh_argv
 
 if TYPE_CHECKING:
     from pathlib import Path
