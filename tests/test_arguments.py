@@ -11,7 +11,7 @@ from vknet import __version__
 from vknet.arguments import HELP, Settings, _parser, parse_arguments
 from vknet.errors import UsageError
 from vknet.framing import Wire
-from vknet.settings import LinkSettings
+from vknet.link.settings import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
 from vknet.transport.ssh_command import SshSettings, remote_command
 from vknet.wire.keepalive import DEFAULT_TIMEOUT

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
         VknetError,
     )
     from vknet.framing import Frame, Wire
-    from vknet.link import Link
+    from vknet.link.link import Link
+    from vknet.link.settings import LinkSettings
+    from vknet.link.supervisor import keep_linked
     from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
-    from vknet.retry import keep_linked
-    from vknet.settings import LinkSettings
     from vknet.spec import RetryPolicy, Target, parse_target
     from vknet.switch.switch import Switch
     from vknet.transport.base import Carrier, StreamCarrier
@@ -119,8 +119,8 @@ _HOMES: Final = {
         "VknetError",
     ),
     "vknet.framing": ("Frame", "Wire"),
-    "vknet.link": ("Link",),
-    "vknet.settings": ("LinkSettings",),
+    "vknet.link.link": ("Link",),
+    "vknet.link.settings": ("LinkSettings",),
     "vknet.monitor": (
         "Connecting",
         "Counters",
@@ -131,7 +131,7 @@ _HOMES: Final = {
         "State",
         "Up",
     ),
-    "vknet.retry": ("keep_linked",),
+    "vknet.link.supervisor": ("keep_linked",),
     "vknet.spec": ("RetryPolicy", "Target", "parse_target"),
     "vknet.transport.ssh": ("SshCarrier", "SshDialer"),
     "vknet.transport.ssh_command": ("SshSettings",),

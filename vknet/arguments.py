@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from vknet._version import __version__
 from vknet.errors import UsageError, printable
 from vknet.framing import Wire
+from vknet.link.settings import LinkSettings
 from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
 from vknet.parsing import Parser, number, what_is_unknown
-from vknet.settings import LinkSettings
 from vknet.spec import (
     RetryPolicy,
     Spec,

@@ -14,11 +14,11 @@ from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
 from vknet.heap import tune_heap
-from vknet.link import Link
+from vknet.link.link import Link
+from vknet.link.supervisor import keep_linked
 from vknet.moderation import Moderation
 from vknet.monitor import Counters, Monitor
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from vknet.retry import keep_linked
 from vknet.signals import obey_signals
 from vknet.transport.base import StdioCarrier
 from vknet.transport.ssh import SshDialer

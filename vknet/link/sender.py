@@ -24,9 +24,9 @@ import trio
 
 from vknet.congestion.ack_policy import Acknowledger
 from vknet.congestion.reverse_delay import stamp
-from vknet.egress import Egress
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import Ack, encode_control
+from vknet.link.scheduler import Egress
 from vknet.transport.pipes import PipeStream
 
 if TYPE_CHECKING:

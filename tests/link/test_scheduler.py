@@ -11,7 +11,6 @@ import pytest
 from tests.blocks import singly
 from tests.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.superframes import Super
-from vknet.egress import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -19,6 +18,7 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
+from vknet.link.scheduler import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
 from vknet.monitor import Direction
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds

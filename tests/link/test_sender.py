@@ -23,12 +23,12 @@ from vknet.framing import (
     Block,
     encode_control,
 )
+from vknet.link.sender import IDLE, Writer, behind
 from vknet.monitor import Direction
 from vknet.transport.pipes import PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 from vknet.wire.session import Conversation
-from vknet.writer import IDLE, Writer, behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

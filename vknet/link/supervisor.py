@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet.errors import EndpointGone, UsageError, VknetError
-from vknet.link import Link
+from vknet.link.link import Link
 from vknet.monitor import Connecting, Lost, Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from vknet.endpoints.base import Endpoint
-    from vknet.settings import LinkSettings
+    from vknet.link.settings import LinkSettings
     from vknet.spec import RetryPolicy
     from vknet.transport.base import Carrier
 

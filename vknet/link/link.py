@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from vknet._version import __version__
-from vknet.agreement import adapt
 from vknet.endpoints.base import Drop
 from vknet.errors import (
     EndpointGone,
@@ -29,13 +28,14 @@ from vknet.errors import (
     VknetError,
 )
 from vknet.framing import FRAME_LIMIT_V2, Wire
+from vknet.link.apply import adapt
+from vknet.link.sender import Writer
+from vknet.link.settings import LinkSettings
 from vknet.monitor import Monitor, Up
 from vknet.packet.virtio import kinds
-from vknet.settings import LinkSettings
 from vknet.transport.pipes import RECEIVE_SIZE, PipeStream
 from vknet.wire.hello import Hello, agree_window
 from vknet.wire.session import Conversation
-from vknet.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
