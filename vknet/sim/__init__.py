@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Final
 from vknet._lazy import exports
 
 if TYPE_CHECKING:
+    from vknet.sim.cable import Wire
     from vknet.sim.path import Counts, Impairment, Loss, Path
-    from vknet.sim.wire import Wire
 
 __all__ = ["Counts", "Impairment", "Loss", "Path", "Wire"]
 
 _HOMES: Final = {
     "vknet.sim.path": ("Counts", "Impairment", "Loss", "Path"),
-    "vknet.sim.wire": ("Wire",),
+    "vknet.sim.cable": ("Wire",),
 }
 
 __getattr__ = exports(__name__, _HOMES)

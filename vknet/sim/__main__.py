@@ -26,8 +26,8 @@ import trio
 from vknet.endpoints import open_endpoint
 from vknet.errors import UsageError, VknetError
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from vknet.sim.cable import Wire
 from vknet.sim.path import Path
-from vknet.sim.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
