@@ -7,9 +7,9 @@ from typing import Final
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from tests.capture.test_describe import LINES, MESSAGES
 from tests.switch.packets import CLIENT, TAP, tag
-from tests.switch.test_describe import LINES, MESSAGES
-from vknet.switch.describe import describe
+from vknet.capture.describe import describe
 
 PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 EVERY_FRAME: Final = [frame for frame, _ in (*LINES.values(), *MESSAGES.values())]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.switch.test_pcap import read
-from vknet.switch.pcap import file_header, record
+from tests.capture.test_pcap import read
+from vknet.capture.pcap import file_header, record
 
 
 @settings(deadline=None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vknet.capture.capture import capture
 from vknet.errors import UsageError, VknetError
 from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.signals import obey_signals
@@ -19,7 +20,6 @@ from vknet.speaking import background_syslog
 from vknet.spec import DEFAULT_SOCKET
 from vknet.switch import control
 from vknet.switch.arguments import COMMAND, DEFAULT_MODE, Action, Settings
-from vknet.switch.capture import capture
 from vknet.switch.daemon import Daemon
 from vknet.switch.listening import adopt, listen_at
 from vknet.switch.service import Background, notify, take_sockets

@@ -36,7 +36,7 @@ from tests.switch.packets import (
     target_mac,
     udp,
 )
-from vknet.switch.describe import describe
+from vknet.capture.describe import describe
 
 MACS = "02:00:00:00:00:0c > 02:00:00:00:aa:01, "
 

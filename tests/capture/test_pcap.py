@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.switch.test_describe import LINES, MESSAGES
-from vknet.switch.pcap import SNAPLEN, file_header, record
+from tests.capture.test_describe import LINES, MESSAGES
+from vknet.capture.pcap import SNAPLEN, file_header, record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ import sys
 
 import trio
 
+from vknet.capture.capture import capture
 from vknet.errors import VknetError
-from vknet.switch.capture import capture
 
 
 async def watch(arguments: list[str]) -> int:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
+from vknet.capture.describe import describe
+from vknet.capture.pcap import file_header, record
 from vknet.endpoints.base import Drop
 from vknet.endpoints.seqpacket import open_seqpacket
 from vknet.errors import SetupError, UsageError, VknetError
-from vknet.switch.describe import describe
-from vknet.switch.pcap import file_header, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -20,13 +20,13 @@ import pytest
 import trio
 import trio.testing
 
+from tests.capture.test_pcap import read
 from tests.hosts.switch import OneClientSwitch
 from tests.switch.packets import ARP, arp, ethernet
-from tests.switch.test_pcap import read
+from vknet.capture import capture as module
+from vknet.capture.capture import capture
+from vknet.capture.pcap import file_header
 from vknet.errors import EndpointGone, SetupError, UsageError
-from vknet.switch import capture as module
-from vknet.switch.capture import capture
-from vknet.switch.pcap import file_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,6 +18,12 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vknet.capture.describe_control import (
+    describe_dhcpv4,
+    describe_dhcpv6,
+    describe_icmp,
+    describe_icmpv6,
+)
 from vknet.packet.ethernet import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
@@ -55,7 +61,6 @@ from vknet.packet.ip import (
     UDP,
     extension_size,
 )
-from vknet.switch.messages import describe_dhcpv4, describe_dhcpv6, describe_icmp, describe_icmpv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

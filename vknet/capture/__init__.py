@@ -1,0 +1,1 @@
+"""Watching a switch: frames as lines of text, or as pcap."""
