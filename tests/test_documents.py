@@ -28,10 +28,10 @@ from vknet.switch.arguments import (
 )
 from vknet.switch.arguments import HELP as SWITCH_HELP
 from vknet.switch.arguments import _parser as switch_command_line
-from vknet.switch.daemon import Daemon
-from vknet.switch.status import Peer, port_status, table_status
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE, LIMIT, MacTable
+from vknet.vknetd.daemon import Daemon
+from vknet.vknetd.status import Peer, port_status, table_status
 from vknet.wire.hello import MTU_MAX, MTU_MIN
 
 if TYPE_CHECKING:

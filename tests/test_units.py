@@ -1,6 +1,6 @@
 """The units for systemd: systemd understands them, and the commands understand their options.
 
-Nothing is started here; tests/switch/test_service.py and tests/hosts/test_confinement.py do that.
+Nothing is started here; tests/vknetd/test_systemd.py and tests/hosts/test_confinement.py do that.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from vknet.errors import SetupError, UsageError
 from vknet.switch.arguments import parse
-from vknet.switch.listening import listen_at
+from vknet.vknetd.sockets import listen_at
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ def main() -> NoReturn:
     from vknet.errors import UsageError
     from vknet.speaking import background_log, keep_standard_descriptors
     from vknet.switch.arguments import COMMAND, Action, parse
-    from vknet.switch.service import Background, is_managed
+    from vknet.vknetd.systemd import Background, is_managed
 
     keep_standard_descriptors()
     settings = None

@@ -18,18 +18,18 @@ from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.signals import obey_signals
 from vknet.speaking import background_syslog
 from vknet.spec import DEFAULT_SOCKET
-from vknet.switch import control
 from vknet.switch.arguments import COMMAND, DEFAULT_MODE, Action, Settings
-from vknet.switch.daemon import Daemon
-from vknet.switch.listening import adopt, listen_at
-from vknet.switch.service import Background, notify, take_sockets
-from vknet.switch.status import text_of
+from vknet.vknetd import control
+from vknet.vknetd.daemon import Daemon
+from vknet.vknetd.sockets import adopt, listen_at
+from vknet.vknetd.status import text_of
+from vknet.vknetd.systemd import Background, notify, take_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager, ExitStack
 
-    from vknet.switch.listening import Listeners
+    from vknet.vknetd.sockets import Listeners
 
 __all__ = ["ask", "serve"]
 

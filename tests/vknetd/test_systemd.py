@@ -20,8 +20,8 @@ import pytest
 
 from testbed.hosts import eventually
 from vknet.errors import SetupError
-from vknet.switch.listening import adopt
-from vknet.switch.service import notify
+from vknet.vknetd.sockets import adopt
+from vknet.vknetd.systemd import notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,7 +203,7 @@ def test_ready_waits_for_room_at_the_manager() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
         sent = fill(f"\0{name}")
-        code = "from vknet.switch.service import notify; notify('READY=1')"
+        code = "from vknet.vknetd.systemd import notify; notify('READY=1')"
         command = (sys.executable, "-c", code)
         with started(*command, env={"NOTIFY_SOCKET": f"@{name}"}) as process:
             eventually(lambda: waits(process) or process.poll() is not None, "its waiting")

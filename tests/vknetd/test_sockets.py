@@ -14,7 +14,7 @@ import pytest
 
 from vknet.errors import SetupError
 from vknet.switch.arguments import DEFAULT_GROUP
-from vknet.switch.listening import adopt, listen_at
+from vknet.vknetd.sockets import adopt, listen_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_group_is_given_the_sockets(tmp_path: Path) -> None:
 def test_a_group_that_is_not_there_is_an_error_only_where_it_was_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vknet.switch.listening.DEFAULT_GROUP", "no-such-group")
+    monkeypatch.setattr("vknet.vknetd.sockets.DEFAULT_GROUP", "no-such-group")
     with (
         pytest.raises(SetupError, match="groupadd --system no-such-group"),
         listen_at(str(tmp_path / "a"), 0o660, "no-such-group"),

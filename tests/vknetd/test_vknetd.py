@@ -17,9 +17,9 @@ from testbed.hosts import eventually
 from tests.switch.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.endpoints.base import READ_SIZE, Drop
 from vknet.qdisc.fq_codel import QueueDrop
-from vknet.switch.control import ASKING_MAX
 from vknet.switch.switch import PortDrop
 from vknet.switch.table import LIMIT
+from vknet.vknetd.control import ASKING_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,11 +29,11 @@ from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.errors import EndpointGone, SetupError, printable
 from vknet.packet.ethernet import NO_MAC, is_multicast
-from vknet.switch import control
 from vknet.switch.filter import SourceFilter
-from vknet.switch.status import Peer, port_status, table_status
 from vknet.switch.switch import Switch
 from vknet.switch.table import LIMIT
+from vknet.vknetd import control
+from vknet.vknetd.status import Peer, port_status, table_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from vknet.endpoints.base import Endpoint
     from vknet.switch.arguments import Settings
-    from vknet.switch.listening import Listeners
+    from vknet.vknetd.sockets import Listeners
 
 __all__ = ["Daemon"]
 
