@@ -13,12 +13,9 @@ import pytest
 
 import vknet
 from vknet import memory_endpoint_pair
-from vknet.arguments import HELP
-from vknet.arguments import _parser as command_line
-from vknet.endpoints.base import READ_SIZE
-from vknet.packet.ethernet import HEADER_SIZE
-from vknet.spec import SOCKET_PATH_LIMIT
-from vknet.switch.arguments import (
+from vknet.cli.vknet_args import HELP
+from vknet.cli.vknet_args import _parser as command_line
+from vknet.cli.vknetd_args import (
     AGE_MAX,
     AGE_MIN,
     CLIENTS_MAX,
@@ -26,8 +23,11 @@ from vknet.switch.arguments import (
     DEFAULT_CLIENTS,
     IPV6_MTU_MIN,
 )
-from vknet.switch.arguments import HELP as SWITCH_HELP
-from vknet.switch.arguments import _parser as switch_command_line
+from vknet.cli.vknetd_args import HELP as SWITCH_HELP
+from vknet.cli.vknetd_args import _parser as switch_command_line
+from vknet.endpoints.base import READ_SIZE
+from vknet.packet.ethernet import HEADER_SIZE
+from vknet.spec import SOCKET_PATH_LIMIT
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE, LIMIT, MacTable
 from vknet.vknetd.daemon import Daemon

@@ -1,6 +1,6 @@
 """``python -m vknet``."""
 
-from vknet.cli import main
+from vknet.cli.vknet import main
 
 if __name__ == "__main__":
     main()

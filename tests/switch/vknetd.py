@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VKNETD", "Vknetd", "client", "frame", "mac", "receive", "running"]
 
-VKNETD = (sys.executable, "-c", "from vknet.switch.cli import main; main()")
+VKNETD = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
 
 _numbers = itertools.count(1)
 

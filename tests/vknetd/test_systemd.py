@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WITHIN = 20.0
-VKNETD = (sys.executable, "-c", "from vknet.switch.cli import main; main()")
+VKNETD = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
 
 # What sd_listen_fds(3) says: descriptors from 3 on, how many, and the pid they are for.
 HAND_OVER = """\

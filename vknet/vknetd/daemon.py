@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Interface, IPv6Interface
 
+    from vknet.cli.vknetd_args import Settings
     from vknet.endpoints.base import Endpoint
-    from vknet.switch.arguments import Settings
     from vknet.vknetd.sockets import Listeners
 
 __all__ = ["Daemon"]

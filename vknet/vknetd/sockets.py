@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vknet.cli.vknetd_args import CONTROL_SUFFIX, DEFAULT_GROUP
 from vknet.errors import SetupError, printable
-from vknet.switch.arguments import CONTROL_SUFFIX, DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

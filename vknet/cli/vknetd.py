@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import NoReturn
 
-from vknet.process import EXIT_USAGE, stop_at_once_on_signals
+from vknet.cli.early_signals import EXIT_USAGE, stop_at_once_on_signals
 
 __all__ = ["main"]
 
@@ -21,9 +21,9 @@ log = logging.getLogger("vknet")
 def main() -> NoReturn:
     """The entry point of the ``vknetd`` command."""
     stop_at_once_on_signals()
+    from vknet.cli.logs import background_log, keep_standard_descriptors
+    from vknet.cli.vknetd_args import COMMAND, Action, parse
     from vknet.errors import UsageError
-    from vknet.speaking import background_log, keep_standard_descriptors
-    from vknet.switch.arguments import COMMAND, Action, parse
     from vknet.vknetd.systemd import Background, is_managed
 
     keep_standard_descriptors()
@@ -45,7 +45,7 @@ def main() -> NoReturn:
         speaking.enter_context(background_log(log, COMMAND))
         import trio
 
-        from vknet.switch.running import ask, serve
+        from vknet.cli.vknetd_run import ask, serve
 
         if is_switch:
             status = trio.run(serve, settings, background, speaking)

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import sys
-from vknet import cli
+from vknet.cli import vknet as cli
 from vknet.endpoints import isolated as aside
 aside.prepare = print
 import trio

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vknet.cli.vknetd_args import parse
 from vknet.errors import SetupError, UsageError
-from vknet.switch.arguments import parse
 from vknet.vknetd.sockets import listen_at
 
 if TYPE_CHECKING:

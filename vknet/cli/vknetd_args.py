@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vknet._version import __version__
+from vknet.cli.argparser import Parser, number, what_is_unknown
 from vknet.errors import UsageError, printable
-from vknet.parsing import Parser, number, what_is_unknown
 from vknet.spec import (
     DEFAULT_SOCKET,
     SOCKET_PATH_LIMIT,

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import NoReturn
 
-from vknet.process import EXIT_USAGE, stop_at_once_on_signals
+from vknet.cli.early_signals import EXIT_USAGE, stop_at_once_on_signals
 
 __all__ = ["main"]
 
@@ -24,9 +24,9 @@ log = logging.getLogger("vknet")
 def main() -> NoReturn:
     """The entry point of the ``vknet`` command."""
     stop_at_once_on_signals()
-    from vknet.arguments import parse_arguments
+    from vknet.cli.logs import background_log, keep_standard_descriptors
+    from vknet.cli.vknet_args import parse_arguments
     from vknet.errors import UsageError
-    from vknet.speaking import background_log, keep_standard_descriptors
     from vknet.spec import TapSpec
 
     keep_standard_descriptors()
@@ -42,7 +42,7 @@ def main() -> NoReturn:
                 prepare("vknet.endpoints.netlink", "pyroute2")
             import trio
 
-            from vknet.running import run
+            from vknet.cli.vknet_run import run
 
             status = trio.run(run, settings)
         except UsageError as exc:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from vknet.capture.capture import capture
+from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from vknet.cli.logs import background_syslog
+from vknet.cli.signals import obey_signals
+from vknet.cli.vknetd_args import COMMAND, DEFAULT_MODE, Action, Settings
 from vknet.errors import UsageError, VknetError
-from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from vknet.signals import obey_signals
-from vknet.speaking import background_syslog
 from vknet.spec import DEFAULT_SOCKET
-from vknet.switch.arguments import COMMAND, DEFAULT_MODE, Action, Settings
 from vknet.vknetd import control
 from vknet.vknetd.daemon import Daemon
 from vknet.vknetd.sockets import adopt, listen_at

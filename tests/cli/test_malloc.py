@@ -8,7 +8,7 @@ import sys
 # Batches of super-frames that come and go; prints how often the kernel had to map a page.
 BATCHES = """
 import resource
-from vknet.heap import tune_heap
+from vknet.cli.malloc import tune_heap
 {tune}
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def batch(size=9): return [bytes(70_000) for _ in range(size)]

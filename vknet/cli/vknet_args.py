@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
+from vknet.cli.argparser import Parser, number, what_is_unknown
 from vknet.errors import UsageError, printable
 from vknet.framing import Wire
 from vknet.link.settings import LinkSettings
 from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
-from vknet.parsing import Parser, number, what_is_unknown
 from vknet.spec import (
     RetryPolicy,
     Spec,

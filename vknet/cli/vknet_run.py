@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vknet.cli.coalescing import Moderation
+from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from vknet.cli.malloc import tune_heap
+from vknet.cli.signals import obey_signals
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, printable
 from vknet.framing import Wire
-from vknet.heap import tune_heap
 from vknet.link.link import Link
 from vknet.link.supervisor import keep_linked
-from vknet.moderation import Moderation
 from vknet.monitor import Counters, Monitor
-from vknet.process import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from vknet.signals import obey_signals
 from vknet.transport.base import StdioCarrier
 from vknet.transport.ssh import SshDialer
 
 if TYPE_CHECKING:
-    from vknet.arguments import Settings
+    from vknet.cli.vknet_args import Settings
     from vknet.endpoints.base import Endpoint
     from vknet.transport.ssh_command import SshSettings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vknet.process import STOP_SIGNALS, begin_work
+from vknet.cli.early_signals import STOP_SIGNALS, begin_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable

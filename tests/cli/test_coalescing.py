@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from vknet.moderation import NAP, ROW, SHORT, Moderation
+from vknet.cli.coalescing import NAP, ROW, SHORT, Moderation
 
 HARDLY = SHORT / 5
 

@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
-from vknet import speaking
+from vknet.cli import logs as speaking
 
 RECORD = logging.LogRecord("vknet", logging.WARNING, __file__, 1, "a %s", ("line",), None)
 
 SCRIPT = """
 import logging
-from vknet.speaking import background_log
+from vknet.cli.logs import background_log
 log = logging.getLogger("vknet")
 with background_log(log, "vknet"):
     log.error("what went wrong")

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from vknet import __version__
-from vknet.arguments import HELP, Settings, _parser, parse_arguments
+from vknet.cli.vknet_args import HELP, Settings, _parser, parse_arguments
 from vknet.errors import UsageError
 from vknet.framing import Wire
 from vknet.link.settings import LinkSettings

@@ -6,9 +6,9 @@ from ipaddress import ip_interface
 
 import pytest
 
+from vknet.cli.vknetd_args import HELP, Action, parse
 from vknet.errors import UsageError
 from vknet.spec import TapSpec
-from vknet.switch.arguments import HELP, Action, parse
 
 
 def test_the_least_that_makes_a_switch() -> None:
