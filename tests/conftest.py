@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 
 if TYPE_CHECKING:
-    from tests.links import Streams
+    from tests.support.links import Streams
 
 
 @pytest.fixture

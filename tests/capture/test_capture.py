@@ -21,8 +21,8 @@ import trio
 import trio.testing
 
 from tests.capture.test_pcap import read
-from tests.hosts.switch import OneClientSwitch
-from tests.switch.packets import ARP, arp, ethernet
+from tests.support.one_client_switch import OneClientSwitch
+from tests.support.packets import ARP, arp, ethernet
 from vknet.capture import capture as module
 from vknet.capture.capture import capture
 from vknet.capture.pcap import file_header
@@ -31,7 +31,7 @@ from vknet.errors import EndpointGone, SetupError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WATCHER: Final = Path(__file__).with_name("watcher.py")
+WATCHER: Final = Path(__file__).parents[1] / "support/watcher.py"
 FRAME: Final = ethernet(ARP, arp("192.0.2.5"))
 LINE: Final = (
     "02:00:00:00:00:0c > 02:00:00:00:aa:01, ARP who-has 192.0.2.1 tell 192.0.2.5, length 42"

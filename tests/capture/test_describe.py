@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from tests.switch.packets import (
+from tests.support.packets import (
     ALL_NODES,
     ARP,
     AUTHENTICATION,

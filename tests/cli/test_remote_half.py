@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hosts.switch import OneClientSwitch
+from tests.support.one_client_switch import OneClientSwitch
 from vknet import Wire
 from vknet.framing import (
     Block,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.paths import MBIT, Path, Simulation, carried, dsl, settled
+from tests.support.paths import MBIT, Path, Simulation, carried, dsl, settled
 from vknet.congestion.ack_policy import Acknowledger
 from vknet.congestion.reverse_delay import stamp
 from vknet.congestion.window import QUANTUM, Window

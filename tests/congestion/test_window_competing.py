@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from tests.competing import Beside
-from tests.paths import MBIT, Path
+from tests.support.competing import Beside
+from tests.support.paths import MBIT, Path
 
 # Mbit/s; seconds of a round trip; seconds that a frame may wait.
 HOME = (10, 0.03, 0.5)

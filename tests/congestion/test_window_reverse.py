@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.paths import MBIT, Path, Simulation, carried, dsl, run_both, settled
+from tests.support.paths import MBIT, Path, Simulation, carried, dsl, run_both, settled
 from vknet.congestion.reverse_delay import ReversePath, stamp
 
 

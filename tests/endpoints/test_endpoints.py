@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.conformance import CHECKS, Rig, frame
-from tests.superframes import Super, checksums_hold, parts
+from tests.support.conformance import CHECKS, Rig, frame
+from tests.support.superframes import Super, checksums_hold, parts
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
 from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
 from vknet.endpoints.base import READ_SIZE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance import frame
+from tests.support.conformance import frame
 from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
 from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 UNIT = str(REPOSITORY / "systemd/vknetd.service")
 CONFINED = ("unshare", "--mount", "--propagation", "private", sys.executable)
-LAUNCHER = str(REPOSITORY / "tests/hosts/confinement.py")
+LAUNCHER = str(REPOSITORY / "tests/support/confinement.py")
 
 CLIENT = """\
 import signal, socket

@@ -13,10 +13,10 @@ import pytest
 
 from testbed.hosts import Bed, Host, eventually
 from testbed.program import Program
-from tests.hosts.switch import OneClientSwitch
+from tests.support.one_client_switch import OneClientSwitch
 
 if TYPE_CHECKING:
-    from tests.hosts.conftest import Lan
+    from tests.support.lan import Lan
 
 # Short, so that the tests are.
 FAST = ("-r", "0.2", "--timeout", "2")

@@ -12,7 +12,7 @@ import pytest
 
 from testbed.hosts import REPOSITORY, Bed, eventually
 from testbed.program import Program
-from tests.hosts.conftest import LAN6_THERE, LAN_HERE, LAN_THERE, Lan, transfer
+from tests.support.lan import LAN6_THERE, LAN_HERE, LAN_THERE, Lan, transfer
 
 
 def test_two_bridges_become_one_ethernet_with_bridges_made_on_the_way(bed: Bed) -> None:

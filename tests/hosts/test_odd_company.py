@@ -14,7 +14,7 @@ from testbed.hosts import Bed, eventually
 from testbed.program import Program
 
 if TYPE_CHECKING:
-    from tests.hosts.conftest import Lan
+    from tests.support.lan import Lan
 
 
 def test_a_peers_small_mtu_does_not_cost_the_bridge_its_ipv6_addresses(lan: Lan) -> None:

@@ -11,22 +11,21 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from testbed.hosts import REPOSITORY, Bed, Host, eventually
 from testbed.program import Program
-from tests.hosts.conftest import LAN_HERE, LAN_THERE, Lan, transfer
-from tests.hosts.switch import OneClientSwitch
-from tests.superframes import DESTINATION, SOURCE, Super, checksums_hold, parts
+from tests.support.lan import LAN_HERE, LAN_THERE, Lan, transfer
+from tests.support.one_client_switch import OneClientSwitch
+from tests.support.superframes import DESTINATION, SOURCE, Super, checksums_hold, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE: Final = Path(__file__).parent
-PEER: Final = f"{sys.executable} {HERE / 'peer_2008.py'}"
+SUPPORT: Final = REPOSITORY / "tests/support"
+PEER: Final = f"{sys.executable} {SUPPORT / 'peer_2008.py'}"
 # 20 MB, or as many times that as asked for: 108 of them make four gigabytes of the transfer that
 # outlives its peers (with --timeout=1200).
 DATA: Final = random.Random(2008).randbytes(20_000_000) * int(os.environ.get("TEST_COPIES", "1"))
@@ -51,7 +50,7 @@ def carried(vknet: Program) -> list[tuple[int, int]]:
 
 
 def test_segments_made_here_are_those_the_kernel_makes(here: Host) -> None:
-    said = output_of(here, "tests.hosts.kernel_segments")
+    said = output_of(here, "tests.support.kernel_segments")
     outcome = json.loads(said[-1])
     assert "differs" not in outcome, said
     assert outcome["segments"] > 500
@@ -60,7 +59,7 @@ def test_segments_made_here_are_those_the_kernel_makes(here: Host) -> None:
 
 
 def test_a_tap_and_its_traps(here: Host) -> None:
-    said = output_of(here, "tests.hosts.tap_offload")
+    said = output_of(here, "tests.support.tap_offload")
     assert len([line for line in said if line.startswith("passed ")]) == OFFLOAD_CHECKS
 
 
@@ -86,7 +85,7 @@ def behind(lan: Lan) -> Iterator[Host]:
         there.ip("link", "add", "port0", "type", "veth", "peer", "name", "port1")
         there.ip("link", "set", "port1", "netns", str(host.init), "name", "eth0")
         for one, name in ((there, "port0"), (host, "eth0")):
-            one.run(sys.executable, str(HERE / "plain_port.py"), name)
+            one.run(sys.executable, str(SUPPORT / "plain_port.py"), name)
             one.ip("link", "set", name, "up")
         there.ip("link", "set", "port0", "master", "bridge0")
         host.ip("addr", "add", f"{LAN_BEHIND}/24", "dev", "eth0")

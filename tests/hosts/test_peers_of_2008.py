@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Final
 
-from testbed.hosts import Bed, eventually
+from testbed.hosts import REPOSITORY, Bed, eventually
 from testbed.program import Program
-from tests.hosts.conftest import LAN6_THERE, LAN_THERE, Lan
+from tests.support.lan import LAN6_THERE, LAN_THERE, Lan
 
-PEER: Final = str(Path(__file__).with_name("peer_2008.py"))
+PEER: Final = str(REPOSITORY / "tests/support/peer_2008.py")
 
 
 def test_our_client_and_a_remote_half_of_2008(lan: Lan) -> None:

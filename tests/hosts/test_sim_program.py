@@ -11,7 +11,7 @@ import pytest
 
 from testbed.hosts import REPOSITORY, eventually
 from testbed.program import Program
-from tests.hosts.conftest import transfer
+from tests.support.lan import transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

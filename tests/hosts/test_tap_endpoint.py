@@ -8,13 +8,14 @@ import sys
 
 from testbed.hosts import REPOSITORY, Bed, Host, eventually
 from testbed.program import Program
-from tests.conformance import CHECKS
-from tests.hosts.conftest import transfer
+from tests.support.conformance import CHECKS
+from tests.support.lan import transfer
 
 
 def test_a_tap_is_an_endpoint_like_any_other(here: Host) -> None:
     output = here.output(
-        *(sys.executable, "-m", "tests.hosts.tap_conformance"), env={"PYTHONPATH": str(REPOSITORY)}
+        *(sys.executable, "-m", "tests.support.tap_conformance"),
+        env={"PYTHONPATH": str(REPOSITORY)},
     )
     assert output.splitlines() == [f"passed {check.__name__}" for check in CHECKS]
 

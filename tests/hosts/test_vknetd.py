@@ -14,7 +14,7 @@ import pytest
 
 from testbed.hosts import REPOSITORY, Host, eventually
 from testbed.program import Program
-from tests.switch.packets import (
+from tests.support.packets import (
     ARP,
     BROADCAST,
     CLIENT,
@@ -90,7 +90,7 @@ class Sniffer:
     """What comes out of the switch at an interface of a host."""
 
     def __init__(self, host: Host, interface: str) -> None:
-        script = REPOSITORY / "tests/hosts/sniffer.py"
+        script = REPOSITORY / "tests/support/sniffer.py"
         self.process = host.start("python", str(script), interface, stdout=subprocess.PIPE)
         assert self._line() == "listening"
 

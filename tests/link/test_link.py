@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.links import FRAME, TIMEOUT, Peer, Side, frames, hello, side
+from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello, side
 from vknet import (
     Idle,
     Link,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trio.abc import Stream
     from trio.testing import MockClock
 
-    from tests.links import Streams
+    from tests.support.links import Streams
     from vknet.transport.base import StartSoon
 
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.links import FRAME, SUPER, TIMEOUT, Peer, Side, frames, hello, side
-from tests.superframes import Super, checksums_hold
+from tests.support.links import FRAME, SUPER, TIMEOUT, Peer, Side, frames, hello, side
+from tests.support.superframes import Super, checksums_hold
 from vknet import (
     Link,
     LinkSettings,
@@ -30,7 +30,7 @@ from vknet.wire.hello import Hello
 if TYPE_CHECKING:
     from trio.abc import Stream
 
-    from tests.links import Streams
+    from tests.support.links import Streams
     from vknet.endpoints.memory import MemoryEndpoint
     from vknet.packet.virtio import AnyFrame
 

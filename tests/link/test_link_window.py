@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.links import FRAME, TIMEOUT, Peer, Side, frames, hello
+from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello
 from vknet import (
     Link,
     LinkSettings,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trio.abc import Stream
     from trio.testing import MockClock
 
-    from tests.links import Streams
+    from tests.support.links import Streams
 
 
 def windowed(stream: Stream, window: int | None) -> Side:

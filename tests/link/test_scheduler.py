@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.blocks import singly
-from tests.bottleneck import CE, ECT0, FULL, datagram, read
-from tests.superframes import Super
+from tests.support.blocks import singly
+from tests.support.bottleneck import CE, ECT0, FULL, datagram, read
+from tests.support.superframes import Super
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,

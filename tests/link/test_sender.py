@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
-from tests.blocks import singly
+from tests.support.blocks import singly
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import (

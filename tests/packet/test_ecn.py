@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bottleneck import CE, ECT0, ECT1, NOT_CAPABLE, checksum, datagram
-from tests.switch.packets import ARP, arp, ethernet, tag
+from tests.support.bottleneck import CE, ECT0, ECT1, NOT_CAPABLE, checksum, datagram
+from tests.support.packets import ARP, arp, ethernet, tag
 from vknet.packet.ecn import mark_ce
 
 either = pytest.mark.parametrize("version", [4, 6])

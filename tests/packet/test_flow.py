@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.switch.packets import (
+from tests.support.packets import (
     ARP,
     BROADCAST,
     CLIENT,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.blocks import singly
-from tests.superframes import UDP, Super
+from tests.support.blocks import singly
+from tests.support.superframes import UDP, Super
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Block,

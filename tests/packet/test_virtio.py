@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.superframes import TCP, UDP, Super, checksums_hold, parts
+from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
 from vknet.packet.gso import from_kernel, plain_frames, segment
 from vknet.packet.virtio import (
     DEFAULT_OFFLOADS,

@@ -8,7 +8,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from tests.capture.test_describe import LINES, MESSAGES
-from tests.switch.packets import CLIENT, TAP, tag
+from tests.support.packets import CLIENT, TAP, tag
 from vknet.capture.describe import describe
 
 PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tests.switch.packets import (
+from tests.support.packets import (
     ARP,
     CLIENT,
     FRAGMENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.property.streams import (
+from tests.support.streams import (
     MAGIC,
     PROMISES,
     WIRES,

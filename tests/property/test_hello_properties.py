@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.property.streams import (
+from tests.support.streams import (
     chopped,
     chops,
     hellos,

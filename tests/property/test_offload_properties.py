@@ -7,7 +7,7 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.superframes import TCP, UDP, Super, checksums_hold, parts
+from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
 from vknet.packet.gso import batch_from_kernel, from_kernel, segment
 from vknet.packet.uniform_batch import Train
 from vknet.packet.virtio import OFFLOADS, Layout, OffloadFrame, examine, kinds

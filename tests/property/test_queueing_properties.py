@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from tests.bottleneck import CE, FULL, NOT_CAPABLE, Bottleneck, Responsive, Steady, datagram, read
 from tests.property.test_filter_properties import changed
-from tests.switch.packets import tag
+from tests.support.bottleneck import (
+    CE,
+    FULL,
+    NOT_CAPABLE,
+    Bottleneck,
+    Responsive,
+    Steady,
+    datagram,
+    read,
+)
+from tests.support.packets import tag
 from vknet.packet.ecn import mark_ce
 from vknet.packet.flow import flow_of
 from vknet.qdisc.fq_codel import FlowQueue, QueueDrop

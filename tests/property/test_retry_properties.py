@@ -11,7 +11,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tests.property.retrying import CAUSES, TIMEOUT, Stage, Step, WatchedMonitor, model, perform
+from tests.support.retrying import CAUSES, TIMEOUT, Stage, Step, WatchedMonitor, model, perform
 from vknet import (
     Carrier,
     Connecting,

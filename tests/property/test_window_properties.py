@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.paths import MBIT, Path, Simulation
+from tests.support.paths import MBIT, Path, Simulation
 from vknet.congestion.ack_policy import (
     ACK_DELAY,
     ACK_EVERY,

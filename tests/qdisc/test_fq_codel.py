@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.bottleneck import (
+from tests.support.bottleneck import (
     CE,
     ECT0,
     FULL,
@@ -17,7 +17,7 @@ from tests.bottleneck import (
     datagram,
     read,
 )
-from tests.switch.packets import tag
+from tests.support.packets import tag
 from vknet.qdisc.fq_codel import FLOWS, QUANTUM, FlowQueue, QueueDrop
 
 EVERYTHING = 1 << 40

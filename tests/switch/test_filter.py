@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from tests.switch.packets import (
+from tests.support.packets import (
     ARP,
     AUTHENTICATION,
     BROADCAST,

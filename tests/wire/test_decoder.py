@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.replaying import (
+from tests.support.replaying import (
     FRAME,
     GREETING,
     HELLO_BLOCK,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.blocks import singly
-from tests.replaying import (
+from tests.support.blocks import singly
+from tests.support.replaying import (
     HELLO_BLOCK,
     MAGIC_BYTES,
     control,
@@ -18,7 +18,7 @@ from tests.replaying import (
     plain,
     replay,
 )
-from tests.superframes import Super, checksums_hold
+from tests.support.superframes import Super, checksums_hold
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
     BYE_LIMIT,

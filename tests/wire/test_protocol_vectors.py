@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.replaying import FRAME, HELLO_BLOCK, Outcome, frame_block, one_by_one, replay
+from tests.support.replaying import FRAME, HELLO_BLOCK, Outcome, frame_block, one_by_one, replay
 from vknet.framing import (
     FRAME_LIMIT_V1,
     FRAME_LIMIT_V2,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from tests.superframes import UDP, Super, checksums_hold
+from tests.support.superframes import UDP, Super, checksums_hold
 from vknet.endpoints import tap, tun
 from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.conformance import CHECKS, Rig
+from tests.support.conformance import CHECKS, Rig
 from vknet.endpoints import open_endpoint
 
 if TYPE_CHECKING:

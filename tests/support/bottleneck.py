@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from tests.switch.packets import ethernet
+from tests.support.packets import ethernet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tests.blocks import singly
+from tests.support.blocks import singly
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,

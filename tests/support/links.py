@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
-from tests.blocks import singly
-from tests.superframes import Super
+from tests.support.blocks import singly
+from tests.support.superframes import Super
 from vknet import (
     Carrier,
     Link,

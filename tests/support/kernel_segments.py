@@ -17,7 +17,7 @@ from dataclasses import replace
 from fcntl import ioctl
 from typing import TYPE_CHECKING, Final
 
-from tests.superframes import TCP, UDP, Super
+from tests.support.superframes import TCP, UDP, Super
 from vknet.endpoints import tun
 from vknet.packet.gso import segment
 from vknet.packet.virtio import OffloadFrame, examine

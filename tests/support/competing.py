@@ -12,7 +12,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tests.paths import Path, Simulation
+from tests.support.paths import Path, Simulation
 from vknet.congestion.window import QUANTUM
 
 if TYPE_CHECKING:

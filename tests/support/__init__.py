@@ -1,0 +1,1 @@
+"""What tests share: fakes, models, builders, and programs that run on a host."""
