@@ -68,10 +68,10 @@ def by_poll(bare: Bare) -> None:
 
 
 def by_trio(bare: Bare) -> None:
-    async def pump(fd: int, turn: Callable[[], None]) -> None:
+    async def pump(fd: int, next_writes: Callable[[], None]) -> None:
         while True:
             await trio.lowlevel.wait_readable(fd)
-            turn()
+            next_writes()
 
     async def both() -> None:
         async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.uniform_batch import TRAIN_SIZE, Train
+from vknet.packet.uniform_batch import UNIFORM_FRAME_MAX, UniformBatch
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -38,8 +38,8 @@ def different(size: int) -> list[bytes]:
     return [frame + bytes(number % 2) for number, frame in enumerate(batch_of(size))]
 
 
-def alike(size: int) -> Train:
-    return Train(batch_of(size), offload=False)
+def alike(size: int) -> UniformBatch:
+    return UniformBatch(batch_of(size), offload=False)
 
 
 async def time_encoding(frames: Sequence[AnyFrame]) -> float:
@@ -66,7 +66,7 @@ async def time_decoding(frames: Sequence[AnyFrame]) -> float:
         began = time.perf_counter_ns()
         decoder.feed(data, blocks)
         spent = time.perf_counter_ns() - began
-        count = sum(len(block) if isinstance(block, Train) else 1 for block in blocks)
+        count = sum(len(block) if isinstance(block, UniformBatch) else 1 for block in blocks)
         if count != len(frames):
             raise AssertionError(f"{count} of {len(frames)} frames")
         return spent
@@ -78,7 +78,7 @@ async def main() -> None:
     print(HEAD)
     for name, measure in (("encode", time_encoding), ("decode", time_decoding)):
         for size in SIZES:
-            if size <= TRAIN_SIZE:
+            if size <= UNIFORM_FRAME_MAX:
                 print(row(f"{name}, a train", size, await measure(alike(size))), flush=True)
             print(row(f"{name}, one by one", size, await measure(different(size))), flush=True)
 

@@ -97,8 +97,8 @@ def compare(bed: Bed, options: tuple[str, ...], done: dict[str, Values], first: 
             for side in order
         }
         for title, measure in FIGURES.items():
-            for turn in range(TURNS):
-                for side in order[::-1] if turn % 2 else order:
+            for next_writes in range(TURNS):
+                for side in order[::-1] if next_writes % 2 else order:
                     done[title][side].append(measure(bed, ways[side]))
 
 

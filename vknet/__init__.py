@@ -1,7 +1,7 @@
 """vknet joins the Ethernet networks of two hosts over nothing but ssh.
 
-An `Endpoint` is a source and sink of whole frames, a `Carrier` brings a byte stream, a `Link` joins
-the two until either side fails, and `keep_linked` starts the next one.  A `Monitor` watches.
+An `Endpoint` is a source and sink of whole frames, a `Transport` brings a byte stream, a `Link`
+joins the two until either side fails, and `keep_linked` starts the next one.  A `Monitor` watches.
 
 Two programs, each with an endpoint of its own, over any trio stream::
 
@@ -14,8 +14,8 @@ Two programs, each with an endpoint of its own, over any trio stream::
         b, inner_b = vknet.memory_endpoint_pair()
         left, right = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(vknet.Link(inner_a, vknet.StreamCarrier(left)).run)
-            nursery.start_soon(vknet.Link(inner_b, vknet.StreamCarrier(right)).run)
+            nursery.start_soon(vknet.Link(inner_a, vknet.StreamTransport(left)).run)
+            nursery.start_soon(vknet.Link(inner_b, vknet.StreamTransport(right)).run)
             await a.send([b"a whole Ethernet frame"])
             print(await b.receive())
             nursery.cancel_scope.cancel()
@@ -52,18 +52,16 @@ if TYPE_CHECKING:
     from vknet.link.link import Link
     from vknet.link.settings import LinkSettings
     from vknet.link.supervisor import keep_linked
-    from vknet.monitor import Connecting, Counters, Direction, Idle, Lost, Monitor, State, Up
+    from vknet.monitor import Connecting, Counters, Idle, Lost, Monitor, State, TrafficCounters, Up
     from vknet.spec import RetryPolicy, Target, parse_target
     from vknet.switch.switch import Switch
-    from vknet.transport.base import Carrier, StreamCarrier
-    from vknet.transport.ssh import SshCarrier, SshDialer
+    from vknet.transport.base import StreamTransport, Transport
+    from vknet.transport.ssh import SshDialer, SshTransport
     from vknet.transport.ssh_command import SshSettings
 
 __all__ = [
-    "Carrier",
     "Connecting",
     "Counters",
-    "Direction",
     "Endpoint",
     "EndpointGone",
     "Frame",
@@ -79,14 +77,16 @@ __all__ = [
     "RetryPolicy",
     "SeqpacketEndpoint",
     "SetupError",
-    "SshCarrier",
     "SshDialer",
     "SshSettings",
+    "SshTransport",
     "State",
-    "StreamCarrier",
+    "StreamTransport",
     "Switch",
     "TapEndpoint",
     "Target",
+    "TrafficCounters",
+    "Transport",
     "Up",
     "UsageError",
     "VknetError",
@@ -100,7 +100,7 @@ __all__ = [
 
 # The public names, by the module that defines them.
 _HOMES: Final = {
-    "vknet.transport.base": ("Carrier", "StreamCarrier"),
+    "vknet.transport.base": ("Transport", "StreamTransport"),
     "vknet.endpoints": (
         "Endpoint",
         "MemoryEndpoint",
@@ -124,7 +124,7 @@ _HOMES: Final = {
     "vknet.monitor": (
         "Connecting",
         "Counters",
-        "Direction",
+        "TrafficCounters",
         "Idle",
         "Lost",
         "Monitor",
@@ -133,7 +133,7 @@ _HOMES: Final = {
     ),
     "vknet.link.supervisor": ("keep_linked",),
     "vknet.spec": ("RetryPolicy", "Target", "parse_target"),
-    "vknet.transport.ssh": ("SshCarrier", "SshDialer"),
+    "vknet.transport.ssh": ("SshTransport", "SshDialer"),
     "vknet.transport.ssh_command": ("SshSettings",),
     "vknet.switch.switch": ("Switch",),
 }

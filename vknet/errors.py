@@ -15,7 +15,7 @@ __all__ = [
     "SetupError",
     "UsageError",
     "VknetError",
-    "printable",
+    "escaped",
 ]
 
 
@@ -47,7 +47,7 @@ class LocalProtocolError(VknetError):
     """This side was asked to send something that the protocol does not allow."""
 
 
-def printable(text: str | bytes, limit: int = 200) -> str:
+def escaped(text: str | bytes, limit: int = 200) -> str:
     r"""Make text from a stranger safe for a terminal and a log line.
 
     Args:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from vknet.errors import LocalProtocolError
 from vknet.packet.gso import segment
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
-from vknet.packet.virtio import OffloadFrame, examine
+from vknet.packet.virtio import OffloadFrame, validate
 from vknet.wire.hello import HELLO_LIMIT, Hello
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ NUMBERED: Final[dict[int, type[Ack | Ping | Pong]]] = {ACK: Ack, PING: Ping, PON
 KIND_OF: Final = {block: kind for kind, block in NUMBERED.items()}
 
 Control: TypeAlias = Hello | Ack | Ping | Pong | Bye
-Block: TypeAlias = memoryview | OffloadFrame | Train | Control
+Block: TypeAlias = memoryview | OffloadFrame | UniformBatch | Control
 
 
 class Encoded(NamedTuple):
@@ -150,7 +150,7 @@ class Encoded(NamedTuple):
     refused: int
     """How many were empty or over the limit, and were left out."""
     misfits: tuple[str, ...] = ()
-    """Why others were left out: the reasons that `vknet.packet.virtio.examine` gave, one a
+    """Why others were left out: the reasons that `vknet.packet.virtio.validate` gave, one a
     frame."""
 
     @property
@@ -171,10 +171,10 @@ def encode_frames(
         kinds: the offload frames the peer takes, as `vknet.packet.virtio.kinds` gives them; what
             others leave undone is done here.
     """
-    if isinstance(frames, Train):
+    if isinstance(frames, UniformBatch):
         length = len(frames[0])
         if 0 < length <= limit and (not frames.offload or frames.kind in kinds):
-            return _encode_train(frames, length)
+            return _encode_uniform(frames, length)
     parts: list[Frame] = []
     add = parts.append
     pack = HEADER.pack
@@ -199,10 +199,10 @@ def encode_frames(
             add(data)
             size += length
             taken += 1
-        elif isinstance(layout := examine(data), str):
-            misfits.append(layout)
+        elif isinstance(offsets := validate(data), str):
+            misfits.append(offsets)
         else:
-            plain = encode_frames(segment(frame, layout), limit)
+            plain = encode_frames(segment(frame, offsets), limit)
             parts += plain.parts
             size += plain.size
             taken += plain.frames
@@ -212,7 +212,7 @@ def encode_frames(
     return Encoded(parts, taken, size, refused, tuple(misfits))
 
 
-def _encode_train(train: Train, length: int) -> Encoded:
+def _encode_uniform(train: UniformBatch, length: int) -> Encoded:
     if train.offload:
         header = HEADER.pack(OFFLOAD_WORD, OFFLOAD_HEADER_SIZE + length)
     else:

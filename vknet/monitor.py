@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Connecting",
     "Counters",
-    "Direction",
     "Idle",
     "Lost",
     "Monitor",
     "State",
+    "TrafficCounters",
     "Up",
 ]
 
@@ -88,7 +88,7 @@ S = TypeVar("S", Idle, Connecting, Up, Lost)
 
 
 @dataclass(slots=True)
-class Direction:
+class TrafficCounters:
     """What went one way.
 
     Attributes:
@@ -103,9 +103,9 @@ class Direction:
     drops: Counter[str] = field(default_factory=Counter)
     marks: int = 0
 
-    def copy(self) -> Direction:
+    def copy(self) -> TrafficCounters:
         """As it stands now."""
-        return Direction(self.frames, self.bytes, Counter(self.drops), self.marks)
+        return TrafficCounters(self.frames, self.bytes, Counter(self.drops), self.marks)
 
 
 @dataclass(slots=True)
@@ -117,8 +117,8 @@ class Counters:
         inbound: from the peer to the local endpoint.
     """
 
-    outbound: Direction = field(default_factory=Direction)
-    inbound: Direction = field(default_factory=Direction)
+    outbound: TrafficCounters = field(default_factory=TrafficCounters)
+    inbound: TrafficCounters = field(default_factory=TrafficCounters)
 
 
 class Monitor:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from vknet.errors import UsageError, printable
+from vknet.errors import UsageError, escaped
 
 __all__ = [
     "DEFAULT_SOCKET",
@@ -108,7 +108,7 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     Raises:
         UsageError: it is neither a TAP nor a path.
     """
-    shown = printable(text)
+    shown = escaped(text)
     if not text:
         default = "" if what == "local-spec" else f"; without its colon it is {DEFAULT_SOCKET}"
         raise UsageError(
@@ -148,7 +148,7 @@ def parse_bridge(text: str, spec: Spec, side: str) -> str:
     """
     if isinstance(spec, SocketSpec):
         raise UsageError(
-            f"bridge {printable(text)}: the {side} spec {printable(spec.path)} is a socket, and"
+            f"bridge {escaped(text)}: the {side} spec {escaped(spec.path)} is a socket, and"
             " only a TAP can be in a bridge; vknetd has its own TAP for that"
         )
     return _interface(text, "bridge")
@@ -163,21 +163,21 @@ def parse_target(text: str) -> Target:
     match = re.fullmatch(r"(?:([^:\[]*)@)?(?:\[([^\]]*)\]|([^:@\[\]]*))(?::(.*))?", text, re.DOTALL)
     if match is None:
         raise UsageError(
-            f'"{printable(text)}" is no [user@]host[:remote-spec]; IPv6 goes in brackets'
+            f'"{escaped(text)}" is no [user@]host[:remote-spec]; IPv6 goes in brackets'
         )
     user, address, name, spec = match.groups()
     host = name if address is None else address
     if spec is not None and address is None and re.fullmatch("[0-9A-Fa-f]*", host) and ":" in spec:
-        raise UsageError(f'"{printable(text)}": IPv6 goes in brackets')
+        raise UsageError(f'"{escaped(text)}": IPv6 goes in brackets')
     if not host:
-        raise UsageError(f'"{printable(text)}": the host is missing')
+        raise UsageError(f'"{escaped(text)}": the host is missing')
     if user is not None and not _USER.fullmatch(user):
-        raise UsageError(f'user "{printable(user)}": letters, digits and . _ + - @ are allowed')
+        raise UsageError(f'user "{escaped(user)}": letters, digits and . _ + - @ are allowed')
     if not (_HOST if address is None else _IPV6).fullmatch(host):
         what = "in brackets IPv6 alone is"
         if address is None:
             what = "letters, digits and . _ -, but no - at the beginning, are"
-        raise UsageError(f'host "{printable(host)}": {what} what may stand there')
+        raise UsageError(f'host "{escaped(host)}": {what} what may stand there')
     if spec is None:
         return Target(user, host)
     parse_spec(spec, "remote-spec")
@@ -192,19 +192,19 @@ def parse_retry(text: str) -> RetryPolicy:
     """
     delay, colon, retries = text.partition(":")
     if not _DECIMAL.fullmatch(delay) or (colon and not re.fullmatch("[0-9]{1,9}", retries)):
-        raise UsageError(f'-r "{printable(text)}" is no delay[:retries], such as 5 or 0.5:10')
+        raise UsageError(f'-r "{escaped(text)}" is no delay[:retries], such as 5 or 0.5:10')
     seconds = float(delay)
     if seconds > 86400 * 365:
-        raise UsageError(f"-r {printable(delay)}: a delay of more than a year")
+        raise UsageError(f"-r {escaped(delay)}: a delay of more than a year")
     return RetryPolicy(seconds, int(retries) if colon else None)
 
 
 def _interface(name: str, what: str) -> str:
     if name in ("", ".", "..") or len(name) > INTERFACE_LIMIT or name.startswith("-"):
         raise UsageError(
-            f'{what} "{printable(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters,'
+            f'{what} "{escaped(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters,'
             ' does not begin with "-", and is neither . nor ..'
         )
     if not _INTERFACE.fullmatch(name):
-        raise UsageError(f'{what} "{printable(name)}": letters, digits and . _ + - @ are allowed')
+        raise UsageError(f'{what} "{escaped(name)}": letters, digits and . _ + - @ are allowed')
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from vknet.cli.coalescing import NAP, ROW, SHORT, Moderation
+from vknet.cli.coalescing import NAP, ROW, SHORT, Coalescing
 
 HARDLY = SHORT / 5
 
@@ -15,7 +15,7 @@ class Loop:
     def __init__(self) -> None:
         self.now = 1000.0
         self.naps: list[float] = []
-        self._moderation = Moderation(lambda: self.now, self.naps.append)
+        self._moderation = Coalescing(lambda: self.now, self.naps.append)
 
     def wait(self, waited: float, timeout: float = 5.0) -> None:
         """Wait for so long, with something to do afterwards that takes a moment."""
@@ -84,7 +84,7 @@ def test_trio_tells_of_its_waits() -> None:
     naps: list[float] = []
 
     async def main() -> None:
-        trio.lowlevel.add_instrument(Moderation(lambda: 0.0, naps.append))
+        trio.lowlevel.add_instrument(Coalescing(lambda: 0.0, naps.append))
         for _ in range(ROW + 2):
             await trio.sleep(0.001)
 

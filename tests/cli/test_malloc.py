@@ -8,7 +8,7 @@ import sys
 # Batches of super-frames that come and go; prints how often the kernel had to map a page.
 BATCHES = """
 import resource
-from vknet.cli.malloc import tune_heap
+from vknet.cli.malloc import tune_malloc
 {tune}
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def batch(size=9): return [bytes(70_000) for _ in range(size)]
@@ -32,6 +32,6 @@ def page_faults(tune: str) -> int:
 
 def test_batches_come_and_go_without_new_pages() -> None:
     # A few for the heap to grow once.
-    assert page_faults("tune_heap()") < 10 * PAGES_OF_A_BATCH
+    assert page_faults("tune_malloc()") < 10 * PAGES_OF_A_BATCH
     # As they would not by themselves.
     assert page_faults("") > 30 * PAGES_OF_A_BATCH

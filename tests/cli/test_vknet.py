@@ -10,8 +10,8 @@ import pytest
 SCRIPT = """
 import sys
 from vknet.cli import vknet as cli
-from vknet.endpoints import isolated as aside
-aside.prepare = print
+from vknet.endpoints import isolated
+isolated.prestart = print
 import trio
 trio.run = lambda *_: 0
 sys.platform, *arguments = sys.argv[1:]

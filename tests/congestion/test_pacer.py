@@ -16,46 +16,46 @@ FULL = 1514
 def test_a_fast_path_knows_no_wait() -> None:
     pacer = Pacer()
     for _ in range(3):
-        assert pacer.room(UNPACED, 1.0) == math.inf
-        pacer.sent(10_000_000, UNPACED, 1.0)
+        assert pacer.budget(UNPACED, 1.0) == math.inf
+        pacer.on_sent(10_000_000, UNPACED, 1.0)
 
 
 @pytest.mark.parametrize("pace", [8e3, 1e6, 15e6])
 def test_a_grain_may_go_and_the_next_when_it_is_through(pace: float) -> None:
     pacer = Pacer()
-    room = pacer.room(pace, 1.0)
+    room = pacer.budget(pace, 1.0)
     assert room == max(1.0, GRAIN * pace)
-    pacer.sent(FULL, pace, 1.0)
+    pacer.on_sent(FULL, pace, 1.0)
     assert pacer.next_at == pytest.approx(1.0 - GRAIN + FULL / pace)
-    pacer.sent(FULL, pace, pacer.next_at)
+    pacer.on_sent(FULL, pace, pacer.next_at)
     assert pacer.next_at == pytest.approx(1.0 - GRAIN + 2 * FULL / pace)
-    assert pacer.room(pace, pacer.next_at - 1e-6) == 0
-    assert pacer.room(pace, pacer.next_at) == room
+    assert pacer.budget(pace, pacer.next_at - 1e-6) == 0
+    assert pacer.budget(pace, pacer.next_at) == room
 
 
 def test_who_was_idle_saves_nothing_up() -> None:
     pacer = Pacer()
-    pacer.sent(FULL, 1e6, 1.0)
-    pacer.sent(FULL, 1e6, 50.0)
+    pacer.on_sent(FULL, 1e6, 1.0)
+    pacer.on_sent(FULL, 1e6, 50.0)
     assert pacer.next_at == pytest.approx(50.0 - GRAIN + FULL / 1e6)
 
 
 def test_who_was_woken_late_makes_up_for_it_within_bounds() -> None:
     pacer = Pacer()
-    pacer.sent(FULL, 1e6, 1.0)
+    pacer.on_sent(FULL, 1e6, 1.0)
     late = pacer.next_at + LATE - 0.001
-    pacer.sent(FULL, 1e6, late, waited=True)
+    pacer.on_sent(FULL, 1e6, late, waited=True)
     assert pacer.next_at == pytest.approx(1.0 - GRAIN + 2 * FULL / 1e6)
-    pacer.sent(FULL, 1e6, 50.0, waited=True)
+    pacer.on_sent(FULL, 1e6, 50.0, waited=True)
     assert pacer.next_at == pytest.approx(50.0 - LATE + FULL / 1e6)
 
 
 def test_who_waits_at_a_pace_that_was_wrong_waits_no_longer() -> None:
     pacer = Pacer()
-    pacer.sent(FULL, 1e3, 1.0)
-    assert pacer.room(1e3, 1.1) == 0
+    pacer.on_sent(FULL, 1e3, 1.0)
+    assert pacer.budget(1e3, 1.1) == 0
     assert pacer.next_at == pytest.approx(1.0 - GRAIN + FULL / 1e3)
-    assert pacer.room(1e6, 1.1) > 0
+    assert pacer.budget(1e6, 1.1) > 0
 
 
 @settings(deadline=None, max_examples=100)
@@ -66,11 +66,11 @@ def test_never_more_goes_than_the_pace_allows(pace: float, pauses: list[float]) 
     sent = 0
     for pause in pauses:
         now += pause
-        room = pacer.room(pace, now)
+        room = pacer.budget(pace, now)
         took = 0
         while took < room:
             took += FULL
         if took:
-            pacer.sent(took, pace, now)
+            pacer.on_sent(took, pace, now)
             sent += took
     assert sent <= pace * (now - start + 2 * GRAIN) + FULL

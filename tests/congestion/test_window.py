@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.support.paths import MBIT, Path, Simulation, carried, dsl, settled
-from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
 from vknet.congestion.window import QUANTUM, Window
 from vknet.errors import RemoteProtocolError
@@ -27,21 +27,21 @@ def test_a_new_link_is_at_full_rate_within_ten_round_trips(rate: float, round_tr
 
 
 def test_on_a_lan_a_window_of_which_all_is_answered_opens_within_ten_round_trips() -> None:
-    window, acknowledger = Window(0.0), Acknowledger()
+    window, ack_policy = Window(0.0), AckPolicy()
     now, sent, round_trip = 0.0, 0, 0.0004
     rounds = 0
     # As much as a pipe holds.
     while window.size < 1024 * 1024:
         rounds += 1
         assert rounds <= 10
-        sent += window.room
-        window.sent(sent, now)
+        sent += window.send_quota
+        window.on_sent(sent, now)
         now += round_trip
-        acknowledger.hand(sent - acknowledger.handed, now)
+        ack_policy.on_delivered(sent - ack_policy.delivered_bytes, now)
         # A TCP answers what it is handed before that has returned.
-        assert acknowledger.due(along=True) <= now
-        acknowledger.told(now)
-        window.acked(acknowledger.handed, now, stamp(now))
+        assert ack_policy.due(piggyback=True) <= now
+        ack_policy.on_ack_sent(now)
+        window.on_ack(ack_policy.delivered_bytes, now, stamp(now))
 
 
 def test_the_round_trip_does_not_creep_up_under_a_load_that_lasts() -> None:
@@ -60,9 +60,9 @@ def test_a_load_that_begins_after_a_pause_is_no_probe() -> None:
     for pause in [0.05] * 40 + [15.0, 0.05]:
         now += pause
         total += 100
-        window.sent(total, now)
+        window.on_sent(total, now)
         # Never again as short as the first time.
-        window.acked(total, now + (0.0300 if total == 100 else 0.0305))
+        window.on_ack(total, now + (0.0300 if total == 100 else 0.0305))
     assert window.round_trip == pytest.approx(0.0305)
     # What a probe lets be under way.
     assert window.size > QUANTUM
@@ -122,63 +122,63 @@ def test_a_rate_that_wavers_under_a_window_never_full_is_no_reason_for_a_probe()
     total = 0
     for tick in range(9000):
         now = tick / 1000
-        room = window.room
+        room = window.send_quota
         batch = min(room, 300_000 if tick % 1000 < 400 else 150_000)
         if tick >= 100:
             assert batch < room
         total += batch
-        window.sent(total, now)
-        window.acked(total, now + 0.0003)
+        window.on_sent(total, now)
+        window.on_ack(total, now + 0.0003)
     assert window.rate == pytest.approx(75e6, rel=0.1)
 
 
 def test_before_the_first_ack_ten_frames_may_go() -> None:
     window = Window(0.0)
-    assert window.room == 10 * QUANTUM
-    window.sent(9 * QUANTUM + 1, 0.0)
-    assert window.room == QUANTUM - 1
-    window.sent(11 * QUANTUM, 0.0)
-    assert window.room == 0
+    assert window.send_quota == 10 * QUANTUM
+    window.on_sent(9 * QUANTUM + 1, 0.0)
+    assert window.send_quota == QUANTUM - 1
+    window.on_sent(11 * QUANTUM, 0.0)
+    assert window.send_quota == 0
 
 
 def test_what_was_sent_before_says_nothing_of_the_rate() -> None:
     before = 50_000_000
     window = Window(1.0, sent=before)
-    assert window.under_way == before
-    window.sent(before + QUANTUM, 1.0)
-    window.acked(before, 1.02)
-    window.acked(before + QUANTUM, 1.02)
-    assert (window.rate, window.under_way) == (0, 0)
-    window.sent(before + 11 * QUANTUM, 1.02)
-    window.acked(before + 11 * QUANTUM, 1.04)
+    assert window.bytes_in_flight == before
+    window.on_sent(before + QUANTUM, 1.0)
+    window.on_ack(before, 1.02)
+    window.on_ack(before + QUANTUM, 1.02)
+    assert (window.rate, window.bytes_in_flight) == (0, 0)
+    window.on_sent(before + 11 * QUANTUM, 1.02)
+    window.on_ack(before + 11 * QUANTUM, 1.04)
     assert window.rate == pytest.approx(10 * QUANTUM / 0.02)
 
 
 def test_what_was_sent_before_says_nothing_of_the_round_trip() -> None:
     window = Window(1.0, sent=1000)
-    window.acked(1000, 1.0)
+    window.on_ack(1000, 1.0)
     assert window.round_trip is None
-    window.sent(2000, 1.0)
-    window.acked(2000, 1.03)
+    window.on_sent(2000, 1.0)
+    window.on_ack(2000, 1.03)
     assert window.round_trip == pytest.approx(0.03)
 
 
 def test_a_frame_larger_than_the_window_is_paced_as_a_window() -> None:
     window = Window(0.0, size=100)
-    window.sent(9000, 0.0)
-    window.acked(9000, 0.1)
-    assert window.pace >= QUANTUM / 0.1
+    window.on_sent(9000, 0.0)
+    window.on_ack(9000, 0.1)
+    assert window.pacing_rate >= QUANTUM / 0.1
 
 
 def test_there_is_always_room_for_one_frame_on_an_empty_path() -> None:
     # A modem that takes two minutes for a frame.
     window, now, total = Window(0.0), 0.0, 0
     for _ in range(20):
-        assert window.room > 0
+        assert window.send_quota > 0
         total += QUANTUM
-        window.sent(total, now)
+        window.on_sent(total, now)
         now += 120.0
-        window.acked(total, now)
+        window.on_ack(total, now)
 
 
 # --- paths change ---------------------------------------------------------------------------------
@@ -237,13 +237,13 @@ def test_a_rate_that_falls_during_a_probe_is_not_filled_with_the_old_one_s_bytes
     path = Path(MBIT * 9, 0.0002)
     simulation = Simulation(path)
     simulation.run(1.0)
-    # No `PathLength` tells from outside that it probes.
+    # No `MinRttEstimator` tells from outside that it probes.
     while not simulation.window._length.probing:
         assert simulation.now < 30
         simulation.run(0.001)
     path.rate /= 100
     simulation.run(2.0)
-    assert simulation.window.under_way <= 3 * path.rate
+    assert simulation.window.bytes_in_flight <= 3 * path.rate
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.0])
@@ -320,12 +320,12 @@ def test_a_coarse_clock_does(round_trip: float) -> None:
 def test_a_clock_that_stands_still_limits_nothing() -> None:
     window, total = Window(7.0), 0
     for _ in range(200):
-        size = window.room
+        size = window.send_quota
         assert size > 0
         total += size
-        window.sent(total, 7.0)
-        window.acked(total, 7.0)
-    assert window.room > 10 * QUANTUM
+        window.on_sent(total, 7.0)
+        window.on_ack(total, 7.0)
+    assert window.send_quota > 10 * QUANTUM
 
 
 # --- a peer that cannot count ---------------------------------------------------------------------
@@ -333,24 +333,24 @@ def test_a_clock_that_stands_still_limits_nothing() -> None:
 
 def test_an_ack_of_what_was_never_sent_ends_the_link() -> None:
     window = Window(0.0)
-    window.sent(1000, 0.0)
+    window.on_sent(1000, 0.0)
     with pytest.raises(RemoteProtocolError, match="acknowledged 1001 bytes, where 1000 were sent"):
-        window.acked(1001, 0.1)
+        window.on_ack(1001, 0.1)
 
 
 def test_an_ack_that_takes_back_another_ends_the_link() -> None:
     window = Window(0.0)
-    window.sent(1000, 0.0)
-    window.acked(600, 0.1)
-    window.acked(600, 0.2)
+    window.on_sent(1000, 0.0)
+    window.on_ack(600, 0.1)
+    window.on_ack(600, 0.2)
     with pytest.raises(RemoteProtocolError, match="600 were acknowledged before"):
-        window.acked(599, 0.3)
+        window.on_ack(599, 0.3)
 
 
 def test_a_peer_that_never_acknowledges_costs_a_bounded_memory() -> None:
     window = Window(0.0)
     for total in range(1, 20_000):
-        window.sent(total, total / 1000)
+        window.on_sent(total, total / 1000)
     assert len(window._records) < 5000
-    window.acked(19_999, 30.0)
-    assert window.under_way == 0
+    window.on_ack(19_999, 30.0)
+    assert window.bytes_in_flight == 0

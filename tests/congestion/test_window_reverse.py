@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.paths import MBIT, Path, Simulation, carried, dsl, run_both, settled
-from vknet.congestion.reverse_delay import ReversePath, stamp
+from vknet.congestion.reverse_delay import ReverseDelay, stamp
 
 
 def test_an_ack_that_waited_in_the_other_direction_s_queue_does_not_hold_the_rate_down() -> None:
@@ -67,7 +67,7 @@ def test_what_acks_waited_when_all_was_there_is_no_room_for_what_comes_later() -
     assert simulation.window.size >= quiet + 0.2 * path.rate
     simulation.offer(0)
     simulation.run(1)
-    assert simulation.window.under_way == 0
+    assert simulation.window.bytes_in_flight == 0
     assert simulation.window.size <= 2 * quiet
 
 
@@ -97,31 +97,31 @@ def test_two_full_directions_do_not_take_each_other_s_queue_for_a_longer_path(
 
 
 def test_what_an_ack_waited_is_what_it_took_longer_than_others_whatever_the_clocks_show() -> None:
-    reverse = ReversePath()
+    reverse = ReverseDelay()
     # The peer's clock begins anew meanwhile, and is a second ahead.
     start = 2**32 / 1e6 - 2
     acks = [(0.0, 0.010), (0.5, 0.060), (1.5, 0.005), (2.5, 0.025)]
     waits = [
-        reverse.wait(stamp(start + written + 1), start + written + took, 0.1 + took)
+        reverse.estimate(stamp(start + written + 1), start + written + took, 0.1 + took)
         for written, took in acks
     ]
     assert waits == pytest.approx([0, 0.050, 0, 0.020], abs=2e-6)
 
 
 def test_no_ack_waited_longer_than_its_round_trip_allows() -> None:
-    reverse = ReversePath()
-    assert reverse.wait(stamp(1000.0), 0.010, 0.100) == 0
-    assert reverse.wait(stamp(1001.0), 1.030, 0.120) == pytest.approx(0.020, abs=2e-6)
+    reverse = ReverseDelay()
+    assert reverse.estimate(stamp(1000.0), 0.010, 0.100) == 0
+    assert reverse.estimate(stamp(1001.0), 1.030, 0.120) == pytest.approx(0.020, abs=2e-6)
     # Its clock was set back by an hour and more, which is noticed at once; and from then on told.
-    assert reverse.wait(stamp(10.0), 2.010, 0.105) == pytest.approx(0.005, abs=2e-6)
-    assert reverse.wait(stamp(11.0), 3.005, 0.100) == 0
-    assert reverse.wait(stamp(12.0), 4.045, 0.140) == pytest.approx(0.040, abs=2e-6)
+    assert reverse.estimate(stamp(10.0), 2.010, 0.105) == pytest.approx(0.005, abs=2e-6)
+    assert reverse.estimate(stamp(11.0), 3.005, 0.100) == 0
+    assert reverse.estimate(stamp(12.0), 4.045, 0.140) == pytest.approx(0.040, abs=2e-6)
 
 
 @pytest.mark.parametrize("drift", [-1e-4, 1e-4])
 def test_clocks_that_drift_apart_for_a_year_wait_for_nothing(drift: float) -> None:
     # An ACK an hour, as on a link that is hardly used.
-    reverse = ReversePath()
+    reverse = ReverseDelay()
     for hour in range(365 * 24):
         now = hour * 3600.0
-        assert reverse.wait(stamp(now * (1 + drift)), now + 0.01, 0.02) <= 0.001
+        assert reverse.estimate(stamp(now * (1 + drift)), now + 0.01, 0.02) <= 0.001

@@ -12,46 +12,46 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vknet.endpoints import isolated as module
-from vknet.endpoints.isolated import aside, dismiss, prepare
+from vknet.endpoints.isolated import dismiss, isolated, prestart
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@aside
+@isolated
 def where(*, fail: bool = False) -> int:
     if fail:
         raise SetupError("the reason")
     return os.getpid()
 
 
-@aside
+@isolated
 def imported() -> set[str]:
     return set(sys.modules)
 
 
-@aside
+@isolated
 def chatty(parent: int) -> bool:
     print("not the answer")
     return os.getpid() != parent
 
 
-@aside
+@isolated
 def dies_in_peace(parent: int) -> str:
     if os.getpid() != parent:
         os._exit(0)
     return "here"
 
 
-@aside
+@isolated
 def has_a_bug(parent: int) -> str:
     if os.getpid() != parent:
         raise ZeroDivisionError
     return "here"
 
 
-@aside
+@isolated
 def dies(parent: int) -> str:
     if os.getpid() != parent:
         os._exit(3)
@@ -123,7 +123,7 @@ def prepared() -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_one_that_was_prepared_runs_the_next_function_and_no_other(
     prepared: list[subprocess.Popen[bytes]],
 ) -> None:
-    prepare()
+    prestart()
     (process,) = prepared
     assert where() == process.pid
     assert not prepared
@@ -134,7 +134,7 @@ def test_one_that_was_prepared_runs_the_next_function_and_no_other(
 def test_one_that_was_prepared_imports_what_it_can(
     prepared: list[subprocess.Popen[bytes]],
 ) -> None:
-    prepare("vknet.nothing", "colorsys")
+    prestart("vknet.nothing", "colorsys")
     assert prepared
     assert "colorsys" in imported()
     assert "colorsys" not in imported()
@@ -143,7 +143,7 @@ def test_one_that_was_prepared_imports_what_it_can(
 def test_one_that_was_prepared_and_has_died_is_no_harm(
     prepared: list[subprocess.Popen[bytes]],
 ) -> None:
-    prepare()
+    prestart()
     (process,) = prepared
     process.kill()
     assert where() not in (process.pid, os.getpid())
@@ -152,7 +152,7 @@ def test_one_that_was_prepared_and_has_died_is_no_harm(
 def test_one_that_was_prepared_in_vain_is_dismissed(
     prepared: list[subprocess.Popen[bytes]],
 ) -> None:
-    prepare()
+    prestart()
     (process,) = prepared
     dismiss()
     assert not prepared
@@ -163,7 +163,7 @@ def test_what_is_started_aside_prepares_none(
     prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VKNET_ASIDE", "1")
-    prepare()
+    prestart()
     assert not prepared
 
 
@@ -171,7 +171,7 @@ def test_a_path_too_long_for_the_pipe_holds_nobody_up(
     prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, "x" * 200_000])
-    prepare()
+    prestart()
     assert not prepared
     assert where() != os.getpid()
 
@@ -188,8 +188,8 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])
 def test_one_that_was_prepared_in_vain_ends_with_us(end: str) -> None:
     script = (
-        "import os; from vknet.endpoints import isolated as aside; aside.prepare();"
-        f"print(aside._prepared[0].pid, flush=True); {end}"
+        "import os; from vknet.endpoints import isolated; isolated.prestart();"
+        f"print(isolated._prepared[0].pid, flush=True); {end}"
     )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
     pid = int(done.stdout)
@@ -204,7 +204,7 @@ def test_where_none_can_be_started_none_is_prepared(
     executable: str, monkeypatch: pytest.MonkeyPatch, prepared: list[subprocess.Popen[bytes]]
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    prepare()
+    prestart()
     assert not prepared
 
 

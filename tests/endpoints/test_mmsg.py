@@ -154,14 +154,14 @@ def test_threads_do_not_share_what_they_receive_into() -> None:
     rounds = 300
     got: dict[int, list[bytes]] = {1: [], 2: []}
 
-    def talk(number: int) -> None:
+    def session(number: int) -> None:
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with one, two:
             for _ in range(rounds):
                 send_messages(one.fileno(), [frame(number)] * 8)
                 got[number] += receive_messages(two.fileno(), 8)[0]
 
-    threads = [threading.Thread(target=talk, args=[number]) for number in got]
+    threads = [threading.Thread(target=session, args=[number]) for number in got]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,7 +20,7 @@ from vknet import (
     Monitor,
     PeerGone,
     RemoteProtocolError,
-    StreamCarrier,
+    StreamTransport,
     Wire,
     memory_endpoint_pair,
 )
@@ -94,7 +94,7 @@ async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
     assert isinstance(client.outcome, RemoteProtocolError)
 
 
-class SlowLogin(StreamCarrier):
+class SlowLogin(StreamTransport):
     """A carrier whose peer is reached a minute after the stream is open."""
 
     async def open(self, start_soon: StartSoon) -> Stream:
@@ -214,7 +214,7 @@ async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
     streams: Streams, caplog: pytest.LogCaptureFixture
 ) -> None:
     plug, endpoint = memory_endpoint_pair(mtu=1500)
-    link = Link(endpoint, StreamCarrier(streams[0], "the other side"))
+    link = Link(endpoint, StreamTransport(streams[0], "the other side"))
     one, peer = Side(link, plug), Peer(streams[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)

@@ -11,12 +11,12 @@ import trio.testing
 
 from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello, side
 from vknet import (
-    Carrier,
     EndpointGone,
     PeerGone,
     RemoteProtocolError,
     SetupError,
-    StreamCarrier,
+    StreamTransport,
+    Transport,
     VknetError,
     Wire,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # --- one fails, all end ---------------------------------------------------------------------------
 
 
-class FailingCarrier(StreamCarrier):
+class FailingTransport(StreamTransport):
     """A carrier with a task of its own, as ssh has, that fails when told."""
 
     def __init__(self, stream: Stream) -> None:
@@ -56,39 +56,39 @@ class FailingCarrier(StreamCarrier):
         raise PeerGone("the subprocess died")
 
 
-async def _fail_carrier(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
-    carrier.fail.set()
+async def _fail_transport(one: Side, transport: FailingTransport, peer: Peer) -> None:
+    transport.fail.set()
 
 
-async def _fail_pump_out(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _fail_pump_out(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await one.plug.aclose()
 
 
-async def _fail_pump_in(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _fail_pump_in(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await peer.send(b"garbage!garbage!")
 
 
-async def _end_of_stream(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _end_of_stream(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await peer.stream.send_eof()
 
 
-async def _end_inside_a_block(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _end_inside_a_block(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await peer.send(frames(FRAME)[:-1])
     await peer.stream.send_eof()
 
 
-async def _silence(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _silence(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await trio.sleep(TIMEOUT)
 
 
-async def _bye(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
+async def _bye(one: Side, transport: FailingTransport, peer: Peer) -> None:
     await peer.send(Bye("gone\x1b[31m fishing"))
 
 
 @pytest.mark.parametrize(
     ("fail", "kind", "message", "farewell"),
     [
-        (_fail_carrier, PeerGone, "the subprocess died", None),
+        (_fail_transport, PeerGone, "the subprocess died", None),
         (
             _fail_pump_out,
             EndpointGone,
@@ -111,20 +111,20 @@ async def _bye(one: Side, carrier: FailingCarrier, peer: Peer) -> None:
 async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
     streams: Streams,
     autojump_clock: MockClock,
-    fail: Callable[[Side, FailingCarrier, Peer], Awaitable[None]],
+    fail: Callable[[Side, FailingTransport, Peer], Awaitable[None]],
     kind: type[VknetError],
     message: str,
     farewell: str | None,
 ) -> None:
-    carrier = FailingCarrier(streams[0])
-    one, peer = side(carrier), Peer(streams[1])
+    transport = FailingTransport(streams[0])
+    one, peer = side(transport), Peer(streams[1])
     before = trio.lowlevel.current_statistics().tasks_living
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         await peer.send(hello())
         await one.up()
         assert trio.lowlevel.current_statistics().tasks_living == before + 5, "and its run()"
-        await fail(one, carrier, peer)
+        await fail(one, transport, peer)
     assert trio.lowlevel.current_statistics().tasks_living == before
     assert type(one.outcome) is kind
     assert message in str(one.outcome)
@@ -139,7 +139,7 @@ async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
 
 
 async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
-    class NoStream(Carrier):
+    class NoStream(Transport):
         async def open(self, start_soon: StartSoon) -> Stream:
             raise SetupError("no ssh")
 
@@ -149,7 +149,7 @@ async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
 
 
 async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None:
-    class Buggy(StreamCarrier):
+    class Buggy(StreamTransport):
         async def open(self, start_soon: StartSoon) -> Stream:
             start_soon(self._bug)
             return await super().open(start_soon)
@@ -164,7 +164,7 @@ async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None
 async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
     streams: Streams,
 ) -> None:
-    class Buggy(StreamCarrier):
+    class Buggy(StreamTransport):
         async def open(self, start_soon: StartSoon) -> Stream:
             start_soon(self._bug)
             return await super().open(start_soon)

@@ -15,7 +15,7 @@ from vknet import (
     Link,
     LinkSettings,
     RemoteProtocolError,
-    StreamCarrier,
+    StreamTransport,
     Wire,
     memory_endpoint_pair,
 )
@@ -41,7 +41,7 @@ def offload_side(
     """A link on an endpoint that can do everything, as a TAP can."""
     plug, endpoint = memory_endpoint_pair(accepts=OFFLOADS)
     settings = LinkSettings(wire, TIMEOUT, offloads=offloads)
-    return Side(Link(endpoint, StreamCarrier(stream, "the other side"), settings), plug)
+    return Side(Link(endpoint, StreamTransport(stream, "the other side"), settings), plug)
 
 
 async def taken(plug: MemoryEndpoint, count: int) -> list[AnyFrame]:

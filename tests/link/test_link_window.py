@@ -14,7 +14,7 @@ from vknet import (
     Link,
     LinkSettings,
     RemoteProtocolError,
-    StreamCarrier,
+    StreamTransport,
     Wire,
     memory_endpoint_pair,
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def windowed(stream: Stream, window: int | None) -> Side:
     plug, endpoint = memory_endpoint_pair()
     settings = LinkSettings(Wire.V2, TIMEOUT, window=window)
-    return Side(Link(endpoint, StreamCarrier(stream, "the other side"), settings), plug)
+    return Side(Link(endpoint, StreamTransport(stream, "the other side"), settings), plug)
 
 
 def with_window(window: int | None) -> Hello:

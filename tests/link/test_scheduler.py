@@ -18,8 +18,8 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.link.scheduler import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Egress
-from vknet.monitor import Direction
+from vknet.link.scheduler import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Scheduler
+from vknet.monitor import TrafficCounters
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds
 from vknet.qdisc.codel import TARGET
@@ -46,25 +46,27 @@ class Link:
     """An egress, what it has written, and a peer that acknowledges."""
 
     def __init__(self, window: int | None = None) -> None:
-        self.counted = Direction()
-        self.egress = Egress(self.counted)
-        self.egress.agree(FRAME_LIMIT_V2, ALL, window, 0.0)
+        self.counted = TrafficCounters()
+        self.scheduler = Scheduler(self.counted)
+        self.scheduler.on_negotiated(FRAME_LIMIT_V2, ALL, window, 0.0)
 
     @property
     def drops(self) -> Counter[str]:
         return +self.counted.drops
 
-    def turn(self, *frames: bytes | OffloadFrame, now: float = 0.0) -> list[bytes | OffloadFrame]:
-        return sent(self.egress.turn(frames, now))
+    def next_writes(
+        self, *frames: bytes | OffloadFrame, now: float = 0.0
+    ) -> list[bytes | OffloadFrame]:
+        return sent(self.scheduler.next_writes(frames, now))
 
     def ack(self, now: float = 0.0) -> bool:
         """All that was sent has arrived; whether something may go now."""
-        return self.egress.acked(self.counted.bytes, now)
+        return self.scheduler.on_ack(self.counted.bytes, now)
 
     def drain(self, now: float) -> list[bytes | OffloadFrame]:
         """Acknowledge at once what is written, until nothing more is."""
         written = []
-        while piece := self.turn(now=now):
+        while piece := self.next_writes(now=now):
             written += piece
             self.ack(now)
         return written
@@ -95,55 +97,55 @@ def settled(seconds: float = 6.0, ecn: int = 0) -> Link:
     acks: deque[tuple[float, int]] = deque()
     for number in range(round(seconds / step)):
         now = number * step
-        link.turn(*flood(1, round(3 * RATE * step / FULL), ecn), now=now)
+        link.next_writes(*flood(1, round(3 * RATE * step / FULL), ecn), now=now)
         carried = min(carried + RATE * step, link.counted.bytes)
         acks.append((now + ROUND_TRIP, int(carried)))
         while acks[0][0] <= now:
-            link.egress.acked(acks.popleft()[1], now)
+            link.scheduler.on_ack(acks.popleft()[1], now)
     return link
 
 
 def test_without_a_window_nothing_waits() -> None:
     link = Link(window=0)
     frames = flood(1, 5000)
-    assert link.turn(*frames) == frames
+    assert link.next_writes(*frames) == frames
     assert not link.ack()
 
 
 def test_a_batch_passes_as_it_is_while_there_is_room() -> None:
     link = Link(window=10_000)
     frames = [*flood(1, 3), datagram(2, 0, 60), *flood(1, 3)]
-    assert link.turn(*frames) == frames
+    assert link.next_writes(*frames) == frames
     assert (link.counted.frames, link.counted.bytes) == (7, 6 * FULL + 60)
 
 
 def test_what_is_too_much_waits_for_an_ack() -> None:
     link = Link(window=3 * FULL)
     frames = flood(1, 7)
-    assert link.turn(*frames) == frames[:3]
-    assert link.turn() == []
+    assert link.next_writes(*frames) == frames[:3]
+    assert link.next_writes() == []
     assert link.ack()
-    assert link.turn() == frames[3:6]
+    assert link.next_writes() == frames[3:6]
     assert link.ack()
-    assert link.turn() == frames[6:]
+    assert link.next_writes() == frames[6:]
     assert not link.ack()
 
 
 def test_a_ping_passes_what_waits() -> None:
     link = Link(window=3 * FULL)
-    link.turn(*flood(1, 30))
+    link.next_writes(*flood(1, 30))
     ping = datagram(2, 0, 98)
-    assert link.turn(ping) == []
+    assert link.next_writes(ping) == []
     link.ack()
-    assert link.turn()[0] == ping
+    assert link.next_writes()[0] == ping
 
 
 def test_two_flows_that_wait_share_what_there_is() -> None:
     link = Link(window=10 * FULL)
-    link.turn(*flood(1, 50))
-    link.turn(*flood(2, 50))
+    link.next_writes(*flood(1, 50))
+    link.next_writes(*flood(2, 50))
     link.ack()
-    flows = [read(frame)[0] for frame in link.turn() if isinstance(frame, bytes)]
+    flows = [read(frame)[0] for frame in link.next_writes() if isinstance(frame, bytes)]
     assert len(flows) == 10
     assert abs(flows.count(1) - flows.count(2)) <= 2
 
@@ -151,115 +153,115 @@ def test_two_flows_that_wait_share_what_there_is() -> None:
 def test_a_new_frame_does_not_pass_its_own_flow() -> None:
     link = Link(window=3 * FULL)
     frames = flood(1, 9)
-    assert link.turn(*frames[:6]) == frames[:3]
+    assert link.next_writes(*frames[:6]) == frames[:3]
     link.ack()
-    assert link.turn(*frames[6:]) == frames[3:6]
+    assert link.next_writes(*frames[6:]) == frames[3:6]
     link.ack()
-    assert link.turn() == frames[6:]
+    assert link.next_writes() == frames[6:]
 
 
 def test_one_frame_goes_even_if_it_is_more_than_the_window() -> None:
     link = Link(window=100)
     first, second = flood(1, 2)
-    assert link.turn(first, second) == [first]
+    assert link.next_writes(first, second) == [first]
     link.ack()
-    assert link.turn() == [second]
+    assert link.next_writes() == [second]
 
 
 def test_what_was_sent_before_the_hello_is_under_way() -> None:
-    counted = Direction()
-    egress = Egress(counted)
+    counted = TrafficCounters()
+    scheduler = Scheduler(counted)
     frame = bytes(1000)
-    assert sent(egress.turn([frame, bytes(FRAME_LIMIT_V1 + 1)], 0.0)) == [frame]
-    egress.agree(FRAME_LIMIT_V2, ALL, 1500, 1.0)
-    assert egress.window is not None
-    assert egress.window.under_way == 1000
-    assert not egress.acked(1000, 1.1)
+    assert sent(scheduler.next_writes([frame, bytes(FRAME_LIMIT_V1 + 1)], 0.0)) == [frame]
+    scheduler.on_negotiated(FRAME_LIMIT_V2, ALL, 1500, 1.0)
+    assert scheduler.window is not None
+    assert scheduler.window.bytes_in_flight == 1000
+    assert not scheduler.on_ack(1000, 1.1)
     assert counted.drops == {TOO_LONG: 1}
 
 
 def test_an_ack_of_what_was_never_sent_is_an_error() -> None:
     link = Link()
-    link.turn(bytes(100))
+    link.next_writes(bytes(100))
     with pytest.raises(RemoteProtocolError, match="acknowledged 101 bytes, where 100 were sent"):
-        link.egress.acked(101, 0.1)
+        link.scheduler.on_ack(101, 0.1)
 
 
 def test_an_ack_where_there_is_no_window_means_nothing() -> None:
-    assert Link(window=0).egress.acked(2**64 - 1, 0.1) is False
+    assert Link(window=0).scheduler.on_ack(2**64 - 1, 0.1) is False
 
 
 @pytest.fixture
 def fast() -> Link:
     """A link whose path is known to be a fast one, with nothing under way, at 1 s."""
     link = Link()
-    window = link.egress.window
+    window = link.scheduler.window
     assert window is not None
     now = 1.0
-    while window.rate < 100e6 or link.egress.is_queued:
+    while window.rate < 100e6 or link.scheduler.is_queued:
         assert now < 2
-        link.turn(*flood(1, 0 if link.egress.is_queued else 800), now=now)
+        link.next_writes(*flood(1, 0 if link.scheduler.is_queued else 800), now=now)
         now += 0.0005
         link.ack(now)
     return link
 
 
 def test_on_a_fast_path_the_window_is_told_of_many_turns_at_once(fast: Link) -> None:
-    window = fast.egress.window
+    window = fast.scheduler.window
     assert window is not None
-    for turn in range(5):
-        assert len(fast.turn(*flood(1, 10), now=3.0 + turn * GRANT / 5)) == 10
-    assert window.under_way == 10 * FULL
-    fast.turn(*flood(1, 10), now=3.0 + 1.01 * GRANT)
-    assert window.under_way == 60 * FULL
-    fast.turn(*flood(1, 10), now=3.0 + 1.02 * GRANT)
-    assert window.under_way == 60 * FULL
+    for next_writes in range(5):
+        assert len(fast.next_writes(*flood(1, 10), now=3.0 + next_writes * GRANT / 5)) == 10
+    assert window.bytes_in_flight == 10 * FULL
+    fast.next_writes(*flood(1, 10), now=3.0 + 1.01 * GRANT)
+    assert window.bytes_in_flight == 60 * FULL
+    fast.next_writes(*flood(1, 10), now=3.0 + 1.02 * GRANT)
+    assert window.bytes_in_flight == 60 * FULL
     # The time is that of the first of them, and an ACK of all of them is one of what was sent.
     fast.ack(3.0 + 1.02 * GRANT + 0.0001)
-    assert window.under_way == 0
+    assert window.bytes_in_flight == 0
     assert window.round_trip is not None
     assert window.round_trip == pytest.approx(0.0001)
 
 
 def test_no_more_goes_by_a_grant_than_the_window_has_room_for(fast: Link) -> None:
-    window = fast.egress.window
+    window = fast.scheduler.window
     assert window is not None
-    fast.turn(*flood(1, 1), now=3.0)
-    room, gone = window.room, 0
-    while written := fast.turn(*flood(1, 100), now=3.0 + GRANT / 2):
+    fast.next_writes(*flood(1, 1), now=3.0)
+    room, gone = window.send_quota, 0
+    while written := fast.next_writes(*flood(1, 100), now=3.0 + GRANT / 2):
         gone += sum(map(len, written))
     assert room <= gone < room + FULL
-    assert fast.egress.is_queued
-    assert window.under_way == gone + FULL
+    assert fast.scheduler.is_queued
+    assert window.bytes_in_flight == gone + FULL
     # The next ones do not pass those that wait.
     fast.ack(3.0 + GRANT)
-    assert fast.turn(datagram(1, 1000, FULL), now=3.0 + GRANT)[0] != datagram(1, 1000, FULL)
+    assert fast.next_writes(datagram(1, 1000, FULL), now=3.0 + GRANT)[0] != datagram(1, 1000, FULL)
 
 
 def test_who_runs_out_within_a_grant_is_not_held_up_by_the_window(fast: Link) -> None:
-    window = fast.egress.window
+    window = fast.scheduler.window
     assert window is not None
     rate = window.rate
     for round_trip in range(40):
         now = 3.0 + round_trip * 5 * GRANT
         # The second turn is within the grant of the first, and so is the look that finds nothing.
-        assert fast.turn(*flood(1, 1), now=now)
-        assert fast.turn(*flood(1, 1), now=now + GRANT / 4)
-        assert fast.turn(now=now + GRANT / 2) == []
+        assert fast.next_writes(*flood(1, 1), now=now)
+        assert fast.next_writes(*flood(1, 1), now=now + GRANT / 4)
+        assert fast.next_writes(now=now + GRANT / 2) == []
         fast.ack(now + 2 * GRANT)
     # As little as that says nothing about the path.
     assert window.rate == rate
 
 
 def test_a_super_frame_that_there_is_room_for_goes_whole() -> None:
-    assert Link(window=100_000).turn(SUPER) == [SUPER]
+    assert Link(window=100_000).next_writes(SUPER) == [SUPER]
 
 
 def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
     link = Link()
     drops: Counter[str] = link.drops
     segments = [bytes(frame) for frame in plain_frames([SUPER], drops)]
-    written = link.turn(SUPER)
+    written = link.next_writes(SUPER)
     assert 1 < len(written) < len(segments)
     link.ack(0.1)
     written += link.drain(0.2)
@@ -268,35 +270,35 @@ def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
 
 def test_a_super_frame_that_has_to_wait_on_a_fast_path_stays_whole() -> None:
     link = Link()
-    window = link.egress.window
+    window = link.scheduler.window
     assert window is not None
     # Fast enough for a super-frame to take less than the time that it may.
     now = 0.0
     while window.rate * SUPER_TIME < SUPER_BYTES:
         assert now < 1
-        link.turn(*flood(1, 200), now=now)
+        link.next_writes(*flood(1, 200), now=now)
         now += 0.001
         link.ack(now)
-    while link.turn(*flood(1, 100), now=now):
+    while link.next_writes(*flood(1, 100), now=now):
         pass
-    assert link.turn(SUPER, now=now) == []
+    assert link.next_writes(SUPER, now=now) == []
     link.ack(now + 0.001)
     assert SUPER in link.drain(now + 0.002)
 
 
 def test_a_super_frame_whose_header_lies_is_dropped_and_counted() -> None:
     link = Link(window=FULL)
-    link.turn(*flood(1, 2))
+    link.next_writes(*flood(1, 2))
     lying = Super(bytes(4000)).but(csum_start=60_000).frame()
-    assert link.turn(lying) == []
+    assert link.next_writes(lying) == []
     assert link.drops == {Misfit.HEADER: 1}
 
 
 def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
     link = Link(window=FULL)
-    link.turn(*flood(1, 2))
+    link.next_writes(*flood(1, 2))
     unfinished = Super(bytes(500), size=0).frame()
-    assert link.turn(unfinished) == []
+    assert link.next_writes(unfinished) == []
     link.ack()
     assert unfinished in link.drain(0.0)
 
@@ -308,7 +310,7 @@ def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
     written = []
     for number in range(200):
         now = 10 + number * ROUND_TRIP
-        written += link.turn(now=now)
+        written += link.next_writes(now=now)
         link.ack(now + ROUND_TRIP)
     assert any(isinstance(frame, bytes) and frame[15] & 3 == CE for frame in written)
 
@@ -324,11 +326,11 @@ def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() ->
     # A slow start: twice as much each round trip, and never more than has been acknowledged.
     count, now = 10, 0.0
     while count < 2000:
-        written = link.turn(*flood(1, count), now=now)
+        written = link.next_writes(*flood(1, count), now=now)
         while written:
             now += 1e-5
             link.ack(now + ROUND_TRIP)
-            written = link.turn(now=now + ROUND_TRIP)
+            written = link.next_writes(now=now + ROUND_TRIP)
         now += ROUND_TRIP
         count *= 2
     assert not link.drops
@@ -337,40 +339,40 @@ def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() ->
 @pytest.mark.parametrize(("round_trip", "target"), [(0.001, TARGET), (0.03, TARGET), (0.2, 0.02)])
 def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, target: float) -> None:
     link = settled()
-    window = link.egress.window
+    window = link.scheduler.window
     assert window is not None
     window._length.round_trip = round_trip
-    link.turn(*flood(1, 500), now=10.0)
-    assert link.egress._queue.target == pytest.approx(target)
+    link.next_writes(*flood(1, 500), now=10.0)
+    assert link.scheduler._queue.target == pytest.approx(target)
 
 
 def test_on_a_slow_path_a_windows_worth_goes_piece_by_piece() -> None:
     link = settled()
-    window = link.egress.window
+    window = link.scheduler.window
     assert window is not None
     now = 10.0
     while now < 1000.0:
         # What still waits goes.
-        link.turn(now=now)
+        link.next_writes(now=now)
         link.ack(now + ROUND_TRIP)
         now += 2 * ROUND_TRIP
     now = 1000.0
-    first = link.turn(*flood(3, 40), now=now)
+    first = link.next_writes(*flood(3, 40), now=now)
     assert 1 <= len(first) <= 4
-    at, written = link.egress.next_at, len(first)
+    at, written = link.scheduler.next_at, len(first)
     assert now < at < now + 0.01
-    assert link.turn(now=(now + at) / 2) == []
+    assert link.next_writes(now=(now + at) / 2) == []
     while written < 40:
-        assert link.egress.next_at > now
-        now = link.egress.next_at
-        written += len(link.turn(now=now))
+        assert link.scheduler.next_at > now
+        now = link.scheduler.next_at
+        written += len(link.next_writes(now=now))
     # Sooner than the path would have carried them, or it would be the limit.
     assert 40 * FULL / (2 * RATE) < now - 1000.0 < 40 * FULL / RATE
-    assert link.egress.next_at == math.inf
+    assert link.scheduler.next_at == math.inf
 
 
 def test_what_waits_when_the_link_ends_is_counted() -> None:
     link = Link(window=FULL)
-    link.turn(*flood(1, 10))
-    link.egress.end()
+    link.next_writes(*flood(1, 10))
+    link.scheduler.end()
     assert link.drops == {QueueDrop.ENDED: 9}

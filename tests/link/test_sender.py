@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
 from tests.support.blocks import singly
-from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, writer
+from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, sender
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import (
     FRAME_LIMIT_V2,
@@ -23,12 +23,12 @@ from vknet.framing import (
     Block,
     encode_control,
 )
-from vknet.link.sender import IDLE, Writer, behind
-from vknet.monitor import Direction
+from vknet.link.sender import IDLE, Sender, unsent_tail
+from vknet.monitor import TrafficCounters
 from vknet.transport.pipes import PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
-from vknet.wire.session import Conversation
+from vknet.wire.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -49,9 +49,9 @@ class Rig:
         self.fd = there[0]
         self.plug, self.endpoint = memory_endpoint_pair(capacity=10_000)
         hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15.0)
-        self.talk = Conversation(hello, Wire.AUTO, adopt_timeout=False)
-        self.writer = Writer(self.endpoint, self.talk, Direction(0, 0, Counter()))
-        self.writer.attach(self.stream)
+        self.session = Session(hello, Wire.AUTO, adopt_timeout=False)
+        self.sender = Sender(self.endpoint, self.session, TrafficCounters(0, 0, Counter()))
+        self.sender.attach(self.stream)
         self._decoder = Decoder(Wire.AUTO)
         self.acks: list[int] = []
 
@@ -60,9 +60,9 @@ class Rig:
 
     def speak_v2(self) -> None:
         """Have the writer acknowledge, and send long frames, and the reader understand it."""
-        self.writer.acknowledges = True
-        self._decoder.feed(encode_control(self.talk.ours), [])
-        self.writer.egress.agree(FRAME_LIMIT_V2, frozenset(), 0, 0.0)
+        self.sender.sends_acks = True
+        self._decoder.feed(encode_control(self.session.ours), [])
+        self.sender.scheduler.on_negotiated(FRAME_LIMIT_V2, frozenset(), 0, 0.0)
 
     def read_nowait(self) -> list[bytes]:
         """The frames that are in the pipe."""
@@ -83,14 +83,14 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 async def running(rig: Rig, nursery: trio.Nursery) -> None:
-    nursery.start_soon(rig.writer.run)
-    rig.writer.begin()
+    nursery.start_soon(rig.sender.run)
+    rig.sender.begin()
     await trio.testing.wait_all_tasks_blocked()
 
 
 def answer(rig: Rig) -> None:
     """The endpoint was handed something, and may have an answer by now."""
-    rig.writer.handed(0, 0, trio.current_time())
+    rig.sender.on_delivered(0, 0, trio.current_time())
 
 
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
@@ -104,8 +104,8 @@ async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
 
 
 async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Rig) -> None:
-    rig.writer.egress.agree(FRAME_LIMIT_V2, frozenset(), None, trio.current_time())
-    window = rig.writer.egress.window
+    rig.sender.scheduler.on_negotiated(FRAME_LIMIT_V2, frozenset(), None, trio.current_time())
+    window = rig.sender.scheduler.window
     assert window is not None
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
@@ -113,15 +113,15 @@ async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Ri
             await trio.sleep(3 * IDLE)
             rig.plug.send_nowait([FRAME])
             answer(rig)
-            rig.writer.egress.acked(number * len(FRAME), trio.current_time() + number)
+            rig.sender.scheduler.on_ack(number * len(FRAME), trio.current_time() + number)
         # Otherwise these would be rounds in which no more was delivered than in those before.
-        assert window.opening
+        assert window.in_startup
         nursery.cancel_scope.cancel()
 
 
 async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.writer.run)
+        nursery.start_soon(rig.sender.run)
         await trio.testing.wait_all_tasks_blocked()
         rig.plug.send_nowait([FRAME])
         answer(rig)
@@ -135,7 +135,7 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
 ) -> None:
     rig.shorten_pipe()
     # Always idle, so that every frame is answered at once.
-    monkeypatch.setattr(writer, "IDLE", 0.0)
+    monkeypatch.setattr(sender, "IDLE", 0.0)
     sent = [number.to_bytes(2, "big") * 2500 for number in range(200)]
     got: list[bytes] = []
     async with trio.open_nursery() as nursery:
@@ -166,7 +166,7 @@ async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig)
         with trio.fail_after(20):
             for frame in sent:
                 rig.plug.send_nowait([frame])
-                rig.writer.acks.hand(10_000, trio.current_time())
+                rig.sender.acks.on_delivered(10_000, trio.current_time())
                 while frame not in got:
                     await trio.lowlevel.wait_readable(rig.fd)
                     got += rig.read_nowait()
@@ -179,7 +179,7 @@ async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig)
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=6), max_size=6), st.integers(0, 40))
 def test_what_a_write_left_is_what_comes_behind_it(parts: list[bytes], sent: int) -> None:
-    assert behind(parts, sent) == b"".join(parts)[sent:]
+    assert unsent_tail(parts, sent) == b"".join(parts)[sent:]
 
 
 async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
@@ -191,7 +191,7 @@ async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
         answer(rig)
         nursery.cancel_scope.cancel()
     assert rig.read_nowait() == []
-    await rig.writer.farewell(b"a block that would be taken for a part of the last one")
+    await rig.sender.farewell(b"a block that would be taken for a part of the last one")
     # The stream has ended, and that without a word.
     assert rig.read_nowait() == []
     with pytest.raises(RemoteProtocolError, match="inside a block"):

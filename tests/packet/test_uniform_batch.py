@@ -17,8 +17,14 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.packet.gso import batch_from_kernel
-from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
-from vknet.packet.virtio import OFFLOADS, OffloadFrame, examine, kinds
+from vknet.packet.uniform_batch import (
+    UNIFORM_FRAME_MAX,
+    UNIFORM_MAX,
+    UNIFORM_MIN,
+    UniformBatch,
+    count_uniform,
+)
+from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds, validate
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -31,7 +37,7 @@ HELLO: Final = encode_control(
 )
 
 
-def raws(one: Super = DATAGRAM, count: int = TRAIN_MIN) -> list[bytes]:
+def raws(one: Super = DATAGRAM, count: int = UNIFORM_MIN) -> list[bytes]:
     """What a TAP hands over for so many of these; each says in its last byte which it is."""
     data = bytes(one.frame().data)
     return [data[:-1] + bytes([number % 256]) for number in range(count)]
@@ -60,14 +66,14 @@ def encoded(datas: Sequence[bytes]) -> bytes:
 
 def test_a_flood_of_a_tap_is_a_train_frame_by_frame_as_it_came() -> None:
     train = batch_from_kernel(raws())
-    assert isinstance(train, Train)
+    assert isinstance(train, UniformBatch)
     assert [*train] == [*map(OffloadFrame, raws())]
 
 
 def test_a_flood_of_plain_frames_is_a_train_without_offload_headers() -> None:
     plain = [bytes(10) + raw[10:] for raw in raws()]
     train = batch_from_kernel(plain)
-    assert isinstance(train, Train)
+    assert isinstance(train, UniformBatch)
     assert [*train] == [raw[10:] for raw in raws()]
 
 
@@ -78,39 +84,39 @@ def test_a_flood_of_plain_frames_is_a_train_without_offload_headers() -> None:
         ("one is longer", [*raws(), raws()[0] + b"x"]),
         ("one in the middle is longer", [*raws(), raws()[0] + b"x", *raws()]),
         ("one in the middle has another header", [*raws(), with_byte(raws()[0], 8, 7), *raws()]),
-        ("they are long", [bytes(TRAIN_SIZE + 1)] * TRAIN_MIN),
+        ("they are long", [bytes(UNIFORM_FRAME_MAX + 1)] * UNIFORM_MIN),
         ("one may be DHCP's", [*raws(), with_byte(raws()[0], 47, 68), *raws()]),
         ("their kernel found their sums good", [with_byte(raw, 0, 3) for raw in raws()]),
     ],
 )
 def test_no_train(why: str, batch: list[bytes]) -> None:
-    assert not isinstance(batch_from_kernel(batch), Train), why
+    assert not isinstance(batch_from_kernel(batch), UniformBatch), why
 
 
 def test_a_flood_from_the_wire_is_a_train_behind_its_first_frame() -> None:
     first, train = decoded(encoded(raws(count=100)))
     assert first == OffloadFrame(raws()[0])
-    assert isinstance(train, Train)
+    assert isinstance(train, UniformBatch)
     assert [*train] == [*map(OffloadFrame, raws(count=100)[1:])]
 
 
 def test_a_long_flood_from_the_wire_is_several_trains() -> None:
-    _, *trains = decoded(encoded(raws(count=2 * TRAIN_MAX + 1)))
-    assert [len(train) for train in trains if isinstance(train, Train)] == [TRAIN_MAX] * 2
+    _, *trains = decoded(encoded(raws(count=2 * UNIFORM_MAX + 1)))
+    assert [len(train) for train in trains if isinstance(train, UniformBatch)] == [UNIFORM_MAX] * 2
 
 
 def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
     flood = encoded(raws(count=50))
     longer = encode_frames([bytes(400)], FRAME_LIMIT_V2).data
     blocks = decoded(flood + longer + flood)
-    assert [len(block) for block in blocks if isinstance(block, Train)] == [49, 49]
+    assert [len(block) for block in blocks if isinstance(block, UniformBatch)] == [49, 49]
     assert [*singly(blocks)][50] == bytes(400)
 
 
 def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:
     to_cut = [with_byte(raw, 1, 1) for raw in raws(count=50)]
     blocks = decoded(encoded(raws(count=50)) + encoded(to_cut))
-    trains = [block for block in blocks if isinstance(block, Train)]
+    trains = [block for block in blocks if isinstance(block, UniformBatch)]
     assert [len(train) for train in trains] == [49, 50]
     assert [train.kind for train in trains] == [1, 257]
 
@@ -132,9 +138,9 @@ def test_a_train_of_tcp_or_udp_fits_its_headers_if_its_first_does(
     version: int, protocol: int
 ) -> None:
     datas = raws(replace(DATAGRAM, version=version, protocol=protocol))
-    layout = Train(datas, offload=True).layout()
-    assert layout is not None
-    assert {examine(data) for data in datas} == {layout}
+    offsets = UniformBatch(datas, offload=True).offsets()
+    assert offsets is not None
+    assert {validate(data) for data in datas} == {offsets}
 
 
 @pytest.mark.parametrize(
@@ -148,15 +154,15 @@ def test_a_train_of_tcp_or_udp_fits_its_headers_if_its_first_does(
         ("they have tags", raws(replace(DATAGRAM, tags=bytes.fromhex("81000005")))),
         ("IPv6 has extensions", raws(replace(DATAGRAM, version=6, extensions=b"\x11" + bytes(7)))),
         ("they are to be cut", raws(Super(bytes(400), size=100))),
-        ("they are too short", [bytes([1]) + bytes(24)] * TRAIN_MIN),
+        ("they are too short", [bytes([1]) + bytes(24)] * UNIFORM_MIN),
     ],
 )
 def test_a_look_at_each_is_needed(why: str, datas: list[bytes]) -> None:
-    assert Train(datas, offload=True).layout() is None, why
+    assert UniformBatch(datas, offload=True).offsets() is None, why
 
 
 def test_plain_frames_have_no_header_to_fit() -> None:
-    assert Train([raw[10:] for raw in raws()], offload=False).layout() is None
+    assert UniformBatch([raw[10:] for raw in raws()], offload=False).offsets() is None
 
 
 # --- a train is a sequence of frames --------------------------------------------------------------
@@ -164,7 +170,7 @@ def test_plain_frames_have_no_header_to_fit() -> None:
 
 @pytest.mark.parametrize("offload", [True, False])
 def test_a_train_is_a_sequence(*, offload: bool) -> None:
-    train = Train(raws(), offload=offload)
+    train = UniformBatch(raws(), offload=offload)
     frames = [OffloadFrame(raw) if offload else raw for raw in raws()]
     assert [*train] == frames
     assert len(train) == len(frames)
@@ -186,4 +192,4 @@ def test_a_train_is_a_sequence(*, offload: bool) -> None:
 def test_the_records_that_agree_with_the_first(
     records: bytes, columns: tuple[int, ...], agreeing: int
 ) -> None:
-    assert leading(records, 2, columns) == agreeing
+    assert count_uniform(records, 2, columns) == agreeing

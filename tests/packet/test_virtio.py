@@ -17,12 +17,12 @@ from vknet.packet.gso import from_kernel, plain_frames, segment
 from vknet.packet.virtio import (
     DEFAULT_OFFLOADS,
     OFFLOADS,
-    Layout,
     Misfit,
     OffloadFrame,
-    examine,
+    Offsets,
     kinds,
     usable,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ BIG = bytes(range(256)) * 200
 
 def segments(frame: Super) -> list[bytes]:
     made = frame.frame()
-    layout = examine(made.data)
-    assert isinstance(layout, Layout)
-    return segment(made, layout)
+    offsets = validate(made.data)
+    assert isinstance(offsets, Offsets)
+    return segment(made, offsets)
 
 
 def patched(frame: OffloadFrame, at: int, new: bytes) -> bytes:
@@ -104,7 +104,7 @@ def test_udp_is_not_cut_unless_asked_for() -> None:
     ],
 )
 def test_an_honest_super_frame_passes(frame: Super) -> None:
-    assert isinstance(examine(frame.frame().data), Layout)
+    assert isinstance(validate(frame.frame().data), Offsets)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_honest_super_frame_passes(frame: Super) -> None:
     ],
 )
 def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str) -> None:
-    assert examine(frame.frame().data) == why
+    assert validate(frame.frame().data) == why
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str)
 )
 def test_a_frame_that_is_not_what_its_header_says_is_refused(what: str, at: int, new: str) -> None:
     frame = replace(Super(), payload=b"x" * 20).frame()
-    assert isinstance(examine(frame.data), Layout)
-    assert examine(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+    assert isinstance(validate(frame.data), Offsets)
+    assert validate(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
 
 
 @pytest.mark.parametrize(
@@ -179,44 +179,44 @@ def test_an_ipv6_frame_that_is_not_what_its_header_says_is_refused(
     what: str, at: int, new: str
 ) -> None:
     frame = replace(Super(version=6), payload=b"\xff" * 20).frame()
-    assert isinstance(examine(frame.data), Layout)
-    assert examine(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+    assert isinstance(validate(frame.data), Offsets)
+    assert validate(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
 
 
 @pytest.mark.parametrize("frame", [Super(), Super(version=6), Super(protocol=UDP), Super(size=0)])
 def test_a_frame_cut_short_anywhere_is_refused(frame: Super) -> None:
     data = replace(frame, payload=b"x" * 40, size=frame.size and 16).frame().data
-    assert isinstance(examine(data), Layout)
+    assert isinstance(validate(data), Offsets)
     for length in range(24, 10 + 14 + 20 + 8):
-        assert examine(data[:length]) == Misfit.HEADER
+        assert validate(data[:length]) == Misfit.HEADER
 
 
 def test_a_tower_of_tags_is_not_climbed() -> None:
-    assert examine(Super(tags=TAG * 5).frame().data) == Misfit.HEADER
+    assert validate(Super(tags=TAG * 5).frame().data) == Misfit.HEADER
 
 
 def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
     one = bytes([60, 0, 1, 4, 0, 0, 0, 0])
     last = bytes([TCP]) + one[1:]
-    assert isinstance(examine(Super(version=6, extensions=one * 7 + last).frame().data), Layout)
+    assert isinstance(validate(Super(version=6, extensions=one * 7 + last).frame().data), Offsets)
     tower = Super(version=6, extensions=one * 8 + last)
-    assert examine(tower.frame().data) == Misfit.HEADER
-    assert examine(replace(tower, size=0).frame().data) == Misfit.HEADER, "also without segments"
+    assert validate(tower.frame().data) == Misfit.HEADER
+    assert validate(replace(tower, size=0).frame().data) == Misfit.HEADER, "also without segments"
 
 
 def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:
     outer = replace(Super(size=0, protocol=UDP), payload=b"x" * 100).frame()
     inner = bytearray(outer.data)
     inner[6:10] = struct.pack("<HH", 14 + 20 + 8 + 50, 16)
-    assert isinstance(examine(bytes(inner)), Layout)
+    assert isinstance(validate(bytes(inner)), Offsets)
 
 
 def test_segments_over_the_mtu_are_refused_and_tags_do_not_count() -> None:
     frame = Super(size=1448, options=bytes(12), tags=TAG * 2).frame()
-    assert isinstance(examine(frame.data, 1500), Layout)
-    assert examine(frame.data, 1499) == Misfit.OVER_MTU
+    assert isinstance(validate(frame.data, 1500), Offsets)
+    assert validate(frame.data, 1499) == Misfit.OVER_MTU
     short = replace(Super(size=1448), payload=b"x" * 100).frame()
-    assert isinstance(examine(short.data, 140), Layout), "there is only one, and that is short"
+    assert isinstance(validate(short.data, 140), Offsets), "there is only one, and that is short"
 
 
 # --- what is done here ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
 from vknet.wire.hello import (
     Hello,
@@ -93,7 +93,7 @@ def test_a_train_is_encoded_as_its_frames_are(
 ) -> None:
     offload = isinstance(frames[0], OffloadFrame)
     datas = [bytes(f.data) if isinstance(f, OffloadFrame) else f for f in frames]
-    train = Train(datas, offload=offload)
+    train = UniformBatch(datas, offload=offload)
     assert [*train] == frames
     whole, single = encode_frames(train, limit, taken), encode_frames(frames, limit, taken)
     assert (whole.data, *whole[1:]) == (single.data, *single[1:])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
 from vknet.packet.gso import batch_from_kernel, from_kernel, segment
-from vknet.packet.uniform_batch import Train
-from vknet.packet.virtio import OFFLOADS, Layout, OffloadFrame, examine, kinds
+from vknet.packet.uniform_batch import UniformBatch
+from vknet.packet.virtio import OFFLOADS, OffloadFrame, Offsets, kinds, validate
 
 thoroughly = settings(deadline=None, max_examples=400)
 
@@ -86,8 +86,8 @@ def test_what_a_kernel_hands_over_together_is_what_it_hands_over_one_by_one(
 @given(much_alike())
 def test_what_a_train_says_of_its_frames_holds_for_each(raws: list[bytes]) -> None:
     datas = [raw for raw in raws if len(raw) == len(raws[0])]
-    layout = Train(datas, offload=True).layout()
-    assert layout is None or {examine(data) for data in datas} == {layout}
+    offsets = UniformBatch(datas, offload=True).offsets()
+    assert offsets is None or {validate(data) for data in datas} == {offsets}
 
 
 @thoroughly
@@ -95,9 +95,9 @@ def test_what_a_train_says_of_its_frames_holds_for_each(raws: list[bytes]) -> No
 def test_honest_super_frames_pass_and_make_honest_segments(frame: Super) -> None:
     made = frame.frame()
     assert made.kind in kinds(OFFLOADS)
-    layout = examine(made.data, 9000)
-    assert isinstance(layout, Layout)
-    pieces = segment(made, layout)
+    offsets = validate(made.data, 9000)
+    assert isinstance(offsets, Offsets)
+    pieces = segment(made, offsets)
     assert all(map(checksums_hold, pieces))
     assert b"".join(parts(piece).payload for piece in pieces) == frame.payload
 
@@ -106,10 +106,10 @@ def test_honest_super_frames_pass_and_make_honest_segments(frame: Super) -> None
 @given(hostile() | st.binary(min_size=24, max_size=200))
 def test_whatever_comes_is_refused_or_makes_frames_in_bounds(data: bytes) -> None:
     frame = OffloadFrame(data)
-    layout = examine(data, MTU)
-    if isinstance(layout, str):
+    offsets = validate(data, MTU)
+    if isinstance(offsets, str):
         return
-    pieces = segment(frame, layout)
+    pieces = segment(frame, offsets)
     assert 1 <= len(pieces) <= len(data)
     assert sum(map(len, pieces)) <= len(frame) * 20
     if frame.is_super:
@@ -121,7 +121,7 @@ def test_whatever_comes_is_refused_or_makes_frames_in_bounds(data: bytes) -> Non
 @thoroughly
 @given(hostile() | st.binary(min_size=24, max_size=200))
 def test_a_view_is_examined_as_bytes_are(data: bytes) -> None:
-    assert examine(memoryview(data), MTU) == examine(data, MTU)
+    assert validate(memoryview(data), MTU) == validate(data, MTU)
 
 
 @thoroughly

@@ -13,7 +13,6 @@ from trio.testing import MockClock
 
 from tests.support.retrying import CAUSES, TIMEOUT, Stage, Step, WatchedMonitor, model, perform
 from vknet import (
-    Carrier,
     Connecting,
     LinkSettings,
     Lost,
@@ -22,6 +21,7 @@ from vknet import (
     RetryPolicy,
     SetupError,
     State,
+    Transport,
     Up,
     UsageError,
     keep_linked,
@@ -170,7 +170,7 @@ def test_a_usage_error_is_never_retried() -> None:
     assert len(tried) == 1
 
 
-def no_carrier() -> Carrier:
+def no_carrier() -> Transport:
     raise AssertionError("without an endpoint there is nothing to carry")
 
 
@@ -182,7 +182,7 @@ def cancelled_at(time: float) -> Stage:
         with trio.move_on_after(time) as stopped:
             await keep_linked(
                 stage.open_endpoint,
-                stage.new_carrier,
+                stage.new_transport,
                 RetryPolicy(2.0),
                 LinkSettings(timeout=TIMEOUT),
                 monitor=stage.monitor,

@@ -14,7 +14,7 @@ from vknet.congestion.ack_policy import (
     ACK_EVERY,
     BEGINNING_BYTES,
     USUAL,
-    Acknowledger,
+    AckPolicy,
 )
 from vknet.congestion.bandwidth import BUNCH_MAX, FINE
 from vknet.congestion.window import BUSIEST, BUSY, BUSY_RATE, QUANTUM
@@ -47,7 +47,7 @@ def longest_wanted(path: Path) -> float:
     """
     slack = FINE + BUSY * min(BUSIEST, path.rate / BUSY_RATE)
     floor = 1.1 * slack + 5 * QUANTUM / path.rate + 2 * path.busy
-    return 1.5 * (path.round_trip + USUAL.company) + floor
+    return 1.5 * (path.round_trip + USUAL.piggyback_s) + floor
 
 
 def is_full(simulation: Simulation, start: float) -> bool:
@@ -128,33 +128,33 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
 def test_acks_are_never_late_and_never_many(
     batches: list[tuple[int, float, int]], beginning: bool
 ) -> None:
-    acknowledger, now, acks, waiting_since = Acknowledger(), 0.0, 0, 0.0
+    ack_policy, now, acks, waiting_since = AckPolicy(), 0.0, 0, 0.0
     told, told_at = 0, -math.inf
     if not beginning:
-        acknowledger.hand(BEGINNING_BYTES, now)
-        acknowledger.told(now)
+        ack_policy.on_delivered(BEGINNING_BYTES, now)
+        ack_policy.on_ack_sent(now)
         told, told_at = BEGINNING_BYTES, now
     for size, pause, frames in batches:
-        due = acknowledger.due()
-        assert (due == math.inf) is (acknowledger.handed == told)
+        due = ack_policy.due()
+        assert (due == math.inf) is (ack_policy.delivered_bytes == told)
         if due <= now:
-            told = acknowledger.handed
-            acknowledger.told(now)
+            told = ack_policy.delivered_bytes
+            ack_policy.on_ack_sent(now)
             told_at = now
             acks += 1
-        if acknowledger.handed == told:
+        if ack_policy.delivered_bytes == told:
             waiting_since = now
-        acknowledger.hand(size, now, frames)
-        due, along = acknowledger.due(), acknowledger.due(along=True)
-        manner = acknowledger.manner
-        assert acknowledger.not_before <= along <= due
-        assert acknowledger.not_alone_before <= due
-        alarm = acknowledger.alarm(now)
-        assert alarm == due if due <= now else 0 <= alarm - due <= manner.patience
-        if acknowledger.handed - told < ACK_EVERY:
-            assert due <= waiting_since + max(ACK_DELAY, manner.apart)
+        ack_policy.on_delivered(size, now, frames)
+        due, along = ack_policy.due(), ack_policy.due(piggyback=True)
+        timing = ack_policy.timing
+        assert ack_policy.not_before <= along <= due
+        assert ack_policy.not_before_alone <= due
+        alarm = ack_policy.alarm(now)
+        assert alarm == due if due <= now else 0 <= alarm - due <= timing.timer_slack_s
+        if ack_policy.delivered_bytes - told < ACK_EVERY:
+            assert due <= waiting_since + max(ACK_DELAY, timing.min_interval_s)
         else:
-            assert along == max(waiting_since, told_at + manner.apart)
-            assert due == max(along, waiting_since + manner.company)
+            assert along == max(waiting_since, told_at + timing.min_interval_s)
+            assert due == max(along, waiting_since + timing.piggyback_s)
         now += pause
-    assert acks <= acknowledger.handed / ACK_EVERY + now / ACK_DELAY + 1
+    assert acks <= ack_policy.delivered_bytes / ACK_EVERY + now / ACK_DELAY + 1

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 import vknet
-from vknet.sim import Counts, Impairment, Loss, Path, Wire
+from vknet.sim import Cable, Counts, Impairment, Loss, Path
 from vknet.sim.__main__ import parse_arguments
 from vknet.sim.alarm import SleepAlarm, TimerAlarm, new_alarm
 
@@ -175,7 +175,7 @@ def test_a_path_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
 async def test_a_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
-    wire = Wire(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
+    wire = Cable(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.run)
         start = trio.current_time()
@@ -197,7 +197,7 @@ async def test_a_frame_that_is_due_sooner_than_the_one_before_it_wakes_the_wire(
 ) -> None:
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
-    wire = Wire(inner_a, inner_b, there=Path(delay=10.0))
+    wire = Cable(inner_a, inner_b, there=Path(delay=10.0))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.run)
         start = trio.current_time()
@@ -226,7 +226,7 @@ async def test_two_runs_with_one_seed_are_alike(autojump_clock: trio.testing.Moc
                 found.extend((round(trio.current_time() - start, 9), n) for n in got)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Wire(inner_a, inner_b, there=path, seed=seed).run)
+            nursery.start_soon(Cable(inner_a, inner_b, there=path, seed=seed).run)
             nursery.start_soon(listen)
             for number in range(100):
                 await a.send([frame(number)])
@@ -244,7 +244,7 @@ async def test_two_runs_with_one_seed_are_alike(autojump_clock: trio.testing.Moc
 async def test_the_two_directions_do_not_share_their_luck() -> None:
     path = Path(loss=0.5)
     a, b = vknet.memory_endpoint_pair()
-    wire = Wire(a, b, there=path, seed=3)
+    wire = Cable(a, b, there=path, seed=3)
     for impairment in (wire.there, wire.back):
         impairment.put([frame(number) for number in range(100)], 0.0)
     assert numbers(wire.there.take(0.0)) != numbers(wire.back.take(0.0))
@@ -256,7 +256,7 @@ async def test_a_wire_ends_when_an_endpoint_goes(which: str) -> None:
     b, inner_b = vknet.memory_endpoint_pair(("end-b", "wire-b"))
     await {"a": a, "b": b}[which].aclose()
     with pytest.raises(vknet.EndpointGone, match=f"wire-{which} was closed"):
-        await Wire(inner_a, inner_b, there=Path()).run()
+        await Cable(inner_a, inner_b, there=Path()).run()
 
 
 async def test_a_link_carries_over_an_impaired_wire(
@@ -271,7 +271,7 @@ async def test_a_link_carries_over_an_impaired_wire(
     async with trio.open_nursery() as nursery:
         for switch, endpoint in ((left, port_a), (left, end_a), (right, port_b), (right, end_b)):
             nursery.start_soon(switch.serve, endpoint)
-        nursery.start_soon(Wire(trunk_a, trunk_b, there=Path(delay=1.0)).run)
+        nursery.start_soon(Cable(trunk_a, trunk_b, there=Path(delay=1.0)).run)
         await trio.testing.wait_all_tasks_blocked()
         start = trio.current_time()
         await a.send([b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5 over the wire"])

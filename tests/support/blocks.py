@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ __all__ = ["singly"]
 def singly(blocks: Iterable[Block]) -> Iterator[bytes | OffloadFrame | Control]:
     """The same in order, with the frames of trains by themselves, and no views."""
     for block in blocks:
-        if isinstance(block, Train):
+        if isinstance(block, UniformBatch):
             for frame in block:
                 yield bytes(frame) if isinstance(frame, memoryview) else frame
         else:

@@ -14,7 +14,7 @@ import trio.testing
 
 from vknet import Endpoint, EndpointGone
 from vknet.endpoints.base import BATCH_FRAMES
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -67,7 +67,7 @@ async def frames_are_sent_whole_and_in_order(rig: Rig) -> None:
 
 
 async def batches_are_sent_one_behind_the_other(rig: Rig) -> None:
-    train = Train([frame(n) for n in range(20, 50)], offload=False)
+    train = UniformBatch([frame(n) for n in range(20, 50)], offload=False)
     await rig.endpoint.send_batches([[frame(n) for n in range(20)], train, [frame(50)]])
     assert await rig.taken(51) == [frame(n) for n in range(51)]
 

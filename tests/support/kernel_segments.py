@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from tests.support.superframes import TCP, UDP, Super
 from vknet.endpoints import tun
 from vknet.packet.gso import segment
-from vknet.packet.virtio import OffloadFrame, examine
+from vknet.packet.virtio import OffloadFrame, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,18 +126,18 @@ def main() -> None:
 
     outcome: Counter[str] = Counter()
     for number, frame in enumerate(cases(random.Random(SEED))):
-        layout = examine(frame.data, MTU)
-        if isinstance(layout, str):
+        offsets = validate(frame.data, MTU)
+        if isinstance(offsets, str):
             outcome["refused here"] += 1
             continue
-        if frame.is_super and layout.payload == 0:
+        if frame.is_super and offsets.payload == 0:
             outcome["not for the kernel"] += 1
             continue
         os.write(inside, frame.data)
         marker = bytes.fromhex("020000000002 020000000001 88b5") + struct.pack("!I", number)
         os.write(inside, bytes(10) + marker)
         made = until_marker(outside, marker)
-        ours = segment(frame, layout)
+        ours = segment(frame, offsets)
         if made != ours:
             print(
                 "differs", number, bytes(frame.data)[:140].hex(), len(frame), len(made), len(ours)

@@ -10,12 +10,12 @@ import trio
 from tests.support.blocks import singly
 from tests.support.superframes import Super
 from vknet import (
-    Carrier,
     Link,
     LinkSettings,
     MemoryEndpoint,
     Monitor,
-    StreamCarrier,
+    StreamTransport,
+    Transport,
     Up,
     VknetError,
     Wire,
@@ -79,7 +79,7 @@ class Side:
 
 
 def side(
-    carrier: Carrier | Stream,
+    transport: Transport | Stream,
     wire: Wire = Wire.V2,
     timeout: float = TIMEOUT,
     *,
@@ -88,10 +88,10 @@ def side(
     monitor: Monitor | None = None,
 ) -> Side:
     plug, endpoint = memory_endpoint_pair()
-    if not isinstance(carrier, Carrier):
-        carrier = StreamCarrier(carrier, "the other side")
+    if not isinstance(transport, Transport):
+        transport = StreamTransport(transport, "the other side")
     settings = LinkSettings(wire, timeout, adopt_timeout)
-    link = Link(endpoint, carrier, settings, down_since=down_since, monitor=monitor)
+    link = Link(endpoint, transport, settings, down_since=down_since, monitor=monitor)
     return Side(link, plug)
 
 

@@ -3,7 +3,7 @@
 What is modelled is what deceives a window.  The bottleneck lets through what it carries piece by
 piece and in order; delays vary both ways, and nothing overtakes.  The receiver takes in all that
 has arrived at once, and is held up before it does by its scheduler; only then does it acknowledge,
-and as seldom as `Acknowledger` says.  The way there may stop, and then deliver what was on it in
+and as seldom as `AckPolicy` says.  The way there may stop, and then deliver what was on it in
 one bunch, as a TCP that mends a loss.  The stream is reliable: no queue drops.
 
 All that is random comes from one seed.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
 from vknet.congestion.window import QUANTUM, Window
 
@@ -97,7 +97,7 @@ class Simulation:
         self._last_arrival = self._last_ack = 0.0
         self._arrived = 0
         self._reading = False
-        self._acknowledger = Acknowledger()
+        self._acknowledger = AckPolicy()
         self._ack_alarm: float | None = None
         self._timed = timed
         # How far its clock is ahead, in seconds.
@@ -171,17 +171,17 @@ class Simulation:
 
     def _send(self) -> None:
         window = self.window
-        while window.room and self._waiting < self.path.buffer:
+        while window.send_quota and self._waiting < self.path.buffer:
             left = self._offered - self._sent
             if left <= 0:
                 window.app_limited()
                 return
             # Whole frames, the last of which may pass the room.
-            frames = math.ceil(min(window.room, self._batch()) / QUANTUM)
+            frames = math.ceil(min(window.send_quota, self._batch()) / QUANTUM)
             size = int(min(frames * QUANTUM, left))
             self._sent += size
             self._sent_at.append((self._sent, self.now))
-            window.sent(self._sent, self.clock())
+            window.on_sent(self._sent, self.clock())
             self._write(size)
 
     def _batch(self) -> float:
@@ -228,7 +228,9 @@ class Simulation:
 
     def _read(self) -> None:
         self._reading = False
-        self._acknowledger.hand(self._arrived - self._acknowledger.handed, self.now)
+        self._acknowledger.on_delivered(
+            self._arrived - self._acknowledger.delivered_bytes, self.now
+        )
         self._acknowledge()
 
     def _acknowledge(self) -> None:
@@ -240,8 +242,8 @@ class Simulation:
                 self._ack_alarm = due
                 self.at(due, self._acknowledge)
             return
-        total = self._acknowledger.handed
-        self._acknowledger.told(self.now)
+        total = self._acknowledger.delivered_bytes
+        self._acknowledger.on_ack_sent(self.now)
         at = stamp(self.now + self.receiver_clock)
         self._last_ack = max(self.now + self._delay() + self.path.back, self._last_ack)
         self.at(self._last_ack, lambda: self._take_ack(total, at))
@@ -249,7 +251,7 @@ class Simulation:
     def _take_ack(self, total: int, at: int) -> None:
         while self._sent_at[0][0] < total:
             self._sent_at.popleft()
-        self.window.acked(total, self.clock(), at if self._timed else None)
+        self.window.on_ack(total, self.clock(), at if self._timed else None)
         self.acks.append(Ack(self.now, total, self.now - self._sent_at[0][1]))
         self._send()
 

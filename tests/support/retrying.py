@@ -13,7 +13,6 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from vknet import (
-    Carrier,
     Connecting,
     EndpointGone,
     LinkSettings,
@@ -25,6 +24,7 @@ from vknet import (
     RetryPolicy,
     SetupError,
     State,
+    Transport,
     Up,
     VknetError,
     Wire,
@@ -210,13 +210,13 @@ class Stage:
         self.monitor.attempts[-1].opened += 1
         return self.endpoints[-1]
 
-    def new_carrier(self) -> Carrier:
+    def new_transport(self) -> Transport:
         assert all(stream.closed for stream in self.streams)
         assert self.peers == 0
         return StagedCarrier(self)
 
 
-class StagedCarrier(Carrier):
+class StagedCarrier(Transport):
     """Brings a stream with a peer at its other end that plays the step."""
 
     def __init__(self, stage: Stage) -> None:
@@ -299,7 +299,7 @@ def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Seen:
             try:
                 await keep_linked(
                     stage.open_endpoint,
-                    stage.new_carrier,
+                    stage.new_transport,
                     policy,
                     LinkSettings(timeout=TIMEOUT),
                     monitor=stage.monitor,

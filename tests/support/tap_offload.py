@@ -16,9 +16,9 @@ from vknet.endpoints import tap, tun
 from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap
 from vknet.errors import EndpointGone
-from vknet.packet.gso import complete, segment
-from vknet.packet.uniform_batch import Train
-from vknet.packet.virtio import DEFAULT_OFFLOADS, Layout, Misfit, OffloadFrame, examine
+from vknet.packet.gso import finish_checksum, segment
+from vknet.packet.uniform_batch import UniformBatch
+from vknet.packet.virtio import DEFAULT_OFFLOADS, Misfit, OffloadFrame, Offsets, validate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,9 +36,9 @@ async def ip(*words: str) -> None:
 
 def pieces(frame: Super) -> list[bytes]:
     made = frame.frame()
-    layout = examine(made.data)
-    assert isinstance(layout, Layout)
-    return segment(made, layout)
+    offsets = validate(made.data)
+    assert isinstance(offsets, Offsets)
+    return segment(made, offsets)
 
 
 async def plain(endpoint: Endpoint, count: int) -> list[bytes]:
@@ -67,7 +67,7 @@ async def super_frames_go_in_and_come_out_whole(one: TapEndpoint, two: TapEndpoi
         await two.wait_receivable()
     whole, *cut, alone = two.receive_offload_nowait()
     assert isinstance(whole, OffloadFrame)
-    assert pieces(BIG) == segment(whole, examine(whole.data))  # type: ignore[arg-type]
+    assert pieces(BIG) == segment(whole, validate(whole.data))  # type: ignore[arg-type]
     assert isinstance(alone, OffloadFrame)
     # Cut, but with their sums left undone: tso6 was not asked for.
     assert [len(frame) for frame in cut] == [len(frame) for frame in pieces(six)]
@@ -153,7 +153,7 @@ async def segments_over_the_mtu_are_dropped_until_it_is_raised(
     await one.send_offload([JUMBO.frame()])
     assert await plain(two, 4) == pieces(JUMBO)
     await ip("link", "set", one.name, "mtu", "1500")
-    await one.upkeep()
+    await one.maintain()
     await one.send_offload([JUMBO.frame()])
     assert one.send_drops == {Misfit.OVER_MTU: 2}
 
@@ -176,9 +176,9 @@ async def dhcp_comes_out_with_its_checksum(one: TapEndpoint, two: TapEndpoint) -
     assert checksums_hold(frame)
 
 
-def train_of(count: int) -> Train:
+def train_of(count: int) -> UniformBatch:
     """Datagrams that are alike; each says which it is."""
-    return Train(
+    return UniformBatch(
         [bytes(Super(b"%04d" % n, size=0, protocol=UDP).frame().data) for n in range(count)],
         offload=True,
     )
@@ -191,7 +191,7 @@ async def a_train_goes_in_and_comes_out_as_one(one: TapEndpoint, two: TapEndpoin
     with trio.fail_after(5):
         await two.wait_receivable()
     got = two.receive_offload_nowait()
-    assert isinstance(got, Train)
+    assert isinstance(got, UniformBatch)
     assert [*got] == [*train]
 
 
@@ -209,7 +209,7 @@ async def a_train_for_an_interface_that_is_down_is_dropped(
         await one.send([MARKER])
         await two.receive()
     await one.send_offload(train)
-    assert await plain(two, 20) == [complete(OffloadFrame(data)) for data in train.datas]
+    assert await plain(two, 20) == [finish_checksum(OffloadFrame(data)) for data in train.datas]
 
 
 async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEndpoint) -> None:
@@ -228,7 +228,7 @@ async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEnd
             return os.write(fd, data)
 
     train = train_of(20)
-    whole = [complete(OffloadFrame(data)) for data in train.datas]
+    whole = [finish_checksum(OffloadFrame(data)) for data in train.datas]
     vars(tap)["os"] = Picky()
     try:
         fails.update({7: errno.EINVAL, 11: errno.EINVAL})

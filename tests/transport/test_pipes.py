@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from trio.lowlevel import FdStream
 
-from vknet import Link, LinkSettings, StreamCarrier, memory_endpoint_pair
+from vknet import Link, LinkSettings, StreamTransport, memory_endpoint_pair
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Bye,
@@ -168,7 +168,7 @@ async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
     frame = bytes(range(60))
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
-    link = Link(endpoint, StreamCarrier(one), LinkSettings(Wire.AUTO, window=window))
+    link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=window))
     async with two, trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         if greets:
@@ -183,7 +183,7 @@ async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
 async def test_a_busy_link_that_is_stopped_says_so() -> None:
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
-    link = Link(endpoint, StreamCarrier(one), LinkSettings(Wire.AUTO, window=0))
+    link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=0))
     decoder, blocks = Decoder(Wire.AUTO), list[Any]()
 
     async def flood() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from vknet import PeerGone, SshCarrier, SshSettings, Target
+from vknet import PeerGone, SshSettings, SshTransport, Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SshCarrier]:
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SshTransport]:
     """Puts a script in ssh's place, and makes a carrier that runs it."""
 
-    def make(body: str) -> SshCarrier:
+    def make(body: str) -> SshTransport:
         script = tmp_path / "ssh"
         script.write_text(f'#!/bin/bash\n[ "$1" = -G ] && exit\n{body}\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        return SshCarrier(SshSettings(Target(None, "home")))
+        return SshTransport(SshSettings(Target(None, "home")))
 
     return make
 
@@ -39,39 +39,39 @@ def starter(nursery: trio.Nursery) -> Callable[..., None]:
 
 
 async def test_a_login_is_noticed_behind_a_banner_that_is_cut_short(
-    ssh: Callable[[str], SshCarrier], caplog: pytest.LogCaptureFixture
+    ssh: Callable[[str], SshTransport], caplog: pytest.LogCaptureFixture
 ) -> None:
-    carrier = ssh(
+    transport = ssh(
         "for i in {1..400}; do echo banner >&2; done; echo 'Authenticated to home' >&2; cat"
     )
     with caplog.at_level(logging.WARNING, "vknet"):
         async with trio.open_nursery() as nursery:
-            stream = await carrier.open(starter(nursery))
+            stream = await transport.open(starter(nursery))
             with trio.fail_after(20):
-                await carrier.reached.wait()
+                await transport.reached.wait()
             await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
-    assert carrier.login_took is not None
+    assert transport.login_took is not None
     assert caplog.text.count("banner") <= 200
     assert "Authenticated" not in caplog.text
 
 
-async def test_why_it_ended_has_what_was_said_last(ssh: Callable[[str], SshCarrier]) -> None:
-    carrier = ssh("echo 'ssh: Could not resolve hostname home: nothing' >&2; exit 255")
+async def test_why_it_ended_has_what_was_said_last(ssh: Callable[[str], SshTransport]) -> None:
+    transport = ssh("echo 'ssh: Could not resolve hostname home: nothing' >&2; exit 255")
     async with trio.open_nursery() as nursery:
-        stream = await carrier.open(starter(nursery))
+        stream = await transport.open(starter(nursery))
         assert await stream.receive_some() == b""
-        why = await carrier.why_ended()
+        why = await transport.why_ended()
         await trio.aclose_forcefully(stream)
         nursery.cancel_scope.cancel()
     assert isinstance(why, PeerGone)
     assert "host home is unknown" in str(why)
 
 
-async def test_a_cancelled_carrier_leaves_no_process(ssh: Callable[[str], SshCarrier]) -> None:
-    carrier = ssh('trap "" TERM; echo $$; exec sleep 60')
+async def test_a_cancelled_carrier_leaves_no_process(ssh: Callable[[str], SshTransport]) -> None:
+    transport = ssh('trap "" TERM; echo $$; exec sleep 60')
     async with trio.open_nursery() as nursery:
-        stream = await carrier.open(starter(nursery))
+        stream = await transport.open(starter(nursery))
         with trio.fail_after(20):
             pid = int(await stream.receive_some())
         os.kill(pid, 0)

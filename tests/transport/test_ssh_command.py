@@ -11,7 +11,7 @@ import pytest
 
 from vknet.errors import PeerGone, SetupError, VknetError
 from vknet.spec import Target
-from vknet.transport.ssh import SshCarrier, SshDialer
+from vknet.transport.ssh import SshDialer, SshTransport
 from vknet.transport.ssh_command import SshSettings, diagnose, remote_command, ssh_argv
 
 if TYPE_CHECKING:
@@ -233,15 +233,15 @@ def test_an_attempt_after_a_loss_gets_as_long_as_a_login_is_known_to_take() -> N
     dial = SshDialer(SshSettings(Target(None, "home"), timeout=15.0))
     given = []
     for took in (None, None, 0.2, None, None, None, 2.0, 9.0, None):
-        carrier = dial()
-        given.append(connect_timeout_of(carrier))
-        carrier.login_took = took
+        transport = dial()
+        given.append(connect_timeout_of(transport))
+        transport.login_took = took
     given.append(connect_timeout_of(dial()))
     #        nothing known  | known: 0.2 s, every third in a row gets it all | 2 s | 9 s
     assert given == [15, 15, 15, 4, 4, 15, 4, 8, 15, 15]
 
 
-def connect_timeout_of(carrier: SshCarrier) -> int:
-    argv = ssh_argv(carrier._settings, connect_timeout=carrier._connect_timeout)
+def connect_timeout_of(transport: SshTransport) -> int:
+    argv = ssh_argv(transport._settings, connect_timeout=transport._connect_timeout)
     (option,) = [word for word in argv if word.startswith("-oConnectTimeout=")]
     return int(option.removeprefix("-oConnectTimeout="))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vknet.wire.keepalive import Health
+from vknet.wire.keepalive import Keepalive
 
 TIMEOUT = 15.0
 INTERVAL = 5.0
@@ -12,11 +12,11 @@ START = 1000.0
 
 
 @pytest.fixture
-def health() -> Health:
-    return Health(START, TIMEOUT)
+def health() -> Keepalive:
+    return Keepalive(START, TIMEOUT)
 
 
-def follow(health: Health, until: float, now: float = START) -> list[tuple[float, str]]:
+def follow(health: Keepalive, until: float, now: float = START) -> list[tuple[float, str]]:
     """Check when the peer's health wants to be checked, and note what comes of it."""
     events: list[tuple[float, str]] = []
     while (now := health.next_check(now)) <= until:
@@ -27,83 +27,83 @@ def follow(health: Health, until: float, now: float = START) -> list[tuple[float
     return events
 
 
-def test_a_silent_peer_is_asked_twice_and_then_dead(health: Health) -> None:
+def test_a_silent_peer_is_asked_twice_and_then_dead(health: Keepalive) -> None:
     assert follow(health, START + 100) == [(5, "ping"), (10, "ping"), (15, "dead")]
 
 
-def test_nothing_is_due_at_the_start(health: Health) -> None:
+def test_nothing_is_due_at_the_start(health: Keepalive) -> None:
     assert not health.ping_due(START)
     assert not health.is_dead(START)
     assert health.next_check(START) == START + INTERVAL
     assert health.silence(START) == 0
 
 
-def test_any_byte_is_a_sign_of_life(health: Health) -> None:
+def test_any_byte_is_a_sign_of_life(health: Keepalive) -> None:
     for second in range(100):
         now = START + second
         assert not health.is_dead(now)
-        health.heard(now)
+        health.on_received(now)
         health.next_check(now)
     assert health.silence(START + 99 + 3) == 3
     assert follow(health, START + 200, START + 99)[-1] == (99 + 15, "dead")
 
 
-def test_silence_counts_from_the_last_byte(health: Health) -> None:
-    health.heard(START + 4)
+def test_silence_counts_from_the_last_byte(health: Keepalive) -> None:
+    health.on_received(START + 4)
     assert health.silence(START + 10) == 6
     health.next_check(START + 18.5)
     assert not health.is_dead(START + 18.9)
     assert health.is_dead(START + 19)
 
 
-def test_a_peer_that_answers_is_never_dead(health: Health) -> None:
+def test_a_peer_that_answers_is_never_dead(health: Keepalive) -> None:
     now, pings = START, 0
     while now < START + 1000:
         now = health.next_check(now)
         assert not health.is_dead(now)
         if health.ping_due(now):
             pings += 1
-            health.sent(now)
-            health.heard(now + 0.25)
+            health.on_sent(now)
+            health.on_received(now + 0.25)
     assert pings == pytest.approx(1000 / INTERVAL, abs=10)
 
 
-def test_no_ping_is_due_while_bytes_go_both_ways(health: Health) -> None:
+def test_no_ping_is_due_while_bytes_go_both_ways(health: Keepalive) -> None:
     for second in range(60):
-        health.heard(START + second)
-        health.sent(START + second)
+        health.on_received(START + second)
+        health.on_sent(START + second)
         assert not health.ping_due(START + second + 4.9)
 
 
-def test_a_ping_is_due_when_nothing_is_heard_though_much_is_sent(health: Health) -> None:
+def test_a_ping_is_due_when_nothing_is_heard_though_much_is_sent(health: Keepalive) -> None:
     for second in range(6):
-        health.sent(START + second)
+        health.on_sent(START + second)
     assert not health.ping_due(START + 4.9)
     assert health.ping_due(START + 5)
 
 
-def test_a_ping_is_due_when_nothing_is_sent_though_much_is_heard(health: Health) -> None:
+def test_a_ping_is_due_when_nothing_is_sent_though_much_is_heard(health: Keepalive) -> None:
     for second in range(6):
-        health.heard(START + second)
+        health.on_received(START + second)
     assert not health.ping_due(START + 4.9)
     assert health.ping_due(START + 5)
 
 
-def test_asking_for_a_ping_counts_as_sending_it(health: Health) -> None:
+def test_asking_for_a_ping_counts_as_sending_it(health: Keepalive) -> None:
     assert health.ping_due(START + 7)
     assert not health.ping_due(START + 7)
     assert not health.ping_due(START + 11.9)
     assert health.ping_due(START + 12)
 
 
-def test_sending_does_not_make_up_for_not_hearing(health: Health) -> None:
+def test_sending_does_not_make_up_for_not_hearing(health: Keepalive) -> None:
     for second in range(16):
-        health.sent(START + second)
+        health.on_sent(START + second)
     health.next_check(START + 15)
     assert health.is_dead(START + 15)
 
 
-def test_the_next_check_is_when_a_ping_or_death_is_due(health: Health) -> None:
+def test_the_next_check_is_when_a_ping_or_death_is_due(health: Keepalive) -> None:
     assert health.next_check(START + 1) == START + 5
     assert health.ping_due(START + 9)
     assert health.next_check(START + 9) == START + 14
@@ -111,23 +111,23 @@ def test_the_next_check_is_when_a_ping_or_death_is_due(health: Health) -> None:
     assert health.next_check(START + 14) == START + 15
 
 
-def test_the_next_check_is_never_in_the_past(health: Health) -> None:
+def test_the_next_check_is_never_in_the_past(health: Keepalive) -> None:
     assert health.next_check(START + 50) == START + 50
 
 
 def test_a_more_impatient_peer_is_asked_as_often_as_it_needs() -> None:
-    health = Health(START, TIMEOUT, peer_timeout=3.0)
+    health = Keepalive(START, TIMEOUT, peer_timeout=3.0)
     events = follow(health, START + 100)
     assert events == [*((float(n), "ping") for n in range(1, 15)), (15, "dead")]
 
 
 def test_a_more_patient_peer_changes_nothing() -> None:
-    health = Health(START, TIMEOUT, peer_timeout=600.0)
+    health = Keepalive(START, TIMEOUT, peer_timeout=600.0)
     assert follow(health, START + 100) == [(5, "ping"), (10, "ping"), (15, "dead")]
 
 
 def test_who_was_stopped_does_not_take_its_own_sleep_for_the_peers_silence(
-    health: Health,
+    health: Keepalive,
 ) -> None:
     assert health.next_check(START) == START + 5
     now = START + 60
@@ -135,28 +135,28 @@ def test_who_was_stopped_does_not_take_its_own_sleep_for_the_peers_silence(
     assert health.next_check(now) <= now + INTERVAL
 
 
-def test_who_was_stopped_waits_another_third_for_what_is_in_the_pipe(health: Health) -> None:
+def test_who_was_stopped_waits_another_third_for_what_is_in_the_pipe(health: Keepalive) -> None:
     health.next_check(START)
     now = START + 60
     assert not health.is_dead(now)
     assert follow(health, START + 200, now)[-1] == (65, "dead")
 
 
-def test_who_was_stopped_and_finds_bytes_in_the_pipe_goes_on(health: Health) -> None:
+def test_who_was_stopped_and_finds_bytes_in_the_pipe_goes_on(health: Keepalive) -> None:
     health.next_check(START)
     now = START + 60
     assert not health.is_dead(now)
-    health.heard(now)
+    health.on_received(now)
     assert follow(health, START + 200, now)[-1] == (75, "dead")
 
 
-def test_a_check_that_is_a_little_late_is_no_excuse_for_the_peer(health: Health) -> None:
+def test_a_check_that_is_a_little_late_is_no_excuse_for_the_peer(health: Keepalive) -> None:
     assert health.ping_due(START + 10)
     assert health.next_check(START + 10) == START + 15
     assert health.is_dead(START + 15 + 4.9)
 
 
-def test_sleeping_less_than_the_timeout_kills_nobody(health: Health) -> None:
+def test_sleeping_less_than_the_timeout_kills_nobody(health: Keepalive) -> None:
     health.next_check(START)
     assert not health.is_dead(START + 14)
     assert health.silence(START + 14) == 14
@@ -165,6 +165,6 @@ def test_sleeping_less_than_the_timeout_kills_nobody(health: Health) -> None:
 def test_every_check_that_was_asked_for_finds_something_to_do() -> None:
     # Or else who follows `next_check` turns in circles until the clock moves.
     for start, timeout in [(0.1, 0.7), (832089.5703383038, 15.242289719451195), (3.3, 1.1)]:
-        health = Health(start, timeout)
+        health = Keepalive(start, timeout)
         now = health.next_check(start)
         assert health.is_dead(now) or health.ping_due(now)

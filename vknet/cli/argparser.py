@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from vknet.errors import UsageError, printable
+from vknet.errors import UsageError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         self._text = text
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(printable(message))
+        raise UsageError(escaped(message))
 
     def format_help(self) -> str:
         return self._text
@@ -45,7 +45,7 @@ def number(kind: type[int] | type[float], low: float, high: float, text: str) ->
     if not low <= value <= high:
         whole, form = ("whole ", "d") if kind is int else ("", "g")
         raise argparse.ArgumentTypeError(
-            f'"{printable(text)}" is no {whole}number from {low:{form}} to {high:{form}}'
+            f'"{escaped(text)}" is no {whole}number from {low:{form}} to {high:{form}}'
         )
     return value
 
@@ -54,5 +54,5 @@ def what_is_unknown(words: Sequence[str], command: str) -> str:
     """What to say of words that the command line has no place for."""
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is None:
-        return f'"{printable(words[0])}" is one argument too many; see {command} --help'
-    return f"there is no option {printable(option)}; see {command} --help"
+        return f'"{escaped(words[0])}" is one argument too many; see {command} --help'
+    return f"there is no option {escaped(option)}; see {command} --help"

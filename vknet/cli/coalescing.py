@@ -24,7 +24,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Moderation"]
+__all__ = ["Coalescing"]
 
 # Seconds up to which a wait is hardly one: to the other host and back, with ssh in between, takes
 # longer.
@@ -37,7 +37,7 @@ ROW: Final = 4
 NAP: Final = 0.0001
 
 
-class Moderation(trio.abc.Instrument):
+class Coalescing(trio.abc.Instrument):
     """Has trio's loop take such naps, once added with `trio.lowlevel.add_instrument`.
 
     Args:

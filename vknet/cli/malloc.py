@@ -15,7 +15,7 @@ import ctypes
 import gc
 from typing import Final
 
-__all__ = ["tune_heap"]
+__all__ = ["tune_malloc"]
 
 # Objects made and not freed that call for a look: more than a full queue has.
 GC_THRESHOLD: Final = 50_000
@@ -28,7 +28,7 @@ M_MMAP_THRESHOLD: Final = -3
 KEPT: Final = {M_TRIM_THRESHOLD: 1 << 20, M_TOP_PAD: 1 << 17, M_MMAP_THRESHOLD: 1 << 19}
 
 
-def tune_heap() -> None:
+def tune_malloc() -> None:
     """Do what is said above for the rest of this process's life; where it cannot be done, not."""
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

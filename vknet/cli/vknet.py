@@ -37,9 +37,9 @@ def main() -> NoReturn:
             level = logging.INFO if settings.ssh else logging.WARNING
             log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
             if isinstance(settings.spec, TapSpec) and sys.platform == "linux":
-                from vknet.endpoints.isolated import prepare
+                from vknet.endpoints.isolated import prestart
 
-                prepare("vknet.endpoints.netlink", "pyroute2")
+                prestart("vknet.endpoints.netlink", "pyroute2")
             import trio
 
             from vknet.cli.vknet_run import run

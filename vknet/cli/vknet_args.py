@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
 from vknet.cli.argparser import Parser, number, what_is_unknown
-from vknet.errors import UsageError, printable
+from vknet.errors import UsageError, escaped
 from vknet.framing import Wire
 from vknet.link.settings import LinkSettings
 from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
@@ -138,7 +138,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         return _remote_settings(args, original_command)
     if args.target is None:
         raise UsageError(
-            f'after the local-spec "{printable(args.spec)}", [user@]host[:remote-spec] is needed;'
+            f'after the local-spec "{escaped(args.spec)}", [user@]host[:remote-spec] is needed;'
             " has an option taken it for its value? See vknet --help"
         )
     spec = parse_spec(args.spec)
@@ -179,7 +179,7 @@ def _what_is_unknown(words: Sequence[str]) -> str:
 
 def _remote_settings(args: argparse.Namespace, original_command: str) -> Settings:
     if args.target is not None:
-        raise UsageError(f'-S takes one local-spec; "{printable(args.target)}" is one too many')
+        raise UsageError(f'-S takes one local-spec; "{escaped(args.target)}" is one too many')
     misplaced = {
         "-C": args.compress or None,
         "-r": args.retry,
@@ -258,13 +258,13 @@ def _window(text: str) -> int | None:
 
 def _wire(text: str) -> str:
     if text not in WIRE_SETTINGS:
-        raise argparse.ArgumentTypeError(f'"{printable(text)}" is neither auto nor 1')
+        raise argparse.ArgumentTypeError(f'"{escaped(text)}" is neither auto nor 1')
     return text
 
 
 def _offload(text: str) -> frozenset[str]:
     if text not in OFFLOAD_SETTINGS:
-        raise argparse.ArgumentTypeError(f'"{printable(text)}" is neither on, off nor +uso')
+        raise argparse.ArgumentTypeError(f'"{escaped(text)}" is neither on, off nor +uso')
     return OFFLOAD_SETTINGS[text]
 
 
@@ -288,7 +288,7 @@ def _words(command: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as exc:
-        raise UsageError(f'-e "{printable(command)}": {exc}') from exc
+        raise UsageError(f'-e "{escaped(command)}": {exc}') from exc
     if not words:
         raise UsageError("-e: a command is needed")
     return words
@@ -296,5 +296,5 @@ def _words(command: str) -> tuple[str, ...]:
 
 def _one_line(command: str | None, option: str) -> str | None:
     if command is not None and (not command.strip() or not command.isprintable()):
-        raise UsageError(f'{option} "{printable(command)}": one line of shell words is needed')
+        raise UsageError(f'{option} "{escaped(command)}": one line of shell words is needed')
     return command

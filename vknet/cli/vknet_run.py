@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vknet.cli.coalescing import Moderation
+from vknet.cli.coalescing import Coalescing
 from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from vknet.cli.malloc import tune_heap
+from vknet.cli.malloc import tune_malloc
 from vknet.cli.signals import obey_signals
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
-from vknet.errors import PeerGone, UsageError, VknetError, printable
+from vknet.errors import PeerGone, UsageError, VknetError, escaped
 from vknet.framing import Wire
 from vknet.link.link import Link
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Counters, Monitor
-from vknet.transport.base import StdioCarrier
+from vknet.transport.base import StdioTransport
 from vknet.transport.ssh import SshDialer
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ log = logging.getLogger("vknet")
 
 async def run(settings: Settings) -> int:
     """Do what the settings ask for until it ends or a signal comes; the exit status."""
-    tune_heap()
-    trio.lowlevel.add_instrument(Moderation())
+    tune_malloc()
+    trio.lowlevel.add_instrument(Coalescing())
     monitor = Monitor()
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:
@@ -99,17 +99,17 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
     # Who is logged in from where, as sshd says it.
     peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
     try:
-        carrier = StdioCarrier(printable(peer) or "the client")
+        transport = StdioTransport(escaped(peer) or "the client")
         try:
             endpoint = await _open_endpoint(settings)
         except VknetError as exc:
             if settings.link.wire is not Wire.V2:
                 raise
             # The client says it to its user; said here as well, it would come twice.
-            carrier.refuse(str(exc))
+            transport.refuse(str(exc))
             return EXIT_FAILED
         async with endpoint:
-            await Link(endpoint, carrier, settings.link, monitor=monitor).run()
+            await Link(endpoint, transport, settings.link, monitor=monitor).run()
     except PeerGone as exc:
         log.info("%s", exc)
         return EXIT_FAILED

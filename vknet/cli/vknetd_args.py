@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vknet._version import __version__
 from vknet.cli.argparser import Parser, number, what_is_unknown
-from vknet.errors import UsageError, printable
+from vknet.errors import UsageError, escaped
 from vknet.spec import (
     DEFAULT_SOCKET,
     SOCKET_PATH_LIMIT,
@@ -151,7 +151,7 @@ def parse(argv: Sequence[str]) -> Settings:
         raise UsageError(what_is_unknown(unknown, "vknetd"))
     action = _action(args)
     if args.bridge is not None and args.tap is not None and args.bridge == args.tap:
-        raise UsageError(f"-t and -b are both {printable(args.tap)}; give them different names")
+        raise UsageError(f"-t and -b are both {escaped(args.tap)}; give them different names")
     interfaces = tuple(_interface(text) for text in args.interfaces)
     tap = _tap("auto" if args.tap is None else args.tap)
     if tap is None and action is Action.SWITCH:
@@ -252,7 +252,7 @@ def _tap(text: str) -> TapSpec | None:
     if text == "none":
         return None
     if "/" in text and not text.startswith("/dev/tap"):
-        raise UsageError(f'-t "{printable(text)}" is no TAP: auto, tapN, tap:NAME or none')
+        raise UsageError(f'-t "{escaped(text)}" is no TAP: auto, tapN, tap:NAME or none')
     try:
         spec = parse_spec(text, "-t")
     except UsageError as exc:
@@ -260,11 +260,11 @@ def _tap(text: str) -> TapSpec | None:
             raise
         # What else a spec may be, and its error speaks of, is no TAP.
         raise UsageError(
-            f'-t "{printable(text)}" is neither auto, tapN, tap:NAME nor none;'
+            f'-t "{escaped(text)}" is neither auto, tapN, tap:NAME nor none;'
             " a bridge is joined by -b BRIDGE"
         ) from exc
     if not isinstance(spec, TapSpec):
-        raise UsageError(f'-t "{printable(text)}" is no TAP: auto, tapN, tap:NAME or none')
+        raise UsageError(f'-t "{escaped(text)}" is no TAP: auto, tapN, tap:NAME or none')
     return spec
 
 
@@ -273,10 +273,10 @@ def _path(text: str) -> str:
     if not text:
         raise UsageError("-p: the path of a socket is needed")
     if not text.isprintable():
-        raise UsageError(f'-p "{printable(text)}": control characters are not allowed')
+        raise UsageError(f'-p "{escaped(text)}": control characters are not allowed')
     if len(os.fsencode(text)) > limit:
         raise UsageError(
-            f"-p {printable(text)}: the path has at most {limit} bytes, since a socket's has at"
+            f"-p {escaped(text)}: the path has at most {limit} bytes, since a socket's has at"
             f" most {SOCKET_PATH_LIMIT} and {CONTROL_SUFFIX} is put behind it"
         )
     return text
@@ -284,18 +284,18 @@ def _path(text: str) -> str:
 
 def _group(text: str) -> str:
     if not text or not text.isprintable():
-        raise UsageError(f'--group "{printable(text)}": the name of a group is needed')
+        raise UsageError(f'--group "{escaped(text)}": the name of a group is needed')
     return text
 
 
 def _mode(text: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", text):
-        raise UsageError(f'--mode "{printable(text)}" is no octal mode, such as 0660')
+        raise UsageError(f'--mode "{escaped(text)}" is no octal mode, such as 0660')
     return int(text, 8)
 
 
 def _interface(text: str) -> Interface:
-    shown = printable(text)
+    shown = escaped(text)
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError:

@@ -25,8 +25,8 @@ __all__ = [
     "PAUSE",
     "USUAL",
     "VERY_FAST",
-    "Acknowledger",
-    "Manner",
+    "AckPolicy",
+    "AckTiming",
 ]
 
 ACK_EVERY: Final = 2000
@@ -49,47 +49,47 @@ MANY_FRAMES: Final = 2 * window.MANY_FRAMES
 JUDGED_BY: Final = 0.01
 
 
-class Manner(NamedTuple):
+class AckTiming(NamedTuple):
     """How ACKs go; the greater, the rarer."""
 
-    apart: float
+    min_interval_s: float
     """Seconds from one to the next, at the least."""
-    company: float
+    piggyback_s: float
     """Seconds that one waits for a frame to go along with."""
-    patience: float
+    timer_slack_s: float
     """Seconds that one which goes alone may come late: an alarm for each would cost more."""
 
 
-USUAL: Final = Manner(0.001, 0.002, 0.002)
-LITTLE: Final = USUAL._replace(apart=ACK_DELAY)
-BEGINNING: Final = USUAL._replace(apart=0.0)
-FAST: Final = Manner(0.004, 0.008, 0.004)
-VERY_FAST: Final = Manner(0.016, 0.016, 0.004)
-MANY: Final = Manner(0.048, 0.048, 0.016)
+USUAL: Final = AckTiming(0.001, 0.002, 0.002)
+LITTLE: Final = USUAL._replace(min_interval_s=ACK_DELAY)
+BEGINNING: Final = USUAL._replace(min_interval_s=0.0)
+FAST: Final = AckTiming(0.004, 0.008, 0.004)
+VERY_FAST: Final = AckTiming(0.016, 0.016, 0.004)
+MANY: Final = AckTiming(0.048, 0.048, 0.016)
 
 
-class Acknowledger:
+class AckPolicy:
     """When to tell the peer how many bytes its frames were, so that its window can go on.
 
     Every frame taken out of the stream counts, whether the endpoint took it or dropped it: what is
     never acknowledged would stay under way for good.
 
     Attributes:
-        handed: bytes so far; what an ACK says.
+        delivered_bytes: bytes so far; what an ACK says.
         not_before: the least that `due` may be, for who asks often.
-        not_alone_before: and the least where nothing else goes that way.
+        not_before_alone: and the least where nothing else goes that way.
         manner: how those of `ACK_EVERY` bytes and more go now.
     """
 
     def __init__(self) -> None:
-        self.handed = 0
-        self.not_before = self.not_alone_before = -math.inf
-        self.manner = BEGINNING
-        self._told = 0
-        self._told_at = -math.inf
+        self.delivered_bytes = 0
+        self.not_before = self.not_before_alone = -math.inf
+        self.timing = BEGINNING
+        self._acked_bytes = 0
+        self._acked_at = -math.inf
         # Since when something waits.
         self._since = 0.0
-        self._handed_at = -math.inf
+        self._delivered_at = -math.inf
         # What is handed over by then belongs to a beginning.
         self._beginning_until = BEGINNING_BYTES
         # The manner goes by what was handed over since then: bytes before, and frames after.
@@ -97,7 +97,7 @@ class Acknowledger:
         self._judged = 0
         self._frames = 0
 
-    def hand(self, size: int, now: float, frames: int = 1) -> None:
+    def on_delivered(self, size: int, now: float, frames: int = 1) -> None:
         """So many bytes were handed to the endpoint; to be called once a batch.
 
         Args:
@@ -105,28 +105,28 @@ class Acknowledger:
             now: the time.
             frames: how many frames they were.
         """
-        if now - self._handed_at > PAUSE:
-            self._beginning_until = self.handed + BEGINNING_BYTES
-            self.manner = BEGINNING
-        self._handed_at = now
-        if self.handed == self._told:
+        if now - self._delivered_at > PAUSE:
+            self._beginning_until = self.delivered_bytes + BEGINNING_BYTES
+            self.timing = BEGINNING
+        self._delivered_at = now
+        if self.delivered_bytes == self._acked_bytes:
             self._since = now
-            self.not_alone_before = max(now + USUAL.company, self.not_before)
-        self.handed += size
+            self.not_before_alone = max(now + USUAL.piggyback_s, self.not_before)
+        self.delivered_bytes += size
         self._frames += frames
 
-    def due(self, *, along: bool = False) -> float:
+    def due(self, *, piggyback: bool = False) -> float:
         """When the next ACK has to go, perhaps long ago; infinity while there is nothing to tell.
 
         Args:
-            along: something else goes that way now: since when an ACK may go along with it.
+            piggyback: something else goes that way now: since when an ACK may go along with it.
         """
-        waiting = self.handed - self._told
+        waiting = self.delivered_bytes - self._acked_bytes
         if not waiting:
             return math.inf
-        manner = self._manner_of(waiting)
-        worth = max(self._since, self._told_at + manner.apart)
-        return worth if along else max(worth, self._since + manner.company)
+        timing = self._timing_for(waiting)
+        worth = max(self._since, self._acked_at + timing.min_interval_s)
+        return worth if piggyback else max(worth, self._since + timing.piggyback_s)
 
     def alarm(self, now: float) -> float:
         """When to look at what is due if nothing else is a reason to: at a round time.
@@ -135,36 +135,36 @@ class Acknowledger:
             now: the time.
         """
         due = max(self.due(), self.not_before)
-        patience = self._manner_of(self.handed - self._told).patience
+        patience = self._timing_for(self.delivered_bytes - self._acked_bytes).timer_slack_s
         if now < due < math.inf:
             return max(due, math.ceil(due / patience) * patience)
         return due
 
-    def told(self, now: float) -> None:
-        """An ACK of all that was `handed` was sent."""
-        if self.handed < self._beginning_until:
+    def on_ack_sent(self, now: float) -> None:
+        """An ACK of all that was delivered was sent."""
+        if self.delivered_bytes < self._beginning_until:
             self._judge(BEGINNING, now)
-        elif self.manner is BEGINNING:
+        elif self.timing is BEGINNING:
             self._judge(USUAL, now)
         elif (passed := now - self._judged_at) >= JUDGED_BY:
-            self._judge(self._manner_at(passed), now)
-        self._told, self._told_at = self.handed, now
-        self.not_before = now + self.manner.apart
+            self._judge(self._timing_at(passed), now)
+        self._acked_bytes, self._acked_at = self.delivered_bytes, now
+        self.not_before = now + self.timing.min_interval_s
 
-    def _manner_of(self, waiting: int) -> Manner:
+    def _timing_for(self, waiting: int) -> AckTiming:
         """How an ACK of so many bytes goes."""
         # Of few, one goes no sooner than one of many.
-        return max(LITTLE, self.manner) if waiting < ACK_EVERY else self.manner
+        return max(LITTLE, self.timing) if waiting < ACK_EVERY else self.timing
 
-    def _manner_at(self, passed: float) -> Manner:
+    def _timing_at(self, passed: float) -> AckTiming:
         """How ACKs go where so much came in so many seconds."""
         if self._frames > MANY_FRAMES * passed:
             return MANY
-        size = self.handed - self._judged
+        size = self.delivered_bytes - self._judged
         if size > FAST_BYTES * passed:
             return VERY_FAST if size > VERY_FAST_BYTES * passed else FAST
         return USUAL
 
-    def _judge(self, manner: Manner, now: float) -> None:
-        self.manner = manner
-        self._judged, self._judged_at, self._frames = self.handed, now, 0
+    def _judge(self, timing: AckTiming, now: float) -> None:
+        self.timing = timing
+        self._judged, self._judged_at, self._frames = self.delivered_bytes, now, 0

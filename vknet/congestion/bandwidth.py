@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-__all__ = ["FINE", "Delivery"]
+__all__ = ["FINE", "BandwidthEstimator"]
 
 # Seconds; nothing shorter is told apart.  For so long either end may be busy with a batch, and so
 # much delay is nothing to anyone.
@@ -21,7 +21,7 @@ ROUNDS: Final = 10
 BUNCH_MAX: Final = 0.1
 
 
-class Delivery:
+class BandwidthEstimator:
     """Two filters of what was acknowledged, and when.
 
     Args:
@@ -41,7 +41,7 @@ class Delivery:
         self._bunch = 0
         self._bunch_since = now
 
-    def see(self, size: int, seconds: float, now: float, round_trip: float) -> None:
+    def on_sample(self, size: int, seconds: float, now: float, round_trip: float) -> None:
         """So many bytes were delivered in so many seconds.
 
         Args:
@@ -59,7 +59,7 @@ class Delivery:
             self._rates[-1] = max(self._rates[-1], sample)
         self.rate = max(self._rates)
 
-    def see_bunch(self, size: int, now: float, round_trip: float, most: float) -> None:
+    def on_acked(self, size: int, now: float, round_trip: float, most: float) -> None:
         """So many bytes more were acknowledged.
 
         Args:
@@ -76,7 +76,7 @@ class Delivery:
         self._bunches[-1] = max(self._bunches[-1], min(extra, most, BUNCH_MAX * self.rate))
 
     @property
-    def bunch(self) -> float:
+    def extra_acked(self) -> float:
         """Bytes that come over and above the rate within a round trip, again and again.
 
         The greatest but one of the last rounds: once is not enough.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["PathLength"]
+__all__ = ["MinRttEstimator"]
 
 # How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
 # on a long path the probes do not cost more than one part in twenty.
@@ -46,7 +46,7 @@ CROWDED: Final = 2.0
 CROWDED_BY: Final = 0.02
 
 
-class PathLength:
+class MinRttEstimator:
     """The least round trip of a path.
 
     Args:
@@ -79,7 +79,7 @@ class PathLength:
         self._drained: int | None = None
         self._samples: list[tuple[float, float]] = []
 
-    def is_crowded(self, rate: float) -> bool:
+    def has_competing_queue(self, rate: float) -> bool:
         """Whether somebody else's queue stands on the path.
 
         Args:
@@ -134,7 +134,7 @@ class PathLength:
         self._greatest_rate = max(self._greatest_rate, rate)
         self._rounds += 1
         if self._is_new:
-            self._is_new = self.is_crowded(rate)
+            self._is_new = self.has_competing_queue(rate)
         if self._rounds <= SETTLED_ROUNDS and self._was_crowded:
             self._settled_rate = min(self._settled_rate, rate)
         if now - self._probed_at >= APART and self._is_doubtful(rate, now, was_full=was_full):
@@ -170,12 +170,12 @@ class PathLength:
     def _take(self, sample: float, back: float, now: float, rate: float) -> None:
         """Take this for the least of late, whatever was before."""
         # It may have ended to be crowded since it was looked at.
-        was_crowded = self._was_crowded and self.is_crowded(rate)
+        was_crowded = self._was_crowded and self.has_competing_queue(rate)
         self.round_trip, self._back = sample, back
         self._seen_at = self._taken_at = now
         self._rounds = 0
         self._settled_rate = math.inf
-        self._was_crowded = self.is_crowded(rate)
+        self._was_crowded = self.has_competing_queue(rate)
         self._is_new = self._was_crowded and not was_crowded
 
     def _is_doubtful(self, rate: float, now: float, *, was_full: bool) -> bool:

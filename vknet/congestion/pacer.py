@@ -36,7 +36,7 @@ class Pacer:
         self._size = 0
         self._since = -math.inf
 
-    def room(self, pace: float, now: float) -> float:
+    def budget(self, pace: float, now: float) -> float:
         """Bytes that may go now; where it is not 0, the frame that passes it may go too.
 
         Args:
@@ -50,7 +50,7 @@ class Pacer:
             self.next_at = self._since + self._size / pace
         return max(1.0, GRAIN * pace) if now >= self.next_at else 0.0
 
-    def sent(self, size: int, pace: float, now: float, *, waited: bool = False) -> None:
+    def on_sent(self, size: int, pace: float, now: float, *, waited: bool = False) -> None:
         """So many bytes go now.
 
         Args:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["ReversePath", "stamp"]
+__all__ = ["ReverseDelay", "stamp"]
 
 MICROSECONDS: Final = 10**6
 STAMP_BITS: Final = 32
@@ -39,7 +39,7 @@ def stamp(now: float) -> int:
     return int(now * MICROSECONDS) & MASK
 
 
-class ReversePath:
+class ReverseDelay:
     """The way that the ACKs of one link come."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class ReversePath:
         self._delays = _Least()
         self._round_trips = _Least()
 
-    def wait(self, at: int, now: float, round_trip: float) -> float:
+    def estimate(self, at: int, now: float, round_trip: float) -> float:
         """How long an ACK waited on its way, in seconds.
 
         Args:

@@ -54,7 +54,7 @@ of the round trip: so the two directions do not see each other's queues.  And wh
     had left the path so
 much earlier, so that as much more may be under way.
 
-The room grows by `Window.acked` alone, never by time: nobody needs a timer for it.
+The room grows by `Window.on_ack` alone, never by time: nobody needs a timer for it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ import math
 from collections import deque
 from typing import Final, NamedTuple
 
-from vknet.congestion.bandwidth import FINE, Delivery
-from vknet.congestion.min_rtt import PathLength
-from vknet.congestion.reverse_delay import ReversePath
+from vknet.congestion.bandwidth import FINE, BandwidthEstimator
+from vknet.congestion.min_rtt import MinRttEstimator
+from vknet.congestion.reverse_delay import ReverseDelay
 from vknet.errors import RemoteProtocolError
 
 __all__ = ["QUANTUM", "Window"]
@@ -149,9 +149,9 @@ class _Record(NamedTuple):
 class Window:
     """The window of one direction of one link.
 
-    The sender asks for `room`, tells what was `sent`, and that it is `app_limited` when nothing
-    more waits while there is room.  The receiver of ACKs tells what was `acked`; after that
-    there may be room again.
+    The sender asks for `send_quota`, tells what was `on_sent`, and that it is `app_limited` when
+    nothing more waits while there is room.  The receiver of ACKs tells what was acknowledged
+    (`on_ack`); after that there may be room again.
 
     Args:
         now: the time, in seconds of any monotonic clock.
@@ -161,31 +161,32 @@ class Window:
 
     Attributes:
         size: bytes that may be under way.
-        pace: bytes per second that may go, so that what the path holds of a window is spread over
-            the least round trip; or over half of it, while the window opens.
-        waited: seconds that the last ACK did so.
+        pacing_rate: bytes per second that may go, so that what the path holds of a window is spread
+            over the least round trip; or over half of it, while the window opens.
+        reverse_delay: seconds that the last ACK did so.
+        in_startup: the path is not known to be full yet: the window still opens.
     """
 
     def __init__(
         self, now: float, quantum: int = QUANTUM, *, size: int | None = None, sent: int = 0
     ) -> None:
-        self._length = PathLength(now, quantum)
-        self._delivery = Delivery(now)
+        self._length = MinRttEstimator(now, quantum)
+        self._bandwidth = BandwidthEstimator(now)
         self._quantum = quantum
         self._fixed = size
         # Bytes of a frame, of late.
         self._mean = float(quantum)
         self.size = INITIAL_QUANTA * quantum if size is None else size
-        self.pace = math.inf
+        self.pacing_rate = math.inf
         self._sent = self._sent_before = sent
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
         self._records: deque[_Record] = deque()
-        self._reverse = ReversePath()
+        self._reverse = ReverseDelay()
         # What is there already while its ACKs wait on their way back: under way by our count, and
         # no longer on the path.
         self._unseen = 0
-        self.waited = 0.0
+        self.reverse_delay = 0.0
         if sent:
             self._records.append(_Record(sent, now, 0, now, now, limited=True))
         # Until more than this is acknowledged, what is sent joins too little to fill the path.
@@ -195,7 +196,7 @@ class Window:
         self._round_least = math.inf
         self._round_rate = 0.0
         self._round_full = False
-        self._fast = True
+        self.in_startup = True
         # Rounds in a row that spoke for the other gain.
         self._other_rounds = 0
         # Where the round trip has become much longer all at once: bytes that may be under way until
@@ -207,14 +208,9 @@ class Window:
     # --- what the link asks and tells -------------------------------------------------------------
 
     @property
-    def opening(self) -> bool:
-        """Whether the path is not known to be full: what waits may wait for us alone."""
-        return self._fast
-
-    @property
     def rate(self) -> float:
         """Bytes per second, as estimated; 0 before the first sample."""
-        return self._delivery.rate
+        return self._bandwidth.rate
 
     @property
     def round_trip(self) -> float | None:
@@ -225,19 +221,19 @@ class Window:
         return self._length.round_trip
 
     @property
-    def under_way(self) -> int:
+    def bytes_in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
         return self._sent - self._acked
 
     @property
-    def room(self) -> int:
+    def send_quota(self) -> int:
         """Bytes that may go now.
 
         Where it is not 0, the frame that passes it may go too: so there is always one under way.
         """
         return max(0, self.size - self._sent + self._acked)
 
-    def sent(self, total: int, now: float, frames: int = 1) -> None:
+    def on_sent(self, total: int, now: float, frames: int = 1) -> None:
         """More is about to be written.
 
         Args:
@@ -263,7 +259,7 @@ class Window:
         """There is room and nothing to send."""
         self._limited_until = self._sent
 
-    def acked(self, total: int, now: float, at: int | None = None) -> None:
+    def on_ack(self, total: int, now: float, at: int | None = None) -> None:
         """The peer says that it handed so many bytes in all to its endpoint.
 
         Args:
@@ -282,21 +278,21 @@ class Window:
             )
         if total == self._acked:
             return
-        was_full = not self.room
+        was_full = not self.send_quota
         before = self.round_trip
         record = self._newest(total)
         round_trip = max(0.0, now - record.sent_at)
         # Without a stamp any part of the round trip may be the way back's.
         waited, back = 0.0, math.inf
         if at is not None:
-            back = self._reverse.wait(at, now, round_trip)
+            back = self._reverse.estimate(at, now, round_trip)
             waited = min(WAIT_MAX, back)
             back -= waited
-        self.waited = waited
+        self.reverse_delay = waited
         round_trip -= waited
         # When it would have come if nothing had held it up.
         came = max(now - waited, self._acked_at)
-        self._delivery.see_bunch(total - self._acked, came, self.round_trip or 0.0, self.size)
+        self._bandwidth.on_acked(total - self._acked, came, self.round_trip or 0.0, self.size)
         self._acked = total
         self._round_full |= was_full
         if self._fixed is None:
@@ -329,7 +325,7 @@ class Window:
         # A frame that passes a window smaller than itself is a window's worth, too.
         worth = max(size, self._quantum, self._mean)
         pace = worth / self.round_trip if self.round_trip else math.inf
-        self.pace = OPENING_PACE * pace if self._fast else pace
+        self.pacing_rate = OPENING_PACE * pace if self.in_startup else pace
 
     def _newest(self, total: int) -> _Record:
         """The batch that the last of so many bytes went with; those before it are done with."""
@@ -344,7 +340,7 @@ class Window:
         size = self._acked - record.acked
         seconds = max(now - record.acked_at, record.sent_at - record.acked_sent_at, FINE)
         if not limited or size > self.rate * seconds:
-            self._delivery.see(size, seconds, now, self.round_trip or 0.0)
+            self._bandwidth.on_sample(size, seconds, now, self.round_trip or 0.0)
 
     def _go_on_probing(self, now: float) -> None:
         length = self._length
@@ -368,7 +364,7 @@ class Window:
         if self._rounds_held > HELD_ROUNDS and least < half_full:
             self._most *= 2
         if not limited:
-            most = full if self._fast else half_full
+            most = full if self.in_startup else half_full
             self._judge_round(clear=least < most and self.rate >= GROWTH * rate_before)
         elif least > full:
             # Little as there was to send, it made a queue.
@@ -377,19 +373,19 @@ class Window:
 
     def _judge_round(self, *, clear: bool) -> None:
         """Change the gain when enough rounds in a row spoke for it."""
-        if clear is self._fast:
+        if clear is self.in_startup:
             self._other_rounds = 0
             return
         self._other_rounds += 1
-        if self._other_rounds == (FULL_ROUNDS if self._fast else CLEAR_ROUNDS):
-            self._fast = clear
+        if self._other_rounds == (FULL_ROUNDS if self.in_startup else CLEAR_ROUNDS):
+            self.in_startup = clear
             self._other_rounds = 0
 
     # --- the window -------------------------------------------------------------------------------
 
     def _gain(self) -> float:
         """That of a window which fills the path."""
-        return CROWDED_GAIN if self._length.is_crowded(self.rate) else GAIN
+        return CROWDED_GAIN if self._length.has_competing_queue(self.rate) else GAIN
 
     def _slack(self) -> float:
         """Seconds."""
@@ -409,13 +405,13 @@ class Window:
             return size if self._fixed is None else min(size, self._fixed)
         if self._fixed is not None:
             return self._fixed
-        gain = FAST_GAIN if self._fast else self._gain()
+        gain = FAST_GAIN if self.in_startup else self._gain()
         full = self.rate * (self.round_trip or 0.0)
-        bunch = self._delivery.bunch
+        bunch = self._bandwidth.extra_acked
         if bunch < full:
             # The gain will do; and also for the queue of the other direction, which is no jitter,
             # where the ACKs do not say what they waited in it.
             bunch = 0.0
         size = int(gain * full + max(self.rate * self._slack(), bunch)) + self._quantum
         # What was sparse until now says nothing of what the path carries.
-        return max(size, INITIAL_QUANTA * self._quantum) if self._fast else size
+        return max(size, INITIAL_QUANTA * self._quantum) if self.in_startup else size

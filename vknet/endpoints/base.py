@@ -194,7 +194,7 @@ class Endpoint(trio.abc.AsyncResource):
         await trio.lowlevel.checkpoint()
         return mtu == self.mtu
 
-    async def upkeep(self) -> None:
+    async def maintain(self) -> None:
         """Put right what was put wrong around the endpoint; called about once a second.
 
         Raises:

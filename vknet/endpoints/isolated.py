@@ -5,7 +5,7 @@ quarter of all the memory that a link has.  The process is another Python, isola
 but this one's path; it is told through a pipe what to call, and answers through another.  Where
 none can be started, or it ends without an answer, whatever the reason, the function is called here.
 
-Who knows that one will be needed can have it started beforehand (`prepare`): it imports what it
+Who knows that one will be needed can have it started beforehand (`prestart`): it imports what it
 needs while this process does the same, which is a quarter of a second until the first frame.  It
 waits for what it is told to call; it ends when it is dismissed, or with this process, by the end of
 its pipe.
@@ -28,7 +28,7 @@ from vknet.errors import VknetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["aside", "dismiss", "prepare"]
+__all__ = ["dismiss", "isolated", "prestart"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +48,7 @@ MARK: Final = "VKNET_ASIDE"
 _prepared: list[subprocess.Popen[bytes]] = []
 
 
-def aside(function: Callable[P, T]) -> Callable[P, T]:
+def isolated(function: Callable[P, T]) -> Callable[P, T]:
     """Have a function run in a process of its own; a decorator.
 
     It blocks until that has ended.  Arguments, result and every `VknetError` have to be such as
@@ -69,7 +69,7 @@ def aside(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def prepare(*modules: str) -> None:
+def prestart(*modules: str) -> None:
     """Start the process that will run the next function, if one can be started.
 
     Args:

@@ -11,7 +11,7 @@ import trio
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
 from vknet.errors import EndpointGone
 from vknet.packet.gso import plain_frames, segment
-from vknet.packet.virtio import OffloadFrame, examine, kinds, usable
+from vknet.packet.virtio import OffloadFrame, kinds, usable, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -119,13 +119,13 @@ class MemoryEndpoint(Endpoint):
                 self.send_drops[Drop.EMPTY] += 1
             elif not isinstance(frame, OffloadFrame):
                 self._put(bytes(frame))
-            elif isinstance(layout := examine(frame.data, self.mtu), str):
-                self.send_drops[layout] += 1
+            elif isinstance(offsets := validate(frame.data, self.mtu), str):
+                self.send_drops[offsets] += 1
             elif frame.kind in outbox.kinds:
                 self._put(OffloadFrame(bytes(frame.data)))
             else:
                 # As a kernel does for whoever has not asked for more.
-                for piece in segment(frame, layout):
+                for piece in segment(frame, offsets):
                     self._put(piece)
         outbox.changed.set()
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vknet.endpoints.isolated import aside
+from vknet.endpoints.isolated import isolated
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class OwnedTap:
     bridge: str | None
 
 
-@aside
+@isolated
 def set_up_tap(
     index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
 ) -> tuple[Interface, Interface | None]:
@@ -94,7 +94,7 @@ def set_up_tap(
         return _get(ipr, index), master
 
 
-@aside
+@isolated
 def set_mtu(index: int, mtu: int) -> None:
     """Give an interface this MTU, in bytes.
 
@@ -106,7 +106,7 @@ def set_mtu(index: int, mtu: int) -> None:
         _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
-@aside
+@isolated
 def set_up_addresses(
     index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
 ) -> tuple[Interface, list[IPv4Address | IPv6Address]]:
@@ -134,7 +134,7 @@ def set_up_addresses(
         return interface, _addresses(ipr, index)
 
 
-@aside
+@isolated
 def owned_taps() -> list[OwnedTap]:
     """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
 

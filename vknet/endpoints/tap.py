@@ -26,26 +26,26 @@ import trio
 
 from vknet.endpoints import netlink, tun
 from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
-from vknet.endpoints.tap_attach import attach, attach_unused, lasting_address
+from vknet.endpoints.tap_attach import attach, attach_unused, stable_mac
 from vknet.errors import EndpointGone, SetupError
 from vknet.packet.gso import batch_from_kernel, plain_frames, segment
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import (
     CSUM,
-    EASY_LAYOUT,
+    FAST_PATH_OFFSETS,
     HEADER_SIZE,
     NOTHING,
     Misfit,
     OffloadFrame,
-    examine,
     kinds,
+    validate,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.packet.virtio import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Offsets
 
 __all__ = ["TapEndpoint", "open_tap"]
 
@@ -135,22 +135,24 @@ class TapEndpoint(Endpoint):
 
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
         fd, write, writev = self._fd, os.write, os.writev
-        takes_easy = CSUM in self.accepts
-        if isinstance(frames, Train) and takes_easy and frames.layout() is not None:
-            frames = frames[self._write_train(frames) :]
+        takes_fast_path = CSUM in self.accepts
+        if isinstance(frames, UniformBatch) and takes_fast_path and frames.offsets() is not None:
+            frames = frames[self._write_uniform(frames) :]
         for frame in frames:
-            layout: Layout | str = EASY_LAYOUT
+            offsets: Offsets | str = FAST_PATH_OFFSETS
             try:
                 if not isinstance(frame, OffloadFrame):
                     writev(fd, (NOTHING, frame))
-                elif (layout := examine(frame.data, self.mtu)) is EASY_LAYOUT and takes_easy:
+                elif (
+                    offsets := validate(frame.data, self.mtu)
+                ) is FAST_PATH_OFFSETS and takes_fast_path:
                     write(fd, frame.data)
                 else:
-                    self._write_offload(frame, layout)
+                    self._write_offload(frame, offsets)
                     continue
             except OSError as exc:
                 if exc.errno == EINVAL and isinstance(frame, OffloadFrame):
-                    self._write_offload(frame, layout)
+                    self._write_offload(frame, offsets)
                 else:
                     self._write_failed(exc, frame)
             else:
@@ -162,7 +164,7 @@ class TapEndpoint(Endpoint):
         for batch in batches:
             await self.send_offload(batch)
 
-    def _write_train(self, train: Train) -> int:
+    def _write_uniform(self, train: UniformBatch) -> int:
         """Write its frames, which fit their headers; how many the kernel took before one failed."""
         fd, write = self._fd, os.write
         taken = 0
@@ -174,15 +176,15 @@ class TapEndpoint(Endpoint):
                 taken += 1
         return taken
 
-    def _write_offload(self, frame: OffloadFrame, layout: Layout | str) -> None:
+    def _write_offload(self, frame: OffloadFrame, offsets: Offsets | str) -> None:
         data = frame.data
-        if layout is Misfit.OVER_MTU and self._look_at_mtu():
-            layout = examine(data, self.mtu)
-        if isinstance(layout, str):
-            self.send_drops[layout] += 1
-        elif frame.kind not in self._kinds or (layout.payload == 0 and frame.is_super):
+        if offsets is Misfit.OVER_MTU and self._look_at_mtu():
+            offsets = validate(data, self.mtu)
+        if isinstance(offsets, str):
+            self.send_drops[offsets] += 1
+        elif frame.kind not in self._kinds or (offsets.payload == 0 and frame.is_super):
             # One segment that was announced as several is what the kernel drops.
-            self._write_segments(frame, layout)
+            self._write_segments(frame, offsets)
         else:
             try:
                 os.write(self._fd, data)
@@ -190,16 +192,16 @@ class TapEndpoint(Endpoint):
                 if exc.errno == EINVAL:
                     if frame.is_super:
                         self._accept_less(frame)
-                    self._write_segments(frame, layout)
+                    self._write_segments(frame, offsets)
                 else:
                     self._write_failed(exc, frame)
             else:
                 if self._down:
                     self._is_up()
 
-    def _write_segments(self, frame: OffloadFrame, layout: Layout) -> None:
+    def _write_segments(self, frame: OffloadFrame, offsets: Offsets) -> None:
         self.segmented += 1
-        for piece in segment(frame, layout):
+        for piece in segment(frame, offsets):
             try:
                 os.writev(self._fd, (NOTHING, piece))
             except OSError as exc:
@@ -267,7 +269,7 @@ class TapEndpoint(Endpoint):
         self.mtu = mtu
         return True
 
-    async def upkeep(self) -> None:
+    async def maintain(self) -> None:
         """Put the TAP back in its bridge when the bridge was deleted and perhaps made anew.
 
         Another MTU, which somebody gave it meanwhile, holds from here on.
@@ -328,7 +330,7 @@ async def open_tap(
 def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
     fd, actual, made = attach_unused(bridge) if name is None else attach(name, bridge)
     try:
-        address = lasting_address(actual) if made else None
+        address = stable_mac(actual) if made else None
         index = socket.if_nametoindex(actual)
         interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
         if joined is not None and not joined.is_up:

@@ -17,7 +17,7 @@ from typing import Final
 from vknet.endpoints import netlink, tun
 from vknet.errors import SetupError
 
-__all__ = ["attach", "attach_unused", "lasting_address"]
+__all__ = ["attach", "attach_unused", "stable_mac"]
 
 # The kernel puts the first unused number in.
 ANY_UNUSED: Final = "tap%d"
@@ -79,7 +79,7 @@ def attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
     return fd, actual, made
 
 
-def lasting_address(name: str) -> str:
+def stable_mac(name: str) -> str:
     """A MAC address for a TAP that is made anew with every link, and yet keeps its address.
 
     A bridge takes the lowest address of its ports for its own, so this one is high, for a bridge

@@ -1,13 +1,13 @@
 """The link: one nursery that holds a byte stream, two pumps and a health watcher.
 
-    endpoint -> _pump_out -> stream          the `Writer`, of control blocks as well
+    endpoint -> _pump_out -> stream          the `Sender`, of control blocks as well
     stream   -> _pump_in  -> endpoint        the only reader; never waits for the writer
-    _watch_health                            declares the peer dead, has PINGs sent
+    _watch_keepalive                            declares the peer dead, has PINGs sent
     carrier's own tasks                      the ssh subprocess and its stderr
 
 When any of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
 ordinary exception.  Nothing here knows of retrying.  What the two sides say to each other beside
-the frames is the `Conversation`'s; here it is only carried, and acted on.
+the frames is the `Session`'s; here it is only carried, and acted on.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from vknet.errors import (
 )
 from vknet.framing import FRAME_LIMIT_V2, Wire
 from vknet.link.apply import adapt
-from vknet.link.sender import Writer
+from vknet.link.sender import Sender
 from vknet.link.settings import LinkSettings
 from vknet.monitor import Monitor, Up
 from vknet.packet.virtio import kinds
 from vknet.transport.pipes import RECEIVE_SIZE, PipeStream
 from vknet.wire.hello import Hello, agree_window
-from vknet.wire.session import Conversation
+from vknet.wire.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from trio.abc import Stream
 
     from vknet.endpoints.base import Endpoint
-    from vknet.transport.base import Carrier
-    from vknet.wire.session import Heard
+    from vknet.transport.base import Transport
+    from vknet.wire.session import Received
 
 __all__ = ["Link"]
 
@@ -59,7 +59,7 @@ VERY_SLOW_START_S: Final = 15.0
 STALE_AFTER: Final = 3.0
 
 # How often the endpoint gets to look after itself.
-UPKEEP_INTERVAL: Final = 1.0
+MAINTAIN_INTERVAL_S: Final = 1.0
 
 ETHERNET_OVERHEAD: Final = 14 + 4
 
@@ -79,7 +79,7 @@ class Link:
     def __init__(
         self,
         endpoint: Endpoint,
-        carrier: Carrier,
+        transport: Transport,
         settings: LinkSettings | None = None,
         *,
         monitor: Monitor | None = None,
@@ -87,12 +87,12 @@ class Link:
     ) -> None:
         self.monitor = monitor or Monitor()
         self._endpoint = endpoint
-        self._carrier = carrier
+        self._transport = transport
         self._settings = settings or LinkSettings()
         self._started = 0.0
         self._down_since = down_since
         self.monitor.attach(endpoint)
-        self._talk = Conversation(
+        self._session = Session(
             Hello(
                 program=f"vknet {__version__}",
                 endpoint=endpoint.name,
@@ -107,7 +107,7 @@ class Link:
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
-        self._writer = Writer(endpoint, self._talk, self.monitor.link_counters.outbound)
+        self._sender = Sender(endpoint, self._session, self.monitor.link_counters.outbound)
         self._stream: Stream | None = None
         self._up = trio.Event()
         self._cause: VknetError | None = None
@@ -137,15 +137,15 @@ class Link:
                     nursery.start_soon(partial(self._run_task, run, *args))
 
                 with self._noting_failure():
-                    self._stream = stream = await self._carrier.open(start_soon)
+                    self._stream = stream = await self._transport.open(start_soon)
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
-                start_soon(self._watch_health)
+                start_soon(self._watch_keepalive)
         except* VknetError:
             # Noted already, whichever came first.
             pass
         finally:
-            self._writer.egress.end()
+            self._sender.scheduler.end()
             # Only now: a farewell may have gone through the stream until the last task ended.
             # Shielded, so that a cancellation does not take the place of what is being raised.
             with trio.CancelScope(shield=True):
@@ -173,26 +173,26 @@ class Link:
     # --- outwards: endpoint -> stream -------------------------------------------------------------
 
     async def _pump_out(self, stream: Stream) -> None:
-        self._writer.attach(stream)
+        self._sender.attach(stream)
         try:
             with self._noting_failure():
                 await self._carry_out()
         finally:
-            await self._writer.farewell(self._last_words())
+            await self._sender.farewell(self._last_words())
 
     async def _carry_out(self) -> None:
         try:
-            await self._writer.run()
+            await self._sender.run()
         except trio.BrokenResourceError as exc:
-            raise await self._carrier.why_ended() from exc
+            raise await self._transport.why_ended() from exc
 
     def _last_words(self) -> bytes:
         """The block that tells the peer why, if it can still be told; else nothing."""
         match self._cause:
             case None:
-                return self._talk.farewell("it was stopped")
+                return self._session.farewell("it was stopped")
             case EndpointGone() | RemoteProtocolError():
-                return self._talk.farewell(str(self._cause))
+                return self._session.farewell(str(self._cause))
             case _:
                 return b""
 
@@ -209,26 +209,26 @@ class Link:
                 else:
                     data = bytes(await stream.receive_some(RECEIVE_SIZE))
             except trio.BrokenResourceError as exc:
-                raise await self._carrier.why_ended() from exc
+                raise await self._transport.why_ended() from exc
             if not data:
                 raise await self._why_ended()
-            self._carrier.reached.set()
-            await self._act_on(self._talk.feed(data, trio.current_time()))
+            self._transport.reached.set()
+            await self._act_on(self._session.feed(data, trio.current_time()))
 
     async def _why_ended(self) -> VknetError:
-        why = await self._carrier.why_ended()
+        why = await self._transport.why_ended()
         try:
-            self._talk.end()
+            self._session.end()
         except RemoteProtocolError as exc:
             return RemoteProtocolError(f"{exc} ({why})")
         return why
 
-    async def _act_on(self, heard: Heard) -> None:
+    async def _act_on(self, heard: Received) -> None:
         """Act on what the peer sent: its HELLO first, the frames, then its end."""
         now = trio.current_time()
         if heard.hello is not None:
             # Ours, if it is the answer, does not wait for what follows from theirs.
-            self._writer.wake()
+            self._sender.wake()
             await self._agree(heard.hello, now)
         if heard.batches:
             await self._hand_over(heard)
@@ -236,15 +236,15 @@ class Link:
         if heard.round_trip is not None:
             self.monitor.round_trip = heard.round_trip
         ack = heard.acked
-        may_send = ack is not None and self._writer.egress.acked(ack.total, now, ack.at)
-        if may_send or self._talk.has_to_say:
-            self._writer.wake()
+        may_send = ack is not None and self._sender.scheduler.on_ack(ack.total, now, ack.at)
+        if may_send or self._session.has_data_to_send:
+            self._sender.wake()
         if heard.bye is not None:
-            raise PeerGone(f"{self._carrier.peer} ended the link: {heard.bye.reason}")
+            raise PeerGone(f"{self._transport.peer} ended the link: {heard.bye.reason}")
         if heard.error is not None:
             raise heard.error
 
-    async def _hand_over(self, heard: Heard) -> None:
+    async def _hand_over(self, heard: Received) -> None:
         if not self.was_up and self._settings.wire is Wire.AUTO:
             self._come_up(None)
         await self._endpoint.send_batches(heard.batches)
@@ -252,21 +252,21 @@ class Link:
         inbound = self.monitor.link_counters.inbound
         inbound.frames += frames
         inbound.bytes += heard.size
-        self._writer.handed(heard.size, frames, trio.current_time())
+        self._sender.on_delivered(heard.size, frames, trio.current_time())
 
     # --- coming up --------------------------------------------------------------------------------
 
     async def _agree(self, hello: Hello, now: float) -> None:
         """Take what follows from the peer's HELLO; the link is up."""
-        ours, offloads = self._talk.ours, self._settings.offloads
+        ours, offloads = self._session.ours, self._settings.offloads
         window = agree_window(ours, hello)
-        self._writer.acknowledges = window != 0
-        self._writer.tells_time = hello.ack_time
-        self._writer.egress.agree(
-            self._talk.frame_limit, kinds(offloads & hello.offloads), window, now
+        self._sender.sends_acks = window != 0
+        self._sender.stamps_acks = hello.ack_time
+        self._sender.scheduler.on_negotiated(
+            self._session.frame_limit, kinds(offloads & hello.offloads), window, now
         )
         self._come_up(hello)
-        await adapt(self._endpoint, ours, hello, self._carrier.peer, offloads)
+        await adapt(self._endpoint, ours, hello, self._transport.peer, offloads)
 
     def _come_up(self, hello: Hello | None) -> None:
         """The peer was heard, or need not be: the link is up."""
@@ -275,15 +275,15 @@ class Link:
             self._stream.lengthen()
         self._begin_to_send()
         up = Up(
-            peer=self._carrier.peer,
-            wire=self._talk.version,
+            peer=self._transport.peer,
+            wire=self._session.version,
             endpoint=self._endpoint.name,
             peer_endpoint=None if hello is None else hello.endpoint,
             took=trio.current_time() - self._started,
         )
         self.monitor.set_state(up)
         log.info("link up: %s", up.summary)
-        limit, mtu = self._talk.frame_limit, self._endpoint.mtu
+        limit, mtu = self._session.frame_limit, self._endpoint.mtu
         if mtu is not None and mtu + ETHERNET_OVERHEAD > limit:
             log.warning(
                 "%s speaks wire v%d: frames over %d bytes are dropped; an MTU of %d would fit",
@@ -294,39 +294,39 @@ class Link:
             )
 
     def _begin_to_send(self) -> None:
-        if self._writer.carries:
+        if self._sender.frames_enabled:
             return
         now = trio.current_time()
         if self._down_since is not None and now - self._down_since > STALE_AFTER:
             self._endpoint.discard(Drop.STALE)
-        v1 = self._talk.version == 1
+        v1 = self._session.version == 1
         if v1 and self._settings.window != 0 and isinstance(self._stream, PipeStream):
             # Without ACKs there is no window: a short pipe is the bound that can be had.
             self._stream.shorten()
-        self._writer.begin()
+        self._sender.begin()
 
     # --- watching ---------------------------------------------------------------------------------
 
-    async def _watch_health(self) -> None:
-        await self._carrier.reached.wait()
+    async def _watch_keepalive(self) -> None:
+        await self._transport.reached.wait()
         reached_at = trio.current_time()
-        self._talk.begin(reached_at)
+        self._session.start_keepalive(reached_at)
         if self._settings.wire is Wire.V1:
             self._come_up(None)
         said = 0
         while True:
-            await self._endpoint.upkeep()
+            await self._endpoint.maintain()
             now = trio.current_time()
-            await trio.sleep_until(min(now + UPKEEP_INTERVAL, self._talk.next_check(now)))
+            await trio.sleep_until(min(now + MAINTAIN_INTERVAL_S, self._session.next_check(now)))
             if self._settings.wire is Wire.AUTO and not self.was_up:
                 said = self._check_first_block(trio.current_time() - reached_at, said)
-            silence = self._talk.check_health(trio.current_time())
+            silence = self._session.check_keepalive(trio.current_time())
             if silence is not None:
                 raise PeerGone(
-                    f"{self._carrier.peer} has fallen silent: nothing heard for {silence:.1f} s"
+                    f"{self._transport.peer} has fallen silent: nothing heard for {silence:.1f} s"
                 )
-            if self._talk.has_to_say:
-                self._writer.wake()
+            if self._session.has_data_to_send:
+                self._sender.wake()
 
     def _check_first_block(self, silence: float, said: int) -> int:
         """Tell the user that the peer has not shown yet what it is, and give up in the end.
@@ -343,7 +343,7 @@ class Link:
         Raises:
             PeerGone: it has been silent for too long.
         """
-        peer = self._carrier.peer
+        peer = self._transport.peer
         if silence >= self._settings.hello_timeout:
             raise PeerGone(
                 f"what runs on {peer} has not answered as vknet within"

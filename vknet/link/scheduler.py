@@ -2,7 +2,8 @@
 
     endpoint -> Egress -> bytes of the wire, in parts
 
-Pure: frames and the time in, parts of the stream out.  The link's writer calls `Egress.turn` with
+Pure: frames and the time in, parts of the stream out.  The link's writer calls
+    `Scheduler.next_writes` with
 what the endpoint has, and writes what comes back.
 
 While nothing is queued and the window is open, a batch passes as it is.  When the window is shut,
@@ -29,7 +30,7 @@ from vknet.congestion.window import Window
 from vknet.endpoints.base import BATCH_BYTES
 from vknet.framing import FRAME_LIMIT_V1, Encoded, encode_frames
 from vknet.packet.gso import segment
-from vknet.packet.virtio import OffloadFrame, examine
+from vknet.packet.virtio import OffloadFrame, validate
 from vknet.qdisc.codel import INTERVAL, TARGET
 from vknet.qdisc.fq_codel import FlowQueue, QueueDrop
 
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.monitor import Direction
+    from vknet.monitor import TrafficCounters
     from vknet.packet.virtio import AnyFrame
 
-__all__ = ["TOO_LONG", "Egress"]
+__all__ = ["TOO_LONG", "Scheduler"]
 
 TOO_LONG: Final = "over the peer's frame limit"
 """The reason for dropping such a frame; a key of the drop counters."""
@@ -62,7 +63,7 @@ INTERVAL_ROUNDS: Final = 1.5
 TARGET_ROUNDS: Final = 0.1
 
 
-class Egress:
+class Scheduler:
     """The frames of one link on their way out.
 
     Args:
@@ -70,10 +71,10 @@ class Egress:
 
     Attributes:
         window: None where there is none.
-        next_at: when to call `turn` again, if only time has to pass; infinity otherwise.
+        next_at: when to call `next_writes` again, if only time has to pass; infinity otherwise.
     """
 
-    def __init__(self, counted: Direction) -> None:
+    def __init__(self, counted: TrafficCounters) -> None:
         self.window: Window | None = None
         self.next_at = math.inf
         self._pacer = Pacer()
@@ -96,7 +97,7 @@ class Egress:
         """Whether something waits here."""
         return self._queue.backlog_bytes > 0
 
-    def agree(
+    def on_negotiated(
         self, frame_limit: int, kinds: frozenset[int], window: int | None, now: float
     ) -> None:
         """Take what follows from the peer's HELLO.
@@ -113,7 +114,7 @@ class Egress:
             # The peer counts what came before its HELLO as well.
             self.window = Window(now, size=window, sent=self._sent)
 
-    def turn(self, frames: Sequence[AnyFrame], now: float) -> Sequence[Frame]:
+    def next_writes(self, frames: Sequence[AnyFrame], now: float) -> Sequence[Frame]:
         """What to write now, in parts; none if nothing may go.
 
         Args:
@@ -135,17 +136,17 @@ class Egress:
                     self._untold_at = now
                 self._untold += len(frames)
                 return self._count(encoded)
-        self._settle(window)
-        return self._look(window, frames, encoded, now)
+        self._flush(window)
+        return self._ask_window(window, frames, encoded, now)
 
-    def _look(
+    def _ask_window(
         self, window: Window, frames: Sequence[AnyFrame], encoded: Encoded | None, now: float
     ) -> Sequence[Frame]:
-        """As `turn`, by what the window says now; the frames may be encoded already."""
+        """As `next_writes`, by what the window says now; the frames may be encoded already."""
         queue = self._queue
         waited = queue.backlog_bytes > 0
-        pace = window.pace
-        room = min(window.room, self._pacer.room(pace, now))
+        pace = window.pacing_rate
+        room = min(window.send_quota, self._pacer.budget(pace, now))
         self.next_at = math.inf
         if frames and room and not waited and encoded is None:
             # To count the bytes beforehand costs as much again, and nearly always there is room.
@@ -154,7 +155,7 @@ class Egress:
             queue.push(self._cut(frames) if self._is_slow(window) else frames, now)
             encoded, frames = None, ()
         if queue.backlog_bytes:
-            self._be_patient(window)
+            self._tune_codel(window)
             frames = queue.pull(now, int(min(room, BATCH_BYTES)))
             encoded = self._encode(frames) if frames else None
             if queue.marks != self._marks:
@@ -163,32 +164,32 @@ class Egress:
         parts: Sequence[Frame] = ()
         if encoded is not None:
             parts = self._count(encoded)
-            window.sent(self._sent, now, len(frames))
-            self._pacer.sent(encoded.size, pace, now, waited=waited)
-        if window.room:
+            window.on_sent(self._sent, now, len(frames))
+            self._pacer.on_sent(encoded.size, pace, now, waited=waited)
+        if window.send_quota:
             if queue.backlog_bytes:
                 self.next_at = self._pacer.next_at
             elif not frames:
                 window.app_limited()
             elif pace >= UNPACED:
-                self._grant = window.room
+                self._grant = window.send_quota
                 self._grant_until = now + GRANT
         return parts
 
-    def _settle(self, window: Window) -> None:
+    def _flush(self, window: Window) -> None:
         """Take the grant back, and tell the window what went by it."""
         self._grant_until = -math.inf
         if self._ran_out:
             # It may have been before any of what it was not told of.
             window.app_limited()
         if self._untold:
-            window.sent(self._sent, self._untold_at, self._untold)
+            window.on_sent(self._sent, self._untold_at, self._untold)
             self._untold = 0
         if self._ran_out:
             window.app_limited()
             self._ran_out = False
 
-    def acked(self, total: int, now: float, at: int | None = None) -> bool:
+    def on_ack(self, total: int, now: float, at: int | None = None) -> bool:
         """Take the peer's ACK of so many bytes; whether something that waits may go now.
 
         Args:
@@ -202,15 +203,15 @@ class Egress:
         """
         if self.window is None:
             return False
-        self._settle(self.window)
-        self.window.acked(total, now, at)
-        return bool(self._queue.backlog_bytes and self.window.room)
+        self._flush(self.window)
+        self.window.on_ack(total, now, at)
+        return bool(self._queue.backlog_bytes and self.window.send_quota)
 
     def end(self) -> None:
         """The link has ended: what still waits is dropped, and counted."""
         self._queue.discard(QueueDrop.ENDED)
 
-    def _be_patient(self, window: Window) -> None:
+    def _tune_codel(self, window: Window) -> None:
         """Have the queue's CoDel judge by what it can know.
 
         Until the path is full, what waits waits for the window to open, and to drop it would end
@@ -219,8 +220,8 @@ class Egress:
         """
         round_trip = window.round_trip or 0.0
         target = max(TARGET, TARGET_ROUNDS * round_trip)
-        self._queue.target = math.inf if window.opening else target
-        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (round_trip + window.waited))
+        self._queue.target = math.inf if window.in_startup else target
+        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (round_trip + window.reverse_delay))
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames, or not known yet."""
@@ -232,10 +233,10 @@ class Egress:
         for frame in frames:
             if not isinstance(frame, OffloadFrame) or not frame.is_super:
                 cut.append(frame)
-            elif isinstance(layout := examine(frame.data), str):
-                self._counted.drops[layout] += 1
+            elif isinstance(offsets := validate(frame.data), str):
+                self._counted.drops[offsets] += 1
             else:
-                cut += segment(frame, layout)
+                cut += segment(frame, offsets)
         return cut
 
     def _encode(self, frames: Sequence[AnyFrame]) -> Encoded:

@@ -7,9 +7,10 @@ something, when some time has come, and when it is woken.  Its wait, and only th
 scope of its own, for these two; there is one scope for many waits, since its coming and going would
 be felt on the way of a frame that ends a wait.
 
-Where nobody looked for a while, what the endpoint answers at once goes at once (`Writer.handed`): a
-kernel has answered a ping before the write that brought it has returned.  That is done from the
-task that brought it, while the writer waits; what the stream does not take then, the writer ends.
+Where nobody looked for a while, what the endpoint answers at once goes at once
+(`Sender.on_delivered`): a kernel has answered a ping before the write that brought it has returned.
+That is done from the task that brought it, while the writer waits; what the stream does not take
+then, the writer ends.
 
 Why a writer that is cancelled ends the stream: a cancelled `send_all` may have sent a part of a
 block.  A BYE may still follow only when it was not in the middle of one.
@@ -22,11 +23,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
-from vknet.congestion.ack_policy import Acknowledger
+from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
 from vknet.endpoints.base import BATCH_FRAMES
 from vknet.framing import Ack, encode_control
-from vknet.link.scheduler import Egress
+from vknet.link.scheduler import Scheduler
 from vknet.transport.pipes import PipeStream
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
 
     from vknet.endpoints.base import Endpoint
     from vknet.framing import Frame
-    from vknet.monitor import Direction
+    from vknet.monitor import TrafficCounters
     from vknet.packet.virtio import AnyFrame
-    from vknet.wire.session import Conversation
+    from vknet.wire.session import Session
 
-__all__ = ["Writer"]
+__all__ = ["Sender"]
 
 # Where nobody looked for so many seconds, a frame is not one of many.  It goes alone: to look for a
 # second one, and find none, takes as long as to send the first.
@@ -53,7 +54,7 @@ FAR: Final = 0.004
 BYE_PATIENCE: Final = 0.25
 
 
-class Writer:
+class Sender:
     """Everything that one side of a link writes.
 
     Args:
@@ -65,20 +66,20 @@ class Writer:
         egress: what goes now, and what waits.
         acks: what is to be acknowledged.
         acknowledges: whether the peer wants that.
-        tells_time: whether it wants to know when an ACK was written.
+        stamps_acks: whether it wants to know when an ACK was written.
         carries: whether frames are carried, too: from `begin` on.
     """
 
-    def __init__(self, endpoint: Endpoint, talk: Conversation, counted: Direction) -> None:
-        self.egress = Egress(counted)
-        self.acks = Acknowledger()
-        self.acknowledges = False
-        self.tells_time = False
+    def __init__(self, endpoint: Endpoint, session: Session, counted: TrafficCounters) -> None:
+        self.scheduler = Scheduler(counted)
+        self.acks = AckPolicy()
+        self.sends_acks = False
+        self.stamps_acks = False
         self._endpoint = endpoint
-        self._talk = talk
+        self._session = session
         self._stream: Stream | None = None
         self._pipe: PipeStream | None = None
-        self.carries = False
+        self.frames_enabled = False
         self._idle = trio.CancelScope()
         self._looks_at = math.inf
         self._waiting = False
@@ -93,7 +94,7 @@ class Writer:
 
     def begin(self) -> None:
         """Carry frames, too, from now on."""
-        self.carries = True
+        self.frames_enabled = True
         self.wake()
 
     async def run(self) -> NoReturn:
@@ -121,7 +122,7 @@ class Writer:
             self._waiting = False
             self._idle.cancel()
 
-    def handed(self, size: int, frames: int, now: float) -> None:
+    def on_delivered(self, size: int, frames: int, now: float) -> None:
         """So many bytes were handed to the endpoint: acknowledge them, and send what it answers.
 
         Args:
@@ -134,28 +135,28 @@ class Writer:
             trio.ClosedResourceError: the endpoint was closed.
         """
         acks = self.acks
-        acks.hand(size, now, frames)
+        acks.on_delivered(size, now, frames)
         # Else the writer looks by itself, and at the ACKs as well.
         if self._waiting:
             if self._is_idle(now):
                 self._answer()
-            soon = min(now + acks.manner.patience, self.egress.next_at)
-            if self._looks_at > soon or now >= acks.not_alone_before:
+            soon = min(now + acks.timing.timer_slack_s, self.scheduler.next_at)
+            if self._looks_at > soon or now >= acks.not_before_alone:
                 self._look_in_time(now)
 
     def _look_in_time(self, now: float) -> None:
         """Have the writer look when something falls due, if it waits: else it looks by itself."""
         if not self._waiting:
             return
-        when = self.egress.next_at
-        if self.acknowledges:
+        when = self.scheduler.next_at
+        if self.sends_acks:
             when = min(when, self.acks.alarm(now))
         if not now + FAR < self._looks_at < when:
             self._look_at(when)
 
     def _answer(self) -> None:
         """Send the frame that the endpoint has now: none went of late, and the writer waits."""
-        if not self.carries or self._pipe is None:
+        if not self.frames_enabled or self._pipe is None:
             return
         # The first frame alone; and then once more, to see that there is nothing else: a window
         # has to know that it is not the limit.
@@ -172,8 +173,8 @@ class Writer:
         except trio.BrokenResourceError:
             # The writer will meet it as well.
             sent = 0
-        self._talk.said(trio.current_time())
-        self._rest = behind(parts, sent)
+        self._session.on_sent(trio.current_time())
+        self._rest = unsent_tail(parts, sent)
         if not self._rest:
             return True
         self._mid_block = sent > 0
@@ -194,24 +195,24 @@ class Writer:
 
     def _next_turn(self) -> Sequence[Frame]:
         """What to write now, in parts: control blocks first, then frames; none if nothing."""
-        talk = self._talk
-        if not self.carries:
-            return (talk.to_say(),) if talk.has_to_say else ()
+        session = self._session
+        if not self.frames_enabled:
+            return (session.data_to_send(),) if session.has_data_to_send else ()
         now = trio.current_time()
-        enough = 1 if self._is_idle(now) and not self.egress.is_queued else BATCH_FRAMES
+        enough = 1 if self._is_idle(now) and not self.scheduler.is_queued else BATCH_FRAMES
         self._turned_at = now
         frames: Sequence[AnyFrame]
         try:
             frames = self._endpoint.receive_offload_nowait(enough)
         except trio.WouldBlock:
             frames = ()
-        parts = self.egress.turn(frames, now)
+        parts = self.scheduler.next_writes(frames, now)
         acks = self.acks
-        if self.acknowledges and now >= acks.not_before and now >= acks.due(along=bool(parts)):
-            at = stamp(now) if self.tells_time else None
-            parts = (encode_control(Ack(acks.handed, at)), *parts)
-            acks.told(now)
-        return (talk.to_say(), *parts) if talk.has_to_say else parts
+        if self.sends_acks and now >= acks.not_before and now >= acks.due(piggyback=bool(parts)):
+            at = stamp(now) if self.stamps_acks else None
+            parts = (encode_control(Ack(acks.delivered_bytes, at)), *parts)
+            acks.on_ack_sent(now)
+        return (session.data_to_send(), *parts) if session.has_data_to_send else parts
 
     def _is_idle(self, now: float) -> bool:
         return now - self._turned_at >= IDLE
@@ -220,7 +221,7 @@ class Writer:
         if self._stream is None:
             raise AssertionError("a writer is attached to a stream before it runs")
         sent = 0 if self._pipe is None else self._pipe.send_nowait(*parts)
-        if rest := behind(parts, sent):
+        if rest := unsent_tail(parts, sent):
             # What is written is not to be cut off.
             self._look_at(math.inf)
             self._mid_block = True
@@ -228,7 +229,7 @@ class Writer:
         self._mid_block = False
         self._rest = b""
         self._turned_at = trio.current_time()
-        self._talk.said(self._turned_at)
+        self._session.on_sent(self._turned_at)
         # Here, where no frame has been taken out and no block has been begun.
         await trio.lowlevel.checkpoint()
 
@@ -237,7 +238,7 @@ class Writer:
         self._waiting = True
         try:
             self._look_in_time(self._turned_at)
-            if self.carries:
+            if self.frames_enabled:
                 await self._endpoint.wait_receivable()
             else:
                 await trio.sleep_forever()
@@ -250,7 +251,7 @@ class Writer:
             self._idle.deadline = when
 
 
-def behind(parts: Sequence[Frame], sent: int) -> bytes:
+def unsent_tail(parts: Sequence[Frame], sent: int) -> bytes:
     """What comes after the first so many bytes, in one piece."""
     for number, part in enumerate(parts):
         if sent < len(part):

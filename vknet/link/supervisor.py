@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vknet.endpoints.base import Endpoint
     from vknet.link.settings import LinkSettings
     from vknet.spec import RetryPolicy
-    from vknet.transport.base import Carrier
+    from vknet.transport.base import Transport
 
 __all__ = ["keep_linked"]
 
@@ -33,7 +33,7 @@ MIN_DELAY: Final = 0.1
 
 async def keep_linked(
     open_endpoint: Callable[[], Awaitable[Endpoint]],
-    new_carrier: Callable[[], Carrier],
+    new_transport: Callable[[], Transport],
     policy: RetryPolicy | None = None,
     settings: LinkSettings | None = None,
     *,
@@ -44,7 +44,7 @@ async def keep_linked(
     Args:
         open_endpoint: opens the local endpoint: once, and again whenever it has gone.  It is closed
             here at the end.
-        new_carrier: makes the carrier of the next link.
+        new_transport: makes the carrier of the next link.
         policy: when to try again, 0.1 s later at the earliest; None is never.  Attempts are counted
             in a row: a link that was up starts the count anew.
         settings: how each link behaves.
@@ -67,7 +67,7 @@ async def keep_linked(
                 if endpoint is None:
                     endpoint = await open_endpoint()
                 link = Link(
-                    endpoint, new_carrier(), settings, monitor=monitor, down_since=down_since
+                    endpoint, new_transport(), settings, monitor=monitor, down_since=down_since
                 )
                 await link.run()
             except UsageError:

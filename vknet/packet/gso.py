@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vknet.packet.uniform_batch import TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.uniform_batch import UNIFORM_FRAME_MAX, UNIFORM_MIN, UniformBatch, count_uniform
 from vknet.packet.virtio import (
     CHECK_AT_UDP,
     GSO_UDP,
@@ -23,7 +23,7 @@ from vknet.packet.virtio import (
     NEEDS_CSUM,
     NO_GSO,
     OffloadFrame,
-    examine,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vknet.framing import Frame
-    from vknet.packet.virtio import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Offsets
 
-__all__ = ["batch_from_kernel", "complete", "from_kernel", "plain_frames", "segment"]
+__all__ = ["batch_from_kernel", "finish_checksum", "from_kernel", "plain_frames", "segment"]
 
 TCP_CHECK: Final = 16
 TCP_FLAGS: Final = 13
@@ -67,30 +67,30 @@ def from_kernel(raw: bytes) -> AnyFrame:
         transport = HEADER_SIZE + (raw[6] | raw[7] << 8)
         if raw[transport : transport + 4] in DHCP_PORTS and raw[1] == NO_GSO:
             frame = OffloadFrame(raw)
-            return frame if isinstance(examine(raw), str) else complete(frame)
+            return frame if isinstance(validate(raw), str) else finish_checksum(frame)
     return OffloadFrame(raw)
 
 
 def batch_from_kernel(raws: list[bytes]) -> Sequence[AnyFrame]:
     """What a TAP hands over, in order: `from_kernel` of each; a train where they are alike."""
-    if len(raws) >= TRAIN_MIN and len(raws[0]) <= TRAIN_SIZE:
-        train = _train_from_kernel(raws)
+    if len(raws) >= UNIFORM_MIN and len(raws[0]) <= UNIFORM_FRAME_MAX:
+        train = _uniform_from_kernel(raws)
         if train is not None:
             return train
     return list(map(from_kernel, raws))
 
 
-def _train_from_kernel(raws: list[bytes]) -> Train | None:
+def _uniform_from_kernel(raws: list[bytes]) -> UniformBatch | None:
     first = raws[0]
     size, flags = len(first), first[0]
     # Most batches that are none are known by their last frame.
     if first[:HEADER_SIZE] != raws[-1][:HEADER_SIZE] or set(map(len, raws)) != {size}:
         return None
     joined = b"".join(raws)
-    if leading(joined, size, range(HEADER_SIZE)) < len(raws):
+    if count_uniform(joined, size, range(HEADER_SIZE)) < len(raws):
         return None
     if not flags & NEEDS_CSUM and first[1] == NO_GSO:
-        return Train([raw[HEADER_SIZE:] for raw in raws], offload=False)
+        return UniformBatch([raw[HEADER_SIZE:] for raw in raws], offload=False)
     if flags != NEEDS_CSUM:
         return None
     if first[8] == CHECK_AT_UDP:
@@ -98,7 +98,7 @@ def _train_from_kernel(raws: list[bytes]) -> Train | None:
         ports = joined[destination::size]
         if any(port in ports for port in DHCP):
             return None
-    return Train(raws, offload=True)
+    return UniformBatch(raws, offload=True)
 
 
 def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]:
@@ -113,31 +113,31 @@ def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]
         if not isinstance(frame, OffloadFrame):
             plain.append(frame)
             continue
-        layout = examine(frame.data)
-        if isinstance(layout, str):
-            drops[layout] += 1
+        offsets = validate(frame.data)
+        if isinstance(offsets, str):
+            drops[offsets] += 1
         else:
-            plain += segment(frame, layout)
+            plain += segment(frame, offsets)
     return plain
 
 
-def segment(frame: OffloadFrame, layout: Layout) -> list[bytes]:
+def segment(frame: OffloadFrame, offsets: Offsets) -> list[bytes]:
     """The plain frames that one offload frame stands for, in order: at least one.
 
     Args:
         frame: its header fits.
-        layout: as `examine` found it.
+        offsets: as `validate` found them.
     """
     data = frame.data
-    if layout.payload == 0:
-        return [complete(frame)]
+    if offsets.payload == 0:
+        return [finish_checksum(frame)]
     if data[1] == GSO_UDP:
-        return _cut_udp(data, layout)
-    return _cut_tcp(data, layout)
+        return _cut_udp(data, offsets)
+    return _cut_tcp(data, offsets)
 
 
-def complete(frame: OffloadFrame) -> bytes:
-    """The frame in one piece, with its checksum put in; the header has to fit (`examine`)."""
+def finish_checksum(frame: OffloadFrame) -> bytes:
+    """The frame in one piece, with its checksum put in; the header has to fit (`validate`)."""
     data = frame.data
     _, _, _, _, start, offset = HEADER.unpack_from(data)
     made = bytearray(memoryview(data)[HEADER_SIZE:])
@@ -147,20 +147,20 @@ def complete(frame: OffloadFrame) -> bytes:
     return bytes(made)
 
 
-def _cut_tcp(data: Frame, layout: Layout) -> list[bytes]:
-    headers = bytearray(memoryview(data)[HEADER_SIZE : layout.payload])
-    network, transport = layout.network - HEADER_SIZE, layout.transport - HEADER_SIZE
+def _cut_tcp(data: Frame, offsets: Offsets) -> list[bytes]:
+    headers = bytearray(memoryview(data)[HEADER_SIZE : offsets.payload])
+    network, transport = offsets.network - HEADER_SIZE, offsets.transport - HEADER_SIZE
     check_at = transport + TCP_CHECK
     flags_at = transport + TCP_FLAGS
-    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - layout.transport)
+    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - offsets.transport)
     sequence = int.from_bytes(headers[transport + 4 : transport + 8], "big")
     flags = headers[flags_at]
     # FIN and PSH are the last segment's, CWR is the first one's.
     last = flags & ~CWR
     others = flags & ~(FIN | PSH)
     segments = []
-    for number, payload in enumerate(_pieces(data, layout)):
-        is_last = layout.payload + (number + 1) * layout.size >= len(data)
+    for number, payload in enumerate(_pieces(data, offsets)):
+        is_last = offsets.payload + (number + 1) * offsets.size >= len(data)
         headers[flags_at] = last if is_last else others
         headers[transport + 4 : transport + 8] = sequence.to_bytes(4, "big")
         length = len(headers) - transport + len(payload)
@@ -169,18 +169,18 @@ def _cut_tcp(data: Frame, layout: Layout) -> list[bytes]:
         headers[check_at : check_at + 2] = (_fold(total) ^ 0xFFFF).to_bytes(2, "big")
         _set_ip(headers, network, len(headers) - network + len(payload), number)
         segments.append(b"".join((headers, payload)))
-        sequence = (sequence + layout.size) & 0xFFFFFFFF
+        sequence = (sequence + offsets.size) & 0xFFFFFFFF
         others &= ~CWR
     return segments
 
 
-def _cut_udp(data: Frame, layout: Layout) -> list[bytes]:
-    headers = bytearray(memoryview(data)[HEADER_SIZE : layout.payload])
-    network, transport = layout.network - HEADER_SIZE, layout.transport - HEADER_SIZE
+def _cut_udp(data: Frame, offsets: Offsets) -> list[bytes]:
+    headers = bytearray(memoryview(data)[HEADER_SIZE : offsets.payload])
+    network, transport = offsets.network - HEADER_SIZE, offsets.transport - HEADER_SIZE
     check_at = transport + UDP_CHECK
-    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - layout.transport)
+    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - offsets.transport)
     segments = []
-    for number, payload in enumerate(_pieces(data, layout)):
+    for number, payload in enumerate(_pieces(data, offsets)):
         length = len(headers) - transport + len(payload)
         headers[transport + UDP_LENGTH : check_at] = length.to_bytes(2, "big")
         headers[check_at : check_at + 2] = bytes(2)
@@ -191,10 +191,10 @@ def _cut_udp(data: Frame, layout: Layout) -> list[bytes]:
     return segments
 
 
-def _pieces(data: Frame, layout: Layout) -> Iterable[memoryview]:
+def _pieces(data: Frame, offsets: Offsets) -> Iterable[memoryview]:
     view = memoryview(data)
-    for at in range(layout.payload, len(data), layout.size):
-        yield view[at : at + layout.size]
+    for at in range(offsets.payload, len(data), offsets.size):
+        yield view[at : at + offsets.size]
 
 
 def _set_ip(headers: bytearray, at: int, length: int, number: int) -> None:

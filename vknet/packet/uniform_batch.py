@@ -16,27 +16,34 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, overload
 
 from vknet.packet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from vknet.packet.virtio import HEADER_SIZE, IPV6_HEADER, NO_GSO, OFFLOAD_MIN, OffloadFrame, examine
+from vknet.packet.virtio import (
+    HEADER_SIZE,
+    IPV6_HEADER,
+    NO_GSO,
+    OFFLOAD_MIN,
+    OffloadFrame,
+    validate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vknet.packet.virtio import AnyFrame, Layout
+    from vknet.packet.virtio import AnyFrame, Offsets
 
-__all__ = ["TRAIN_MAX", "TRAIN_MIN", "TRAIN_SIZE", "Train", "leading"]
+__all__ = ["UNIFORM_FRAME_MAX", "UNIFORM_MAX", "UNIFORM_MIN", "UniformBatch", "count_uniform"]
 
-TRAIN_MIN: Final = 16
+UNIFORM_MIN: Final = 16
 """Frames from which on it takes less to deal with all of them at once."""
 
-TRAIN_MAX: Final = 256
+UNIFORM_MAX: Final = 256
 """Frames in a train from the wire at the most, so that to look for one never takes long."""
 
-TRAIN_SIZE: Final = 2048
+UNIFORM_FRAME_MAX: Final = 2048
 """Bytes of a frame of a train at the most, without its block's header: longer ones are better not
 copied."""
 
-# What `examine` makes of a frame that is not to be cut depends on its length and on these bytes, if
-# it is an IP packet without tags and without extensions of IPv6: the offload header, Ethernet's
+# What `validate` makes of a frame that is not to be cut depends on its length and on these bytes,
+# if it is an IP packet without tags and without extensions of IPv6: the offload header, Ethernet's
 # type, IP's version and length, fragment and protocol (IPv6: next header).
 TELLING: Final = (
     *range(HEADER_SIZE),
@@ -44,7 +51,7 @@ TELLING: Final = (
 )
 
 
-class Train(Sequence["AnyFrame"]):
+class UniformBatch(Sequence["AnyFrame"]):
     """At least one frame; all have the same length, and all are plain or all of one offload kind.
 
     Args:
@@ -82,15 +89,15 @@ class Train(Sequence["AnyFrame"]):
         data = self.datas[index]
         return OffloadFrame(data) if self.offload else data
 
-    def layout(self) -> Layout | None:
-        """What `examine` gives of every one of them; None if only a look at each can tell."""
+    def offsets(self) -> Offsets | None:
+        """What `validate` gives of every one of them; None if only a look at each can tell."""
         first = self.datas[0]
         size = len(first)
         if not self.offload or size <= max(TELLING) or first[1] != NO_GSO:
             return None
-        if leading(b"".join(self.datas), size, TELLING) < len(self.datas):
+        if count_uniform(b"".join(self.datas), size, TELLING) < len(self.datas):
             return None
-        found = examine(first)
+        found = validate(first)
         if isinstance(found, str):
             return None
         ethertype = first[OFFLOAD_MIN - 2] << 8 | first[OFFLOAD_MIN - 1]
@@ -98,7 +105,7 @@ class Train(Sequence["AnyFrame"]):
         return found if plain_ipv6 or ethertype == ETHERTYPE_IPV4 else None
 
 
-def leading(data: bytes, size: int, columns: Iterable[int]) -> int:
+def count_uniform(data: bytes, size: int, columns: Iterable[int]) -> int:
     """How many records, from the first one on, agree with it in these columns.
 
     Args:

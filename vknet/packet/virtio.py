@@ -18,7 +18,7 @@ is left to be done then stands before each frame in ten bytes, `struct virtio_ne
 All positions count from the frame's first byte.  The payload of an OFFLOAD block is this header and
 the frame, and so is what such a TAP gives and takes: an `OffloadFrame` is carried as it came.
 
-The header of a peer is a stranger's.  `examine` holds it against the frame it comes with, so that
+The header of a peer is a stranger's.  `validate` holds it against the frame it comes with, so that
 what passes asks nothing of the kernel that a plain kernel would not ask of its card.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CSUM",
     "DEFAULT_OFFLOADS",
-    "EASY_LAYOUT",
+    "FAST_PATH_OFFSETS",
     "HEADER_SIZE",
     "NOTHING",
     "OFFLOADS",
@@ -48,12 +48,12 @@ __all__ = [
     "TSO_ECN",
     "USO",
     "AnyFrame",
-    "Layout",
     "Misfit",
     "OffloadFrame",
-    "examine",
+    "Offsets",
     "kinds",
     "usable",
+    "validate",
 ]
 
 HEADER: Final = struct.Struct("<BBHHHH")
@@ -160,14 +160,14 @@ AnyFrame: TypeAlias = "Frame | OffloadFrame"
 
 
 class Misfit:
-    """The reasons `examine` gives; keys of the drop counters."""
+    """The reasons `validate` gives; keys of the drop counters."""
 
     UNKNOWN: Final = "an offload that is not known here"
     HEADER: Final = "an offload header that does not fit its frame"
     OVER_MTU: Final = "segments over the endpoint's MTU"
 
 
-class Layout(NamedTuple):
+class Offsets(NamedTuple):
     """Where things are in the data of an offload frame, its header included, in bytes."""
 
     network: int
@@ -210,27 +210,27 @@ KNOWN_KINDS: Final = kinds(OFFLOADS)
 # What most frames are: TCP or UDP right behind a plain header of IPv4, and only the sum is wanted.
 # The offload header, Ethernet's type with IP's first byte, fragment, protocol; and by these the
 # least that such a frame has in bytes.
-EASY: Final = struct.Struct("!10s12x3s5xHxB")
-EASY_IPV4: Final = b"\x08\x00\x45"
+FAST_PATH: Final = struct.Struct("!10s12x3s5xHxB")
+FAST_PATH_IPV4: Final = b"\x08\x00\x45"
 DONT_FRAGMENT: Final = 0x4000
-EASY_NETWORK: Final = OFFLOAD_MIN
-EASY_TRANSPORT: Final = OFFLOAD_MIN + IPV4_HEADER_MIN
-NOT_EASY: Final = 1 << 32
-EASY_LEAST: Final = {
+FAST_PATH_NETWORK: Final = OFFLOAD_MIN
+FAST_PATH_TRANSPORT: Final = OFFLOAD_MIN + IPV4_HEADER_MIN
+NOT_FAST_PATH: Final = 1 << 32
+FAST_PATH_MIN_SIZE: Final = {
     (
-        HEADER.pack(NEEDS_CSUM, NO_GSO, 0, 0, EASY_TRANSPORT - HEADER_SIZE, check_at),
-        EASY_IPV4,
+        HEADER.pack(NEEDS_CSUM, NO_GSO, 0, 0, FAST_PATH_TRANSPORT - HEADER_SIZE, check_at),
+        FAST_PATH_IPV4,
         fragment,
         protocol,
-    ): EASY_TRANSPORT + check_at + 2
+    ): FAST_PATH_TRANSPORT + check_at + 2
     for protocol, check_at in CHECK_AT.items()
     for fragment in (0, DONT_FRAGMENT)
 }
-EASY_LAYOUT: Final = Layout(EASY_NETWORK, EASY_TRANSPORT, 0, 0)
-"""Of each of these frames `examine` gives this very object: its caller may ask by identity."""
+FAST_PATH_OFFSETS: Final = Offsets(FAST_PATH_NETWORK, FAST_PATH_TRANSPORT, 0, 0)
+"""Of each of these frames `validate` gives this very object: its caller may ask by identity."""
 
 
-def examine(data: Frame, mtu: int | None = None) -> Layout | str:
+def validate(data: Frame, mtu: int | None = None) -> Offsets | str:
     """Hold an offload header against its frame.
 
     Args:
@@ -241,13 +241,15 @@ def examine(data: Frame, mtu: int | None = None) -> Layout | str:
         Where things are; or, where the two do not fit, why (`Misfit`).
     """
     size = len(data)
-    if size >= EASY.size and size >= EASY_LEAST.get(EASY.unpack_from(data), NOT_EASY):
-        return EASY_LAYOUT
-    return _examine(data, mtu)
+    if size >= FAST_PATH.size and size >= FAST_PATH_MIN_SIZE.get(
+        FAST_PATH.unpack_from(data), NOT_FAST_PATH
+    ):
+        return FAST_PATH_OFFSETS
+    return _validate(data, mtu)
 
 
-def _examine(data: Frame, mtu: int | None) -> Layout | str:
-    """As `examine`, whatever the frame is."""
+def _validate(data: Frame, mtu: int | None) -> Offsets | str:
+    """As `validate`, whatever the frame is."""
     flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = HEADER.unpack_from(data)
     if flags | gso_type << 8 not in KNOWN_KINDS:
         return Misfit.UNKNOWN
@@ -262,7 +264,7 @@ def _examine(data: Frame, mtu: int | None) -> Layout | str:
     if gso_type == NO_GSO:
         # Behind the outermost transport header there may be a tunnel whose inner sum is meant.
         fits = start > transport or (start == transport and check_at in (None, csum_offset))
-        return Layout(network, transport, 0, 0) if fits else Misfit.HEADER
+        return Offsets(network, transport, 0, 0) if fits else Misfit.HEADER
     version, wanted = GSO_PACKETS[gso_type & ~GSO_ECN]
     if (
         start != transport
@@ -279,8 +281,8 @@ def _examine(data: Frame, mtu: int | None) -> Layout | str:
     if mtu is not None and longest > mtu:
         return Misfit.OVER_MTU
     if len(data) - payload <= gso_size:
-        return Layout(network, transport, 0, 0)
-    return Layout(network, transport, payload, gso_size)
+        return Offsets(network, transport, 0, 0)
+    return Offsets(network, transport, payload, gso_size)
 
 
 # What is cut into segments: its version of IP, if it has to have one, and its protocol.

@@ -1,6 +1,6 @@
 """Impaired wires for simulators: delay, rate, loss and reordering between two endpoints.
 
-`Wire` carries the frames between any two endpoints of this library, memory and TAP alike; `Path`
+`Cable` carries the frames between any two endpoints of this library, memory and TAP alike; `Path`
 says what it does to them in one direction, in the terms of tc-netem(8) and tc-tbf(8)::
 
     import trio
@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Final
 from vknet._lazy import exports
 
 if TYPE_CHECKING:
-    from vknet.sim.cable import Wire
+    from vknet.sim.cable import Cable
     from vknet.sim.path import Counts, Impairment, Loss, Path
 
-__all__ = ["Counts", "Impairment", "Loss", "Path", "Wire"]
+__all__ = ["Cable", "Counts", "Impairment", "Loss", "Path"]
 
 _HOMES: Final = {
     "vknet.sim.path": ("Counts", "Impairment", "Loss", "Path"),
-    "vknet.sim.cable": ("Wire",),
+    "vknet.sim.cable": ("Cable",),
 }
 
 __getattr__ = exports(__name__, _HOMES)

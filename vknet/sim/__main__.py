@@ -26,7 +26,7 @@ import trio
 from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.endpoints import open_endpoint
 from vknet.errors import UsageError, VknetError
-from vknet.sim.cable import Wire
+from vknet.sim.cable import Cable
 from vknet.sim.path import Path
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ async def _run(there: Path, back: Path, seed: int, taps: tuple[str, str]) -> Non
     ):
         for tap in (a, b):
             _lengthen_queue(tap.name)
-        wire = Wire(a, b, there=there, back=back, seed=seed)
+        wire = Cable(a, b, there=there, back=back, seed=seed)
         failed: VknetError | None = None
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:

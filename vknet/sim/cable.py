@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from vknet.endpoints.base import Endpoint
     from vknet.sim.alarm import Alarm
 
-__all__ = ["Wire"]
+__all__ = ["Cable"]
 
 
-class Wire:
+class Cable:
     """Joins two endpoints, which stay the caller's.
 
     Args:

@@ -1,7 +1,7 @@
 """What carries a link: a byte stream, and whatever has to live beside it.
 
-The link's nursery holds everything; a carrier only says what that is.  `SshCarrier`
-(vknet.transport.ssh) brings a subprocess with it, `StreamCarrier` a stream that somebody already
+The link's nursery holds everything; a carrier only says what that is.  `SshTransport`
+(vknet.transport.ssh) brings a subprocess with it, `StreamTransport` a stream that somebody already
 has.
 """
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     StartSoon: TypeAlias = Callable[..., None]
     """Starts a task, as `trio.Nursery.start_soon` does."""
 
-__all__ = ["Carrier", "StdioCarrier", "StreamCarrier"]
+__all__ = ["StdioTransport", "StreamTransport", "Transport"]
 
 STDIN: Final = 0
 STDOUT: Final = 1
 
 
-class Carrier(ABC):
+class Transport(ABC):
     """Opens the byte stream of one link, once.
 
     Attributes:
@@ -67,7 +67,7 @@ class Carrier(ABC):
         return PeerGone(f"{self.peer} closed the stream")
 
 
-class StreamCarrier(Carrier):
+class StreamTransport(Transport):
     """A stream that is already open.  The link owns it from `open` on, and closes it."""
 
     def __init__(self, stream: Stream, peer: str = "the peer") -> None:
@@ -79,7 +79,7 @@ class StreamCarrier(Carrier):
         return self._stream
 
 
-class StdioCarrier(Carrier):
+class StdioTransport(Transport):
     """This program's own stdin and stdout: the remote half, as sshd started it.
 
     O_NONBLOCK belongs to the open file, which the two may share with each other and with other

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.errors import PeerGone, SetupError, printable
-from vknet.transport.base import Carrier
+from vknet.errors import PeerGone, SetupError, escaped
+from vknet.transport.base import Transport
 from vknet.transport.pipes import PipeStream
 from vknet.transport.ssh_command import (
     AUTHENTICATED,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vknet.transport.base import StartSoon
     from vknet.transport.ssh_command import SshSettings
 
-__all__ = ["SshCarrier", "SshDialer"]
+__all__ = ["SshDialer", "SshTransport"]
 
 log = logging.getLogger("vknet")
 
@@ -96,7 +96,7 @@ async def _kill(process: trio.Process) -> None:
     process.kill()
 
 
-class SshCarrier(Carrier):
+class SshTransport(Transport):
     """A link's byte stream through an ssh subprocess.
 
     Args:
@@ -210,7 +210,7 @@ class SshCarrier(Carrier):
         self._lines += 1
         if self._lines > STDERR_RATE:
             return
-        line = printable(raw.rstrip(b"\r"), STDERR_LINE)
+        line = escaped(raw.rstrip(b"\r"), STDERR_LINE)
         if line:
             self._tail.append(line)
         # That a signal has ended it is said once the link has ended, if it was not we who asked.
@@ -223,7 +223,7 @@ class SshCarrier(Carrier):
 
 
 class SshDialer:
-    """Makes one `SshCarrier` after the other for `vknet.keep_linked`, and learns from each.
+    """Makes one `SshTransport` after the other for `vknet.keep_linked`, and learns from each.
 
     A path that is back is noticed by the next packet that is sent.  TCP asks again after 1, 3, 7
     and 15 seconds, so whoever waits for 15 seconds may find the path after eight.  Once it is known
@@ -234,19 +234,19 @@ class SshDialer:
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
-        self._carrier: SshCarrier | None = None
+        self._transport: SshTransport | None = None
         self._login_took: float | None = None
         self._failures = 0
 
-    def __call__(self) -> SshCarrier:
+    def __call__(self) -> SshTransport:
         """The carrier of the next link."""
-        if self._carrier is not None and self._carrier.login_took is not None:
-            self._login_took = self._carrier.login_took
+        if self._transport is not None and self._transport.login_took is not None:
+            self._login_took = self._transport.login_took
             self._failures = 0
-        elif self._carrier is not None:
+        elif self._transport is not None:
             self._failures += 1
-        self._carrier = SshCarrier(self._settings, self._connect_timeout())
-        return self._carrier
+        self._transport = SshTransport(self._settings, self._connect_timeout())
+        return self._transport
 
     def _connect_timeout(self) -> float:
         if self._login_took is None or self._failures % 3 == 2:

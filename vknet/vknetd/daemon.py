@@ -27,7 +27,7 @@ from vknet._version import __version__
 from vknet.endpoints import netlink
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
-from vknet.errors import EndpointGone, SetupError, printable
+from vknet.errors import EndpointGone, SetupError, escaped
 from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch.filter import SourceFilter
 from vknet.switch.switch import Switch
@@ -51,7 +51,7 @@ log = logging.getLogger("vknet")
 CREDENTIALS: Final = struct.Struct("iII")
 
 # How often the TAP looks after itself, and how long until a deleted one is made anew, in seconds.
-UPKEEP_INTERVAL: Final = 1.0
+MAINTAIN_INTERVAL_S: Final = 1.0
 
 # After accept(2) failed for want of descriptors or memory, seconds.
 RESPITE: Final = 0.1
@@ -62,7 +62,7 @@ DESCRIPTORS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Uplink:
     """The way out in secure mode.
 
     Attributes:
@@ -107,12 +107,12 @@ class Daemon:
             nursery.start_soon(self._accept, nursery)
             nursery.start_soon(control.serve, self._listeners.control, self.status)
             if tap is None:
-                way_out = "no way out"
+                uplink_text = "no way out"
             else:
                 nursery.start_soon(self._keep_tap, *tap)
-                way_out = f"{tap[0].name} the way out"
-                way_out += f", in {tap[0].bridge}" if tap[0].bridge else ""
-            ready(f"listening at {self._listeners.path}, {way_out}")
+                uplink_text = f"{tap[0].name} the way out"
+                uplink_text += f", in {tap[0].bridge}" if tap[0].bridge else ""
+            ready(f"listening at {self._listeners.path}, {uplink_text}")
         raise AssertionError("it ends by being cancelled")
 
     # --- clients ----------------------------------------------------------------------------------
@@ -163,28 +163,28 @@ class Daemon:
 
     # --- the way out ------------------------------------------------------------------------------
 
-    async def _open_tap(self) -> tuple[TapEndpoint, Outside]:
+    async def _open_tap(self) -> tuple[TapEndpoint, Uplink]:
         settings = self._settings
         if settings.tap is None:
             raise AssertionError("only called where there is to be one")
         tap = await open_tap(settings.tap.name, bridge=settings.bridge, mtu=settings.mtu)
         try:
-            return tap, await trio.to_thread.run_sync(partial(_set_up_outside, settings, tap))
+            return tap, await trio.to_thread.run_sync(partial(_set_up_uplink, settings, tap))
         except BaseException:
             with trio.CancelScope(shield=True):
                 await tap.aclose()
             raise
 
-    async def _keep_tap(self, tap: TapEndpoint, outside: Outside) -> None:
+    async def _keep_tap(self, tap: TapEndpoint, uplink: Uplink) -> None:
         """Have the TAP as a port for as long as the daemon runs."""
         while True:
             async with tap:
-                why = await self._serve_tap(tap, outside)
+                why = await self._serve_tap(tap, uplink)
             log.warning("%s; it is made anew", why)
-            tap, outside = await self._reopen_tap()
+            tap, uplink = await self._reopen_tap()
             log.warning("%s is there again", tap.name)
 
-    async def _serve_tap(self, tap: TapEndpoint, outside: Outside) -> EndpointGone:
+    async def _serve_tap(self, tap: TapEndpoint, uplink: Uplink) -> EndpointGone:
         """Have this TAP as a port until it is gone; how it went."""
         self._peers[tap] = Peer(trio.current_time(), "tap", bridge=tap.bridge)
         try:
@@ -193,27 +193,27 @@ class Daemon:
                 try:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(_look_after, tap, nursery.cancel_scope)
-                        await self._switch.serve(tap, egress=outside.filter, pinned=outside.macs)
+                        await self._switch.serve(tap, egress=uplink.filter, pinned=uplink.macs)
                 except* EndpointGone as group:
                     gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
                 if gone:
                     return gone[0]
-                outside = await self._set_up_anew(tap, outside)
+                uplink = await self._set_up_anew(tap, uplink)
         finally:
             del self._peers[tap]
 
-    async def _set_up_anew(self, tap: TapEndpoint, outside: Outside) -> Outside:
+    async def _set_up_anew(self, tap: TapEndpoint, uplink: Uplink) -> Uplink:
         """The bridge is another one, by its old name: give it what the old one had."""
         try:
-            return await trio.to_thread.run_sync(partial(_set_up_outside, self._settings, tap))
+            return await trio.to_thread.run_sync(partial(_set_up_uplink, self._settings, tap))
         except SetupError as exc:
             log.warning("%s", exc)
-            return outside
+            return uplink
 
-    async def _reopen_tap(self) -> tuple[TapEndpoint, Outside]:
+    async def _reopen_tap(self) -> tuple[TapEndpoint, Uplink]:
         said = ""
         while True:
-            await trio.sleep(UPKEEP_INTERVAL)
+            await trio.sleep(MAINTAIN_INTERVAL_S)
             try:
                 return await self._open_tap()
             except SetupError as exc:
@@ -249,12 +249,12 @@ async def _look_after(tap: TapEndpoint, serving: trio.CancelScope) -> None:
     """Keep the TAP in its bridge; end the serving when that has become another one."""
     before = tap.bridge_index
     while tap.bridge_index == before:
-        await tap.upkeep()
-        await trio.sleep(UPKEEP_INTERVAL)
+        await tap.maintain()
+        await trio.sleep(MAINTAIN_INTERVAL_S)
     serving.cancel()
 
 
-def _set_up_outside(settings: Settings, tap: TapEndpoint) -> Outside:
+def _set_up_uplink(settings: Settings, tap: TapEndpoint) -> Uplink:
     """Give the host its addresses, and learn those it has: on the TAP, or else on its bridge.
 
     A port of a bridge takes no packets of its own, so the host's addresses are on the bridge then.
@@ -278,11 +278,11 @@ def _set_up_outside(settings: Settings, tap: TapEndpoint) -> Outside:
         macs.append(bridge.mac)
         addresses += more
     if not settings.secure:
-        return Outside(None, ())
+        return Uplink(None, ())
     # A bridge that lost its last port may have none.
     macs = [mac for mac in macs if mac not in (b"", NO_MAC) and not is_multicast(mac)]
     prefixes = [interface.network for interface in settings.interfaces]
-    return Outside(
+    return Uplink(
         SourceFilter(prefixes, tap_mac=interface.mac, tap_addresses=addresses), tuple(macs)
     )
 
@@ -299,7 +299,7 @@ def _peer(sock: socket.socket) -> Peer:
     command = None
     if pid:
         try:
-            command = printable(Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"), 32)
+            command = escaped(Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"), 32)
         except OSError:
             command = None
     return Peer(trio.current_time(), "client", pid=pid or None, uid=uid, gid=gid, command=command)

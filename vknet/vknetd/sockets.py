@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vknet.cli.vknetd_args import CONTROL_SUFFIX, DEFAULT_GROUP
-from vknet.errors import SetupError, printable
+from vknet.errors import SetupError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,7 +131,7 @@ def _group(name: str | None) -> int | None:
         pass
     if name is not None:
         raise SetupError(
-            f"there is no group {printable(name)}; as root: groupadd --system {printable(name)}"
+            f"there is no group {escaped(name)}; as root: groupadd --system {escaped(name)}"
         )
     if os.geteuid() == 0:
         log.warning(

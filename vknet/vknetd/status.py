@@ -9,13 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vknet.errors import printable
+from vknet.errors import escaped
 from vknet.packet.ethernet import format_mac
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from vknet.monitor import Direction
+    from vknet.monitor import TrafficCounters
     from vknet.switch.switch import Port
     from vknet.switch.table import MacTable
 
@@ -89,7 +89,7 @@ def table_status(table: MacTable[Port], age: float, limit: int, now: float) -> d
     }
 
 
-def _direction(direction: Direction) -> dict[str, Any]:
+def _direction(direction: TrafficCounters) -> dict[str, Any]:
     return {
         "frames": direction.frames,
         "bytes": direction.bytes,
@@ -147,7 +147,7 @@ def text_of(status: Mapping[str, Any], user: Callable[[int], str] = str) -> str:
             for mac in macs
         ]
         lines += ["", *_columns(("MAC", "VLAN", "PORT", "SEEN"), seen)]
-    return "\n".join(printable(line, limit=1000) for line in lines)
+    return "\n".join(escaped(line, limit=1000) for line in lines)
 
 
 def _clients(status: Mapping[str, Any]) -> str:

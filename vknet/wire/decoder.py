@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from vknet.errors import RemoteProtocolError, printable
+from vknet.errors import RemoteProtocolError, escaped
 from vknet.framing import (
     ACK,
     BYE,
@@ -36,7 +36,13 @@ from vknet.framing import (
     Bye,
     Wire,
 )
-from vknet.packet.uniform_batch import TRAIN_MAX, TRAIN_MIN, TRAIN_SIZE, Train, leading
+from vknet.packet.uniform_batch import (
+    UNIFORM_FRAME_MAX,
+    UNIFORM_MAX,
+    UNIFORM_MIN,
+    UniformBatch,
+    count_uniform,
+)
 from vknet.packet.virtio import HEADER_SIZE as OFFLOAD_HEADER_SIZE
 from vknet.packet.virtio import OFFLOAD_MIN, OffloadFrame
 from vknet.wire.hello import HELLO_LIMIT, Hello
@@ -96,7 +102,7 @@ class Decoder:
 
         The frames among them are views of `data`, or of a joined copy where a block came in pieces;
         they stay good for as long as `data` does.  Many small ones that are alike may come as one
-        `Train`, of copies.
+        `UniformBatch`, of copies.
 
         Returns:
             Whether all of them are single frames.
@@ -148,7 +154,7 @@ class Decoder:
         # Two blocks of one length may be the first of a train.  Where that was wrong once, it is
         # not tried again: a stream that is made to look so must not take long.
         seen = 0
-        may_be_train = True
+        may_be_uniform = True
         while end - pos >= HEADER_SIZE:
             word, length = unpack(view, pos)
             if word == OFFLOAD_WORD:
@@ -160,10 +166,10 @@ class Decoder:
             stop = start + length
             if stop > end:
                 break
-            if length == seen and may_be_train and length <= TRAIN_SIZE:
-                taken = self._take_train(view[pos:], word, length, blocks)
+            if length == seen and may_be_uniform and length <= UNIFORM_FRAME_MAX:
+                taken = self._take_uniform(view[pos:], word, length, blocks)
                 pos += taken
-                may_be_train = taken > 0
+                may_be_uniform = taken > 0
                 continue
             seen = length
             if word == MAGIC:
@@ -178,20 +184,22 @@ class Decoder:
             pos = stop
         self._tail += view[pos:]
 
-    def _take_train(self, view: memoryview, word: int, length: int, blocks: list[Block]) -> int:
+    def _take_uniform(self, view: memoryview, word: int, length: int, blocks: list[Block]) -> int:
         """Take the train that begins with this block, which has been checked; its bytes, or 0."""
         size = HEADER_SIZE + length
-        count = min(len(view) // size, TRAIN_MAX)
-        if count < TRAIN_MIN or word not in (MAGIC, OFFLOAD_WORD):
+        count = min(len(view) // size, UNIFORM_MAX)
+        if count < UNIFORM_MIN or word not in (MAGIC, OFFLOAD_WORD):
             return 0
         # Offload frames have to be of one kind as well.
         columns = range(HEADER_SIZE if word == MAGIC else HEADER_SIZE + KIND_SIZE)
-        count = leading(bytes(view[: count * size]), size, columns)
-        if count < TRAIN_MIN:
+        count = count_uniform(bytes(view[: count * size]), size, columns)
+        if count < UNIFORM_MIN:
             return 0
         taken = count * size
         payloads = struct.iter_unpack(f"{HEADER_SIZE}x{length}s", view[:taken])
-        blocks.append(Train([payload for (payload,) in payloads], offload=word == OFFLOAD_WORD))
+        blocks.append(
+            UniformBatch([payload for (payload,) in payloads], offload=word == OFFLOAD_WORD)
+        )
         self._only_frames = False
         if word == MAGIC:
             self._started = True
@@ -290,10 +298,10 @@ class Decoder:
             (number,) = U64.unpack(payload)
             blocks.append(NUMBERED[kind](number))
         elif kind == BYE:
-            blocks.append(Bye(printable(payload, BYE_LIMIT)))
+            blocks.append(Bye(escaped(payload, BYE_LIMIT)))
 
     def _not_a_block(self, shown: bytes) -> RemoteProtocolError:
-        what = printable(shown[:SHOWN])
+        what = escaped(shown[:SHOWN])
         if self._started:
             return RemoteProtocolError(f'what the peer sent is not a block: "{what}"')
         return RemoteProtocolError(

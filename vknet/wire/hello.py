@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from vknet.errors import RemoteProtocolError, printable
+from vknet.errors import RemoteProtocolError, escaped
 from vknet.packet.virtio import OFFLOADS
 
 __all__ = [
@@ -104,14 +104,14 @@ class Hello:
             values = json.loads(payload.decode(), parse_constant=_not_a_number)
         except (ValueError, RecursionError) as exc:
             raise RemoteProtocolError(
-                f"the peer's HELLO is not JSON: {printable(payload, 60)}"
+                f"the peer's HELLO is not JSON: {escaped(payload, 60)}"
             ) from exc
         if not isinstance(values, dict):
             raise RemoteProtocolError("the peer's HELLO is not a JSON object")
         mtu = values.get("mtu")
         return cls(
-            program=printable(_text(values, "program")),
-            endpoint=printable(_text(values, "endpoint")),
+            program=escaped(_text(values, "program")),
+            endpoint=escaped(_text(values, "endpoint")),
             frame_limit=int(_number(values, "frame_limit", 1, 2**31)),
             mtu=None if mtu is None else int(_number(values, "mtu", MTU_MIN, MTU_MAX)),
             mtu_fixed=values.get("mtu_fixed") is True,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DEFAULT_TIMEOUT", "Health"]
+__all__ = ["DEFAULT_TIMEOUT", "Keepalive"]
 
 DEFAULT_TIMEOUT: Final = 15.0
 """Seconds: long enough for a path that fails over, short enough for a person who waits."""
@@ -22,7 +22,7 @@ DEFAULT_TIMEOUT: Final = 15.0
 PINGS_PER_TIMEOUT: Final = 3
 
 
-class Health:
+class Keepalive:
     """One peer's signs of life.
 
     Args:
@@ -39,11 +39,11 @@ class Health:
         self._pinged = now
         self._due = now
 
-    def heard(self, now: float) -> None:
+    def on_received(self, now: float) -> None:
         """Bytes came from the peer."""
         self._heard = now
 
-    def sent(self, now: float) -> None:
+    def on_sent(self, now: float) -> None:
         """Bytes went to the peer."""
         self._sent = now
 

@@ -24,11 +24,11 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.packet.uniform_batch import Train
+from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import OffloadFrame
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
-from vknet.wire.keepalive import Health
+from vknet.wire.keepalive import Keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vknet.framing import Block
     from vknet.packet.virtio import AnyFrame
 
-__all__ = ["Conversation", "Heard"]
+__all__ = ["Received", "Session"]
 
 # A PING's token is our clock, so that its PONG says how long it took.
 NANOSECONDS: Final = 10**9
@@ -44,7 +44,7 @@ TOKEN_MASK: Final = 2**64 - 1
 
 
 @dataclass(slots=True)
-class Heard:
+class Received:
     """What a piece of the stream held.
 
     Attributes:
@@ -66,7 +66,7 @@ class Heard:
     error: RemoteProtocolError | None = None
 
 
-class Conversation:
+class Session:
     """The talk with one peer over one stream.
 
     Args:
@@ -89,33 +89,33 @@ class Conversation:
         self._wire = wire
         self._adopt_timeout = adopt_timeout
         self._decoder = Decoder(wire, ours.frame_limit, offload=bool(ours.offloads))
-        self._health: Health | None = None
+        self._keepalive: Keepalive | None = None
         self._box: dict[type[Control], Control] = {}
         if wire is Wire.V2:
             self._say(ours)
 
-    def begin(self, now: float) -> None:
+    def start_keepalive(self, now: float) -> None:
         """The peer has been reached: from now on its silence counts, where it has to say HELLO."""
-        if self._wire is Wire.V2 and self._health is None:
-            self._health = Health(now, self.ours.timeout)
+        if self._wire is Wire.V2 and self._keepalive is None:
+            self._keepalive = Keepalive(now, self.ours.timeout)
 
     # --- giving out -------------------------------------------------------------------------------
 
     @property
-    def has_to_say(self) -> bool:
-        """Whether `to_say` has something."""
+    def has_data_to_send(self) -> bool:
+        """Whether `data_to_send` has something."""
         return bool(self._box)
 
-    def to_say(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """Take out the control blocks that are to be sent before anything else."""
         data = b"".join(map(encode_control, self._box.values()))
         self._box.clear()
         return data
 
-    def said(self, now: float) -> None:
+    def on_sent(self, now: float) -> None:
         """Bytes went to the peer."""
-        if self._health is not None:
-            self._health.sent(now)
+        if self._keepalive is not None:
+            self._keepalive.on_sent(now)
 
     def farewell(self, reason: str) -> bytes:
         """The last block of all; empty where the peer would not understand it."""
@@ -125,11 +125,11 @@ class Conversation:
 
     # --- taking in --------------------------------------------------------------------------------
 
-    def feed(self, data: bytes | memoryview, now: float) -> Heard:
+    def feed(self, data: bytes | memoryview, now: float) -> Received:
         """Take in what the stream brought.  The frames are good for as long as `data` is."""
-        if self._health is not None:
-            self._health.heard(now)
-        heard = Heard()
+        if self._keepalive is not None:
+            self._keepalive.on_received(now)
+        heard = Received()
         before = self._decoder.frame_bytes
         blocks: list[Block] = []
         try:
@@ -144,7 +144,7 @@ class Conversation:
             return heard
         batch: list[AnyFrame] = []
         for block in blocks:
-            if isinstance(block, Train):
+            if isinstance(block, UniformBatch):
                 heard.batches.append(block)
                 batch = []
             elif isinstance(block, (memoryview, OffloadFrame)):
@@ -163,7 +163,7 @@ class Conversation:
         """
         self._decoder.end()
 
-    def _hear(self, block: Block, heard: Heard, now: float) -> None:
+    def _hear(self, block: Block, heard: Received, now: float) -> None:
         match block:
             case Hello():
                 heard.hello = block
@@ -185,16 +185,16 @@ class Conversation:
             self._say(self.ours)
         self.version = 2
         self.frame_limit = min(theirs.frame_limit, FRAME_LIMIT_V2)
-        self._health = Health(now, self.ours.timeout, theirs.timeout)
+        self._keepalive = Keepalive(now, self.ours.timeout, theirs.timeout)
 
     def _say(self, control: Control) -> None:
         self._box[type(control)] = control
 
     # --- the peer's health ------------------------------------------------------------------------
 
-    def check_health(self, now: float) -> float | None:
+    def check_keepalive(self, now: float) -> float | None:
         """Ask for a sign of life if that is due; the seconds of silence if the peer is dead."""
-        health = self._health
+        health = self._keepalive
         if health is None:
             return None
         if health.is_dead(now):
@@ -204,5 +204,5 @@ class Conversation:
         return None
 
     def next_check(self, now: float) -> float:
-        """When to call `check_health` next; infinity where nobody can be asked, as over v1."""
-        return float("inf") if self._health is None else self._health.next_check(now)
+        """When to call `check_keepalive` next; infinity where nobody can be asked, as over v1."""
+        return float("inf") if self._keepalive is None else self._keepalive.next_check(now)
