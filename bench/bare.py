@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.endpoints import tun
+from vknet.packet.virtio import NO_OFFLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LENGTH: Final = struct.Struct("<I")
-READ_SIZE: Final = 65536
+LONGEST_FRAME: Final = 65536
 BARE_SSH: Final = ("ssh", "-x", "-T", "-e", "none", "there")
 
 
@@ -39,12 +40,12 @@ class Bare:
 
     def out(self) -> None:
         """Carry the one frame that is there, out of the TAP."""
-        frame = os.read(self.tap, READ_SIZE)
+        frame = os.read(self.tap, LONGEST_FRAME)
         os.write(self.sending, LENGTH.pack(len(frame)) + frame)
 
     def back(self) -> None:
         """Carry the frames of one read, into the TAP."""
-        data = os.read(self.receiving, READ_SIZE)
+        data = os.read(self.receiving, LONGEST_FRAME)
         if not data:
             sys.exit()
         start = 0
@@ -85,7 +86,7 @@ def main() -> None:
     loop, device, *remote = sys.argv[1:]
     tap = tun.open_device()
     tun.attach(tap, device)
-    tun.set_offloads(tap, ())
+    tun.set_offloads(tap, NO_OFFLOADS)
     receiving, sending = 0, 1
     if remote:
         command = (*BARE_SSH, " ".join(remote))

@@ -1,6 +1,6 @@
 """The wire's codec on its own: nanoseconds a frame, in batches of a pump's size.
 
-Frames that are alike go through it together, as a train; so there is a second row for those that
+Frames that are alike go through it together, as uniform; so there is a second row for those that
 are not, whose lengths differ by one in turn.
 
     python -m bench.codec
@@ -18,7 +18,6 @@ import trio
 from bench.timing import HEAD, SIZES, batch_of, median_ns, row
 from vknet.framing import (
     FRAME_LIMIT_V2,
-    Block,
     Wire,
     encode_control,
     encode_frames,
@@ -59,14 +58,13 @@ async def time_decoding(frames: Sequence[AnyFrame]) -> float:
     decoder = Decoder(Wire.V2)
     # Until it has come, frames may be no longer than in v1.
     hello = Hello("bench", "bench", FRAME_LIMIT_V2, mtu=None, mtu_fixed=False, timeout=15)
-    decoder.feed(encode_control(hello), [])
+    decoder.feed(encode_control(hello))
 
     async def once() -> int:
-        blocks: list[Block] = []
         began = time.perf_counter_ns()
-        decoder.feed(data, blocks)
+        decoded = decoder.feed(data)
         spent = time.perf_counter_ns() - began
-        count = sum(len(block) if isinstance(block, UniformBatch) else 1 for block in blocks)
+        count = sum(map(len, decoded.batches))
         if count != len(frames):
             raise AssertionError(f"{count} of {len(frames)} frames")
         return spent
@@ -79,7 +77,7 @@ async def main() -> None:
     for name, measure in (("encode", time_encoding), ("decode", time_decoding)):
         for size in SIZES:
             if size <= UNIFORM_FRAME_MAX:
-                print(row(f"{name}, a train", size, await measure(alike(size))), flush=True)
+                print(row(f"{name}, uniform", size, await measure(alike(size))), flush=True)
             print(row(f"{name}, one by one", size, await measure(different(size))), flush=True)
 
 

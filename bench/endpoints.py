@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from bench.timing import HEAD, SIZES, batch_of, median_ns, row
+from vknet.counters import DropReason
 from vknet.endpoints import SeqpacketEndpoint, memory_endpoint_pair
 from vknet.endpoints.tap import open_tap
 
@@ -73,7 +74,7 @@ async def tap() -> AsyncIterator[Opened]:
                     outside.send(frame)
 
             # What the kernel sends of its own accord when an interface comes up.
-            endpoint.discard("not of the bench")
+            endpoint.discard(DropReason.STALE)
             yield endpoint, endpoint, fill
 
 
@@ -91,7 +92,7 @@ async def measure(name: str, opening: Opening, size: int) -> None:
             await sink.send(frames)
             spent = time.perf_counter_ns() - began
             if fill is None:
-                source.discard("not of this figure")
+                source.discard(DropReason.STALE)
             return spent
 
         async def receive() -> int:

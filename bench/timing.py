@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Final
 
-from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES
+from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

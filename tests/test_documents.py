@@ -15,22 +15,16 @@ import vknet
 from vknet import memory_endpoint_pair
 from vknet.cli.vknet_args import HELP
 from vknet.cli.vknet_args import _parser as command_line
-from vknet.cli.vknetd_args import (
-    AGE_MAX,
-    AGE_MIN,
-    CLIENTS_MAX,
-    CONTROL_SUFFIX,
-    DEFAULT_CLIENTS,
-    IPV6_MTU_MIN,
-)
+from vknet.cli.vknetd_args import AGE_MAX, AGE_MIN, CLIENTS_MAX
 from vknet.cli.vknetd_args import HELP as SWITCH_HELP
 from vknet.cli.vknetd_args import _parser as switch_command_line
-from vknet.endpoints.base import READ_SIZE
-from vknet.packet.ethernet import HEADER_SIZE
+from vknet.packet.ethernet import ETHERNET_HEADER_SIZE, LONGEST_FRAME
+from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import SOCKET_PATH_LIMIT
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE, LIMIT, MacTable
 from vknet.vknetd.daemon import Daemon
+from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_CLIENTS
 from vknet.vknetd.status import Peer, port_status, table_status
 from vknet.wire.hello import MTU_MAX, MTU_MIN
 
@@ -147,9 +141,9 @@ def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> Non
         f"{SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes at the most",
         f"From {AGE_MIN} to {AGE_MAX}; {AGE:g} by default",
         f"From 1 to {CLIENTS_MAX}; {DEFAULT_CLIENTS} by default",
-        f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MTU_MIN}",
-        f"A frame of up to {READ_SIZE} bytes",
-        f"shorter than the {HEADER_SIZE} bytes",
+        f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MIN_MTU}",
+        f"A frame of up to {LONGEST_FRAME} bytes",
+        f"shorter than the {ETHERNET_HEADER_SIZE} bytes",
         f"{LIMIT} are known at a time",
         f"up to {QUEUE_FRAMES} frames or {QUEUE_BYTES >> 20} MiB",
     ):

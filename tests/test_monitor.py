@@ -10,9 +10,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from vknet.counters import Counters, DropReason
 from vknet.endpoints import memory_endpoint_pair
 from vknet.errors import PeerGone
-from vknet.monitor import Connecting, Counters, Idle, Lost, Monitor, State, Up
+from vknet.monitor import Connecting, Idle, Lost, Monitor, State, Up
 
 UP = Up("home", wire=2, endpoint="tap0", peer_endpoint="tap1", took=0.5)
 LOST = Lost(PeerGone("gone"), retry_in=5.0)
@@ -98,37 +99,37 @@ async def test_a_slow_watcher_misses_what_was_in_between_but_not_the_last(
 
 async def test_counters_are_a_snapshot(monitor: Monitor) -> None:
     monitor.link_counters.outbound.frames = 1
-    monitor.link_counters.inbound.drops["x"] = 2
+    monitor.link_counters.inbound.drops[DropReason.RUNT] = 2
     before = monitor.counters
     monitor.link_counters.outbound.frames = 5
-    monitor.link_counters.inbound.drops["x"] = 7
-    assert (before.outbound.frames, before.inbound.drops["x"]) == (1, 2)
-    before.inbound.drops["x"] = 100
-    assert monitor.counters.inbound.drops["x"] == 7
+    monitor.link_counters.inbound.drops[DropReason.RUNT] = 7
+    assert (before.outbound.frames, before.inbound.drops[DropReason.RUNT]) == (1, 2)
+    before.inbound.drops[DropReason.RUNT] = 100
+    assert monitor.counters.inbound.drops[DropReason.RUNT] == 7
 
 
 async def test_what_the_endpoint_drops_counts_on_the_side_it_was_dropped(
     monitor: Monitor,
 ) -> None:
     endpoint, _ = memory_endpoint_pair()
-    monitor.attach(endpoint)
-    monitor.link_counters.outbound.drops["too long"] = 1
-    endpoint.receive_drops["too long"] += 2
-    endpoint.receive_drops["runt"] += 3
-    endpoint.send_drops["full"] += 4
-    assert monitor.counters.outbound.drops == {"too long": 3, "runt": 3}
-    assert monitor.counters.inbound.drops == {"full": 4}
+    monitor.watch_endpoint(endpoint)
+    monitor.link_counters.outbound.drops[DropReason.TRUNCATED] = 1
+    endpoint.receive_drops[DropReason.TRUNCATED] += 2
+    endpoint.receive_drops[DropReason.RUNT] += 3
+    endpoint.send_drops[DropReason.ENDPOINT_FULL] += 4
+    assert monitor.counters.outbound.drops == {"truncated": 3, "runt": 3}
+    assert monitor.counters.inbound.drops == {"endpoint-full": 4}
     assert monitor.link_counters.inbound.drops == {}
 
 
 async def test_attaching_an_endpoint_again_counts_its_drops_once(monitor: Monitor) -> None:
     endpoint, other = memory_endpoint_pair()
-    endpoint.send_drops["full"] += 5
-    monitor.attach(endpoint)
-    endpoint.send_drops["full"] += 1
+    endpoint.send_drops[DropReason.ENDPOINT_FULL] += 5
+    monitor.watch_endpoint(endpoint)
+    endpoint.send_drops[DropReason.ENDPOINT_FULL] += 1
     for attached in (endpoint, endpoint, other, endpoint):
-        monitor.attach(attached)
-    assert monitor.counters.inbound.drops == {"full": 1}
+        monitor.watch_endpoint(attached)
+    assert monitor.counters.inbound.drops == {"endpoint-full": 1}
 
 
 async def test_what_an_endpoint_dropped_is_kept_when_another_takes_its_place(
@@ -136,18 +137,18 @@ async def test_what_an_endpoint_dropped_is_kept_when_another_takes_its_place(
 ) -> None:
     first, _ = memory_endpoint_pair()
     second, _ = memory_endpoint_pair()
-    monitor.attach(first)
+    monitor.watch_endpoint(first)
     monitor.link_counters.outbound.frames += 10
-    first.send_drops["full"] += 1
-    monitor.attach(second)
-    second.send_drops["full"] += 2
+    first.send_drops[DropReason.ENDPOINT_FULL] += 1
+    monitor.watch_endpoint(second)
+    second.send_drops[DropReason.ENDPOINT_FULL] += 2
     monitor.link_counters.outbound.frames += 5
-    assert monitor.counters.inbound.drops == {"full": 3}
+    assert monitor.counters.inbound.drops == {"endpoint-full": 3}
     assert monitor.counters.outbound.frames == 15
 
 
 async def test_a_memory_endpoint_that_is_full_shows_up_in_the_counters(monitor: Monitor) -> None:
     endpoint, _ = memory_endpoint_pair(capacity=2)
-    monitor.attach(endpoint)
+    monitor.watch_endpoint(endpoint)
     await endpoint.send([b"1", b"2", b"3", b""])
-    assert monitor.counters.inbound.drops == {"endpoint full": 1, "empty": 1}
+    assert monitor.counters.inbound.drops == {"endpoint-full": 1, "empty": 1}

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from vknet.cli.vknet_args import parse_arguments
-from vknet.cli.vknetd_args import CONTROL_SUFFIX, DEFAULT_GROUP, DEFAULT_MODE, Action
+from vknet.cli.vknetd_args import Action
 from vknet.cli.vknetd_args import parse as parse_switch_arguments
 from vknet.spec import DEFAULT_SOCKET
+from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_GROUP, DEFAULT_MODE
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted(path.name for path in (ROOT / "systemd").iterdir())

@@ -31,6 +31,7 @@ from vknet._lazy import exports
 from vknet._version import __version__
 
 if TYPE_CHECKING:
+    from vknet.counters import Counters, DropReason, TrafficCounters
     from vknet.endpoints import (
         Endpoint,
         MemoryEndpoint,
@@ -48,20 +49,22 @@ if TYPE_CHECKING:
         UsageError,
         VknetError,
     )
-    from vknet.framing import Frame, Wire
     from vknet.link.link import Link
     from vknet.link.settings import LinkSettings
     from vknet.link.supervisor import keep_linked
-    from vknet.monitor import Connecting, Counters, Idle, Lost, Monitor, State, TrafficCounters, Up
+    from vknet.monitor import Connecting, Idle, Lost, Monitor, State, Up
+    from vknet.packet.ethernet import Frame
     from vknet.spec import RetryPolicy, Target, parse_target
     from vknet.switch.switch import Switch
     from vknet.transport.base import StreamTransport, Transport
     from vknet.transport.ssh import SshDialer, SshTransport
     from vknet.transport.ssh_command import SshSettings
+    from vknet.wire.blocks import Wire
 
 __all__ = [
     "Connecting",
     "Counters",
+    "DropReason",
     "Endpoint",
     "EndpointGone",
     "Frame",
@@ -121,23 +124,17 @@ _HOMES: Final = {
     "vknet.framing": ("Frame", "Wire"),
     "vknet.link.link": ("Link",),
     "vknet.link.settings": ("LinkSettings",),
-    "vknet.monitor": (
-        "Connecting",
-        "Counters",
-        "TrafficCounters",
-        "Idle",
-        "Lost",
-        "Monitor",
-        "State",
-        "Up",
-    ),
+    "vknet.counters": ("Counters", "DropReason", "TrafficCounters"),
+    "vknet.monitor": ("Connecting", "Idle", "Lost", "Monitor", "State", "Up"),
     "vknet.link.supervisor": ("keep_linked",),
     "vknet.spec": ("RetryPolicy", "Target", "parse_target"),
     "vknet.transport.ssh": ("SshTransport", "SshDialer"),
     "vknet.transport.ssh_command": ("SshSettings",),
     "vknet.switch.switch": ("Switch",),
 }
-__getattr__ = exports(__name__, _HOMES)
+
+if not TYPE_CHECKING:
+    __getattr__ = exports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

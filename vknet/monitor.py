@@ -6,10 +6,12 @@ One `Monitor` can outlive many links: the retry scope hands the same one to each
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import trio
+
+from vknet.counters import Counters, DropReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,12 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Connecting",
-    "Counters",
     "Idle",
     "Lost",
     "Monitor",
     "State",
-    "TrafficCounters",
     "Up",
 ]
 
@@ -87,40 +87,6 @@ State: TypeAlias = Idle | Connecting | Up | Lost
 S = TypeVar("S", Idle, Connecting, Up, Lost)
 
 
-@dataclass(slots=True)
-class TrafficCounters:
-    """What went one way.
-
-    Attributes:
-        frames: frames carried.
-        bytes: their bytes, Ethernet headers included, block headers not.
-        drops: frames dropped, by reason.
-        marks: frames that were marked (ECN) on the way, where others would have been dropped.
-    """
-
-    frames: int = 0
-    bytes: int = 0
-    drops: Counter[str] = field(default_factory=Counter)
-    marks: int = 0
-
-    def copy(self) -> TrafficCounters:
-        """As it stands now."""
-        return TrafficCounters(self.frames, self.bytes, Counter(self.drops), self.marks)
-
-
-@dataclass(slots=True)
-class Counters:
-    """Both directions, as seen from the local endpoint.
-
-    Attributes:
-        outbound: from the local endpoint to the peer.
-        inbound: from the peer to the local endpoint.
-    """
-
-    outbound: TrafficCounters = field(default_factory=TrafficCounters)
-    inbound: TrafficCounters = field(default_factory=TrafficCounters)
-
-
 class Monitor:
     """The state and the counters of one link, or of the links that follow each other."""
 
@@ -129,7 +95,7 @@ class Monitor:
         self._changed = trio.Event()
         self._counted = Counters()
         self._endpoint: Endpoint | None = None
-        self._dropped_before: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        self._dropped_before: tuple[Counter[DropReason], Counter[DropReason]] = Counter(), Counter()
         self.round_trip: float | None = None
         """Seconds the last PING took to come back, in the peer's queues as well; None before."""
 
@@ -174,7 +140,7 @@ class Monitor:
         """The counters the link adds to; the endpoint's own drops are not in them."""
         return self._counted
 
-    def attach(self, endpoint: Endpoint) -> None:
+    def watch_endpoint(self, endpoint: Endpoint) -> None:
         """From now on the drops of this endpoint count; what the one before dropped is kept."""
         if endpoint is not self._endpoint:
             self._counted = self.counters

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.blocks import feed
 from tests.support.one_client_switch import OneClientSwitch
 from vknet import Wire
 from vknet.framing import (
-    Block,
     Bye,
     encode_control,
     encode_frames,
@@ -24,6 +24,8 @@ from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.blocks import Item
 
 VKNET = (sys.executable, "-m", "vknet")
 FRAME = bytes(range(60))
@@ -36,7 +38,7 @@ class Client:
         self.sock, self.theirs = socket.socketpair()
         self.sock.settimeout(20)
         self._decoder = Decoder(Wire.V2)
-        self._blocks: list[Block] = []
+        self._blocks: list[Item] = []
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -47,14 +49,14 @@ class Client:
             env={**os.environ, **(env or {})},
         )
 
-    def next(self) -> Block | None:
+    def next(self) -> Item | None:
         """The next block; None at the end of the stream."""
         while not self._blocks:
             data = self.sock.recv(65536)
             if not data:
                 self._decoder.end()
                 return None
-            self._decoder.feed(data, self._blocks)
+            feed(self._decoder, data, self._blocks)
         return self._blocks.pop(0)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from vknet.framing import Wire
 from vknet.link.settings import LinkSettings
 from vknet.spec import RetryPolicy, SocketSpec, TapSpec, Target
 from vknet.transport.ssh_command import SshSettings, remote_command
-from vknet.wire.keepalive import DEFAULT_TIMEOUT
+from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
 
 
 def parse(line: str, original_command: str = "") -> Settings:
@@ -38,9 +38,9 @@ def test_two_arguments_are_enough() -> None:
         spec=TapSpec(None),
         bridge=None,
         mtu=None,
-        link=LinkSettings(Wire.AUTO, DEFAULT_TIMEOUT),
+        link=LinkSettings(Wire.AUTO, DEFAULT_TIMEOUT_S),
         retry=None,
-        ssh=SshSettings(Target(None, "home", "auto"), timeout=DEFAULT_TIMEOUT),
+        ssh=SshSettings(Target(None, "home", "auto"), timeout=DEFAULT_TIMEOUT_S),
         verbosity=0,
     )
 
@@ -112,7 +112,7 @@ def test_the_remote_half_speaks_v1_to_a_client_that_left_no_mark() -> None:
     settings = parse("-S auto")
     assert settings.ssh is None
     assert settings.retry is None
-    assert settings.link == LinkSettings(Wire.V1, DEFAULT_TIMEOUT, adopt_timeout=True)
+    assert settings.link == LinkSettings(Wire.V1, DEFAULT_TIMEOUT_S, adopt_timeout=True)
 
 
 def test_the_remote_half_finds_the_mark_among_its_arguments() -> None:

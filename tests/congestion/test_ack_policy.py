@@ -64,7 +64,7 @@ def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast(
 
 
 @pytest.mark.parametrize(
-    ("size", "frames", "manner"),
+    ("size", "frames", "timing"),
     [
         (1.1 * VERY_FAST_BYTES, 2000, VERY_FAST),
         (0.9 * VERY_FAST_BYTES, 2000, FAST),

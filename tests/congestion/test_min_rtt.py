@@ -8,16 +8,16 @@ import pytest
 
 from vknet.congestion.min_rtt import CROWDED, CROWDED_BY, PROBE_SAMPLES, MinRttEstimator
 
-QUANTUM = 1514
+FULL_FRAME = 1514
 RATE = 1e6
 """Bytes per second."""
 
 
 def probed(
-    first: float, found: float, *, back: float = 0.0, frame: float = QUANTUM
+    first: float, found: float, *, back: float = 0.0, frame: float = FULL_FRAME
 ) -> MinRttEstimator:
     """A path on which one round trip was seen first, and a probe found another later."""
-    length = MinRttEstimator(0.0, QUANTUM)
+    length = MinRttEstimator(0.0, FULL_FRAME)
     length.frame = frame
     length.see(first, 1.0, rate=RATE, back=0.0, alone=True)
     now = 100.0
@@ -43,7 +43,7 @@ def test_a_path_that_became_a_little_longer_is_not_crowded() -> None:
 
 def test_milliseconds_of_a_busy_machine_are_nobodys_queue() -> None:
     short = 0.0002
-    empty = short + QUANTUM / RATE
+    empty = short + FULL_FRAME / RATE
     assert not probed(short, CROWDED * empty + 0.99 * CROWDED_BY).has_competing_queue(RATE)
     assert probed(short, CROWDED * empty + 1.01 * CROWDED_BY).has_competing_queue(RATE)
 
@@ -61,7 +61,7 @@ def test_what_waits_on_the_way_back_makes_no_path_crowded(back: float) -> None:
 
 
 def test_nothing_is_known_before_the_first_round_trip_and_rate() -> None:
-    length = MinRttEstimator(0.0, QUANTUM)
+    length = MinRttEstimator(0.0, FULL_FRAME)
     assert not length.has_competing_queue(RATE)
     length.see(0.03, 1.0, rate=0.0, back=0.0, alone=True)
     assert not length.has_competing_queue(0.0)

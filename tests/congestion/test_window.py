@@ -9,8 +9,9 @@ import pytest
 from tests.support.paths import MBIT, Path, Simulation, carried, dsl, settled
 from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
-from vknet.congestion.window import QUANTUM, Window
+from vknet.congestion.window import Window
 from vknet.errors import RemoteProtocolError
+from vknet.packet.ethernet import FULL_FRAME
 
 # --- the path is found, and stays found -----------------------------------------------------------
 
@@ -65,7 +66,7 @@ def test_a_load_that_begins_after_a_pause_is_no_probe() -> None:
         window.on_ack(total, now + (0.0300 if total == 100 else 0.0305))
     assert window.round_trip == pytest.approx(0.0305)
     # What a probe lets be under way.
-    assert window.size > QUANTUM
+    assert window.size > FULL_FRAME
 
 
 def test_a_probe_of_a_fixed_window_ends() -> None:
@@ -134,10 +135,10 @@ def test_a_rate_that_wavers_under_a_window_never_full_is_no_reason_for_a_probe()
 
 def test_before_the_first_ack_ten_frames_may_go() -> None:
     window = Window(0.0)
-    assert window.send_quota == 10 * QUANTUM
-    window.on_sent(9 * QUANTUM + 1, 0.0)
-    assert window.send_quota == QUANTUM - 1
-    window.on_sent(11 * QUANTUM, 0.0)
+    assert window.send_quota == 10 * FULL_FRAME
+    window.on_sent(9 * FULL_FRAME + 1, 0.0)
+    assert window.send_quota == FULL_FRAME - 1
+    window.on_sent(11 * FULL_FRAME, 0.0)
     assert window.send_quota == 0
 
 
@@ -145,13 +146,13 @@ def test_what_was_sent_before_says_nothing_of_the_rate() -> None:
     before = 50_000_000
     window = Window(1.0, sent=before)
     assert window.bytes_in_flight == before
-    window.on_sent(before + QUANTUM, 1.0)
+    window.on_sent(before + FULL_FRAME, 1.0)
     window.on_ack(before, 1.02)
-    window.on_ack(before + QUANTUM, 1.02)
+    window.on_ack(before + FULL_FRAME, 1.02)
     assert (window.rate, window.bytes_in_flight) == (0, 0)
-    window.on_sent(before + 11 * QUANTUM, 1.02)
-    window.on_ack(before + 11 * QUANTUM, 1.04)
-    assert window.rate == pytest.approx(10 * QUANTUM / 0.02)
+    window.on_sent(before + 11 * FULL_FRAME, 1.02)
+    window.on_ack(before + 11 * FULL_FRAME, 1.04)
+    assert window.rate == pytest.approx(10 * FULL_FRAME / 0.02)
 
 
 def test_what_was_sent_before_says_nothing_of_the_round_trip() -> None:
@@ -167,7 +168,7 @@ def test_a_frame_larger_than_the_window_is_paced_as_a_window() -> None:
     window = Window(0.0, size=100)
     window.on_sent(9000, 0.0)
     window.on_ack(9000, 0.1)
-    assert window.pacing_rate >= QUANTUM / 0.1
+    assert window.pacing_rate >= FULL_FRAME / 0.1
 
 
 def test_there_is_always_room_for_one_frame_on_an_empty_path() -> None:
@@ -175,7 +176,7 @@ def test_there_is_always_room_for_one_frame_on_an_empty_path() -> None:
     window, now, total = Window(0.0), 0.0, 0
     for _ in range(20):
         assert window.send_quota > 0
-        total += QUANTUM
+        total += FULL_FRAME
         window.on_sent(total, now)
         now += 120.0
         window.on_ack(total, now)
@@ -217,7 +218,7 @@ def test_a_rate_that_falls_while_the_sender_has_little_is_followed_when_it_has_m
     simulation = settled(path)
     simulation.offer(0)
     simulation.run(1)
-    simulation.offer(10 * QUANTUM)
+    simulation.offer(10 * FULL_FRAME)
     path.rate /= 100
     simulation.offer(math.inf)
     simulation.run(1.3 * 0.4 * 100 + 20 * 0.4)
@@ -273,14 +274,14 @@ def test_little_traffic_says_nothing_about_the_rate() -> None:
     simulation = settled(dsl())
     rate = simulation.window.rate
     simulation.offer(0)
-    simulation.every(0.1, lambda: simulation.offer(QUANTUM))
+    simulation.every(0.1, lambda: simulation.offer(FULL_FRAME))
     simulation.run(60)
     assert simulation.window.rate == pytest.approx(rate, rel=0.01)
 
 
 def test_little_traffic_does_not_raise_the_rate_of_a_new_link_beyond_the_path() -> None:
     simulation = Simulation(dsl())
-    simulation.every(0.1, lambda: simulation.offer(4 * QUANTUM))
+    simulation.every(0.1, lambda: simulation.offer(4 * FULL_FRAME))
     simulation.run(20)
     assert 0 < simulation.window.rate <= 1.1 * 10 * MBIT
 
@@ -325,7 +326,7 @@ def test_a_clock_that_stands_still_limits_nothing() -> None:
         total += size
         window.on_sent(total, 7.0)
         window.on_ack(total, 7.0)
-    assert window.send_quota > 10 * QUANTUM
+    assert window.send_quota > 10 * FULL_FRAME
 
 
 # --- a peer that cannot count ---------------------------------------------------------------------

@@ -12,11 +12,12 @@ import trio
 from tests.support.conformance import CHECKS, Rig, frame
 from tests.support.superframes import Super, checksums_hold, parts
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
-from vknet.endpoints import Drop, memory_endpoint_pair, open_endpoint
-from vknet.endpoints.base import READ_SIZE
+from vknet.counters import DropReason
+from vknet.endpoints import memory_endpoint_pair, open_endpoint
 from vknet.endpoints.mmsg import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
-from vknet.packet.virtio import OFFLOADS, Misfit
+from vknet.packet.ethernet import LONGEST_FRAME
+from vknet.packet.virtio import ALL_OFFLOADS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -72,17 +73,17 @@ BIG = Super(bytes(5000))
 
 
 async def test_whoever_did_not_ask_for_offload_frames_gets_plain_ones(rig: Rig) -> None:
-    await rig.endpoint.set_offload(OFFLOADS)
+    await rig.endpoint.set_offload(ALL_OFFLOADS)
     await rig.endpoint.send_offload([frame(1), BIG.frame(), BIG.but(flags=0).frame(), frame(2)])
     first, *cut, last = await rig.taken(6)
     assert (first, last) == (frame(1), frame(2))
     assert all(map(checksums_hold, cut))
     assert b"".join(parts(f).payload for f in cut) == BIG.payload
-    assert rig.endpoint.send_drops == {Misfit.UNKNOWN: 1}
+    assert rig.endpoint.send_drops == {DropReason.UNKNOWN_OFFLOAD: 1}
 
 
 async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
-    one, two = memory_endpoint_pair(accepts=OFFLOADS)
+    one, two = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     four, six = BIG.frame(), Super(bytes(5000), version=6).frame()
     await two.set_offload(["csum", "tso4"])
     await one.send_offload([four, six])
@@ -101,8 +102,8 @@ async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
 
 
 async def test_what_was_asked_for_earlier_is_plain_to_whoever_wants_it_so() -> None:
-    one, two = memory_endpoint_pair(accepts=OFFLOADS)
-    await two.set_offload(OFFLOADS)
+    one, two = memory_endpoint_pair(accepts=ALL_OFFLOADS)
+    await two.set_offload(ALL_OFFLOADS)
     await one.send_offload([BIG.frame()])
     assert len(two.receive_nowait()) == 4
 
@@ -124,7 +125,7 @@ async def wire() -> AsyncIterator[SeqpacketRig]:
 async def test_an_empty_message_is_no_end_of_the_connection(wire: SeqpacketRig) -> None:
     await wire.inject([b"", frame(1), b"", b"", frame(2), b""])
     assert wire.endpoint.receive_nowait() == [frame(1), frame(2)]
-    assert wire.endpoint.receive_drops[Drop.EMPTY] == 4
+    assert wire.endpoint.receive_drops[DropReason.EMPTY] == 4
 
 
 async def test_empty_messages_before_the_end_do_not_hide_the_frames_behind_them(
@@ -141,7 +142,7 @@ async def test_a_message_over_the_limit_is_dropped_and_not_cut(wire: SeqpacketRi
     longest = bytes(65536 + 128)
     await wire.inject([longest + b"x", frame(1), longest])
     assert wire.endpoint.receive_nowait() == [frame(1), longest]
-    assert wire.endpoint.receive_drops[Drop.TRUNCATED] == 1
+    assert wire.endpoint.receive_drops[DropReason.TRUNCATED] == 1
 
 
 async def test_a_client_that_never_reads_costs_a_moment_and_then_only_its_frames(
@@ -152,7 +153,7 @@ async def test_a_client_that_never_reads_costs_a_moment_and_then_only_its_frames
     for _ in range(20):
         await wire.endpoint.send([bytes(1000)] * 200)
     assert trio.current_time() - before == pytest.approx(0.5, abs=0.01)
-    dropped = wire.endpoint.send_drops[Drop.FULL]
+    dropped = wire.endpoint.send_drops[DropReason.ENDPOINT_FULL]
     assert dropped > 1000
 
     await wire.taken(4000 - dropped)
@@ -191,7 +192,7 @@ async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() 
         async with Counting(ours, "counting") as endpoint:
             await endpoint.send_batches([[frame(n) for n in range(9000)] for _ in range(5)])
             assert waits == 1
-            assert endpoint.send_drops[Drop.FULL] > 9000
+            assert endpoint.send_drops[DropReason.ENDPOINT_FULL] > 9000
 
 
 async def test_what_is_tried_is_taken_in_order_until_the_client_has_to_read(
@@ -224,7 +225,7 @@ async def test_a_client_that_reads_again_is_waited_for_again(
     flood = [bytes(1000)] * 4000
     for _ in range(3):
         await wire.endpoint.send(flood)
-    await wire.taken(3 * 4000 - wire.endpoint.send_drops[Drop.FULL])
+    await wire.taken(3 * 4000 - wire.endpoint.send_drops[DropReason.ENDPOINT_FULL])
     assert wire.endpoint.try_send([frame(1)]) == 1
     before = trio.current_time()
     await wire.endpoint.send(flood)
@@ -248,7 +249,7 @@ async def test_a_cancelled_send_has_handed_over_the_first_frames(wire: Seqpacket
 
 
 async def test_a_batch_of_large_frames_is_bounded_in_bytes(wire: SeqpacketRig) -> None:
-    large = [bytes(READ_SIZE - n) for n in range(12)]
+    large = [bytes(LONGEST_FRAME - n) for n in range(12)]
     await wire.inject(large)
     # It has not seen any like these yet.
     first = wire.endpoint.receive_nowait()
@@ -260,11 +261,11 @@ async def test_a_batch_of_large_frames_is_bounded_in_bytes(wire: SeqpacketRig) -
 
 
 async def test_an_end_behind_a_message_that_was_cut_is_the_end(wire: SeqpacketRig) -> None:
-    await wire.inject([bytes(READ_SIZE + 1)])
+    await wire.inject([bytes(LONGEST_FRAME + 1)])
     wire.other.close()
     with pytest.raises(EndpointGone):
         wire.endpoint.receive_nowait()
-    assert wire.endpoint.receive_drops == {Drop.TRUNCATED: 1}
+    assert wire.endpoint.receive_drops == {DropReason.TRUNCATED: 1}
 
 
 async def test_a_flood_of_bad_messages_does_not_hold_the_program(wire: SeqpacketRig) -> None:
@@ -272,7 +273,7 @@ async def test_a_flood_of_bad_messages_does_not_hold_the_program(wire: Seqpacket
     await wire.inject([*bad[:290], frame(1)])
     with pytest.raises(trio.WouldBlock):
         wire.endpoint.receive_nowait()
-    assert wire.endpoint.receive_drops[Drop.EMPTY] == 256
+    assert wire.endpoint.receive_drops[DropReason.EMPTY] == 256
     assert wire.endpoint.receive_nowait() == [frame(1)]
 
 
@@ -280,7 +281,7 @@ async def test_a_full_memory_endpoint_drops_the_newest() -> None:
     one, two = memory_endpoint_pair(capacity=2)
     await one.send([frame(1), frame(2), frame(3)])
     assert two.receive_nowait() == [frame(1), frame(2)]
-    assert one.send_drops[Drop.FULL] == 1
+    assert one.send_drops[DropReason.ENDPOINT_FULL] == 1
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.conformance import frame
-from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
 from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
+from vknet.packet.ethernet import BATCH_BYTES, LONGEST_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def test_what_was_received_is_not_overwritten_by_what_comes_later(pair: Pair) ->
 
 def test_a_message_that_was_cut_is_counted_and_left_out(pair: Pair) -> None:
     one, two = pair
-    longest = os.urandom(READ_SIZE)
+    longest = os.urandom(LONGEST_FRAME)
     for message in (frame(1), longest + b"x", longest, longest + b"yz", frame(2)):
         one.send(message)
     assert receive_messages(two.fileno(), CHUNK) == ([frame(1), longest, frame(2)], 2)

@@ -254,7 +254,7 @@ def test_a_switch_that_stops_reading_loses_its_frames_and_not_the_link(bed: Bed)
         assert "lost" not in vknet.log
         (half,) = bed.there.processes("vknet -S")
         os.kill(half, signal.SIGUSR1)
-        assert "dropped (endpoint full)" in vknet.says("carried:")
+        assert "dropped (endpoint-full)" in vknet.says("carried:")
 
 
 def test_nothing_is_left_on_either_side_after_sigkill(lan: Lan) -> None:

@@ -52,7 +52,7 @@ def test_a_frame_too_long_for_2008_is_dropped_and_said(lan: Lan) -> None:
     assert lan.bed.here.run(*over, check=False).returncode == 1
     lan.carries()
     assert vknet.stop() == 0
-    assert "1 dropped (over the peer's frame limit)" in vknet.log
+    assert "1 dropped (over-peer-limit)" in vknet.log
 
 
 def test_a_quiet_peer_of_2008_is_linked_with_wire_1(bed: Bed) -> None:

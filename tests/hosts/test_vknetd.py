@@ -35,8 +35,7 @@ from tests.support.packets import (
     target_mac,
     udp,
 )
-from vknet.switch.filter import Refusal
-from vknet.switch.switch import PortDrop
+from vknet.counters import DropReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,20 +127,20 @@ LEGITIMATE = [
 ]
 
 SPOOFED = [
-    (packet("203.0.113.7"), Refusal.IPV4_SOURCE),
-    (packet("198.18.5.1"), Refusal.IPV4_SOURCE),
-    (packet("2001:db8::7"), Refusal.IPV6_SOURCE),
-    (packet("fd00:5::1"), Refusal.IPV6_SOURCE),
-    (ethernet(IPV4, ipv4("203.0.113.7"), tags=tag(5)), Refusal.IPV4_SOURCE),
-    (ethernet(ARP, arp("203.0.113.7")), Refusal.ARP_SENDER),
-    (ethernet(ARP, arp("198.18.5.1", operation=2)), Refusal.ARP_SENDER),
-    (ethernet(ARP, arp("198.18.5.7", sender_mac=OTHER)), Refusal.ARP_MAC),
-    (nd("fd00:5::7", neighbour(136, "2001:db8::1", target_mac())), Refusal.ND_TARGET),
-    (nd("fd00:5::7", neighbour(136, "fd00:5::7", target_mac(OTHER))), Refusal.ND_MAC),
-    (nd("fe80::7", icmpv6(134, bytes(12) + source_mac())), Refusal.ROUTER),
-    (packet("198.18.5.7", UDP, udp(67, 68, bytes(240))), Refusal.DHCP_SERVER),
-    (ethernet(IPV6, ipv6("fe80::7", UDP, udp(547, 546))), Refusal.DHCP_SERVER),
-    (ethernet(0x8863, bytes(46)), Refusal.ETHERTYPE),
+    (packet("203.0.113.7"), DropReason.IPV4_SOURCE),
+    (packet("198.18.5.1"), DropReason.IPV4_SOURCE),
+    (packet("2001:db8::7"), DropReason.IPV6_SOURCE),
+    (packet("fd00:5::1"), DropReason.IPV6_SOURCE),
+    (ethernet(IPV4, ipv4("203.0.113.7"), tags=tag(5)), DropReason.IPV4_SOURCE),
+    (ethernet(ARP, arp("203.0.113.7")), DropReason.ARP_SENDER),
+    (ethernet(ARP, arp("198.18.5.1", operation=2)), DropReason.ARP_SENDER),
+    (ethernet(ARP, arp("198.18.5.7", sender_mac=OTHER)), DropReason.ARP_MAC),
+    (nd("fd00:5::7", neighbour(136, "2001:db8::1", target_mac())), DropReason.ND_TARGET),
+    (nd("fd00:5::7", neighbour(136, "fd00:5::7", target_mac(OTHER))), DropReason.ND_MAC),
+    (nd("fe80::7", icmpv6(134, bytes(12) + source_mac())), DropReason.ROUTER_MESSAGE),
+    (packet("198.18.5.7", UDP, udp(67, 68, bytes(240))), DropReason.DHCP_SERVER),
+    (ethernet(IPV6, ipv6("fe80::7", UDP, udp(547, 546))), DropReason.DHCP_SERVER),
+    (ethernet(0x8863, bytes(46)), DropReason.ETHERTYPE),
 ]
 
 
@@ -158,7 +157,7 @@ def test_what_is_spoofed_does_not_leave_by_the_tap_and_what_is_not_does(here: Ho
         assert sniffer.until(MARKER) == LEGITIMATE
         refused = Counter(reason for _, reason in SPOOFED)
         assert port(here, "tap0")["out"]["drops"] == refused
-        assert port(here, "client1")["in"]["drops"] == {PortDrop.SOURCE: 1}
+        assert port(here, "client1")["in"]["drops"] == {DropReason.SOURCE_NOT_ALLOWED: 1}
         # The filter stands before the TAP alone: among themselves clients may say anything.
         # What begins otherwise is the host's own: it looks for routers on its new interface.
         received = iter(lambda: other.recv(2000), b"")

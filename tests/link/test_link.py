@@ -168,7 +168,7 @@ async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
         await client.plug.send([FRAME])
         await trio.sleep(2)
         # It may have waited for a minute.
-        assert client.link.monitor.counters.outbound.drops == {"waited through an outage": 1}
+        assert client.link.monitor.counters.outbound.drops == {"stale": 1}
         assert (await client.up()).wire == 1
         await client.plug.send([FRAME[::-1]])
         assert await peer.next() == FRAME[::-1]
@@ -280,7 +280,7 @@ async def test_what_waited_through_an_outage_is_dropped(
         await one.plug.send([FRAME])
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == FRAME
-        assert monitor.counters.outbound.drops == {"waited through an outage": 30}
+        assert monitor.counters.outbound.drops == {"stale": 30}
         nursery.cancel_scope.cancel()
 
 

@@ -19,12 +19,13 @@ from vknet import (
     Wire,
     memory_endpoint_pair,
 )
+from vknet.counters import DropReason
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Bye,
     encode_frames,
 )
-from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, OffloadFrame, header_kinds
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def offload_side(
     stream: Stream, wire: Wire = Wire.V2, offloads: frozenset[str] = DEFAULT_OFFLOADS
 ) -> Side:
     """A link on an endpoint that can do everything, as a TAP can."""
-    plug, endpoint = memory_endpoint_pair(accepts=OFFLOADS)
+    plug, endpoint = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     settings = LinkSettings(wire, TIMEOUT, offloads=offloads)
     return Side(Link(endpoint, StreamTransport(stream, "the other side"), settings), plug)
 
@@ -56,7 +57,7 @@ async def taken(plug: MemoryEndpoint, count: int) -> list[AnyFrame]:
 
 async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -> None:
     one, two = offload_side(streams[0]), offload_side(streams[1])
-    await two.plug.set_offload(OFFLOADS)
+    await two.plug.set_offload(ALL_OFFLOADS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         nursery.start_soon(two.run)
@@ -80,7 +81,7 @@ async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> N
         nursery.start_soon(two.run)
         for sender, receiver in ((one, two), (two, one)):
             await sender.up()
-            await receiver.plug.set_offload(OFFLOADS)
+            await receiver.plug.set_offload(ALL_OFFLOADS)
             await trio.testing.wait_all_tasks_blocked()
             await sender.plug.send_offload([SUPER])
             got = await taken(receiver.plug, 3)
@@ -106,7 +107,9 @@ async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Stream
         greeting = await peer.next()
         assert isinstance(greeting, Hello)
         assert greeting.offloads == frozenset()
-        await peer.send(hello(), encode_frames([SUPER], FRAME_LIMIT_V2, kinds(OFFLOADS)).data)
+        await peer.send(
+            hello(), encode_frames([SUPER], FRAME_LIMIT_V2, header_kinds(ALL_OFFLOADS)).data
+        )
     assert isinstance(one.outcome, RemoteProtocolError)
     assert "which this side does not take" in str(one.outcome)
 
@@ -115,7 +118,7 @@ async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
     streams: Streams,
 ) -> None:
     one, peer = offload_side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
-    await one.link._endpoint.set_offload(OFFLOADS)
+    await one.link._endpoint.set_offload(ALL_OFFLOADS)
     await one.plug.send_offload([SUPER])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
@@ -129,7 +132,7 @@ async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_anoth
     streams: Streams,
 ) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
-    await one.link._endpoint.set_offload(OFFLOADS)
+    await one.link._endpoint.set_offload(ALL_OFFLOADS)
     six = Super(bytes(4000), version=6).frame()
     await one.plug.send_offload([SUPER, six])
     async with trio.open_nursery() as nursery:
@@ -146,7 +149,7 @@ async def test_nothing_is_left_undone_any_more_when_the_link_has_ended(streams: 
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
-        greeting = replace(hello(), offloads=frozenset(OFFLOADS))
+        greeting = replace(hello(), offloads=frozenset(ALL_OFFLOADS))
         await peer.send(greeting)
         await one.up()
         await trio.testing.wait_all_tasks_blocked()
@@ -166,5 +169,8 @@ async def test_a_strangers_header_is_dropped_counted_and_the_link_lives(streams:
         data = b"".join(b"\2VK2" + len(f.data).to_bytes(4, "little") + bytes(f.data) for f in bad)
         await peer.send(hello(), data, frames(FRAME))
         assert await one.plug.receive() == [FRAME]
-        assert one.link.monitor.counters.inbound.drops == {Misfit.UNKNOWN: 1, Misfit.HEADER: 1}
+        assert one.link.monitor.counters.inbound.drops == {
+            DropReason.UNKNOWN_OFFLOAD: 1,
+            DropReason.BAD_OFFLOAD_HEADER: 1,
+        }
         nursery.cancel_scope.cancel()

@@ -19,6 +19,7 @@ from vknet import (
     memory_endpoint_pair,
 )
 from vknet.congestion.reverse_delay import stamp
+from vknet.counters import DropReason
 from vknet.framing import (
     Ack,
     Ping,
@@ -164,7 +165,7 @@ async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
             await peer.send(frames(bytes([n]) * 100))
             assert await one.plug.receive() == [bytes([n]) * 100]
         # The endpoint is empty: what there is too much of was dropped from the queue.
-        assert one.link.monitor.counters.outbound.drops["queue full"] > 10_000
+        assert one.link.monitor.counters.outbound.drops[DropReason.QUEUE_FULL] > 10_000
         nursery.cancel_scope.cancel()
 
 
@@ -178,4 +179,4 @@ async def test_what_waits_when_the_link_is_cancelled_is_counted(streams: Streams
         assert await peer.next() == bytes(1000)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert one.link.monitor.counters.outbound.drops == {"still queued when the link ended": 4}
+    assert one.link.monitor.counters.outbound.drops == {"link-ended": 4}

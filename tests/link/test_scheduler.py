@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.blocks import singly
+from tests.support.blocks import feed
 from tests.support.bottleneck import CE, ECT0, FULL, datagram, read
 from tests.support.superframes import Super
+from vknet.counters import DropReason, TrafficCounters
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
@@ -18,12 +19,10 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.link.scheduler import GRANT, SUPER_BYTES, SUPER_TIME, TOO_LONG, Scheduler
-from vknet.monitor import TrafficCounters
+from vknet.link.scheduler import GRANT, SUPER_BYTES, SUPER_TIME, Scheduler
 from vknet.packet.gso import plain_frames
-from vknet.packet.virtio import OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame, header_kinds
 from vknet.qdisc.codel import TARGET
-from vknet.qdisc.fq_codel import QueueDrop
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from vknet.framing import Block, Frame
+    from tests.support.blocks import Item
+    from vknet.framing import Frame
 
-ALL = kinds(OFFLOADS)
+ALL = header_kinds(ALL_OFFLOADS)
 SUPER = Super(bytes(60_000)).frame()
 GREETING = encode_control(Hello("", "", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=1))
 
@@ -51,7 +51,7 @@ class Link:
         self.scheduler.on_negotiated(FRAME_LIMIT_V2, ALL, window, 0.0)
 
     @property
-    def drops(self) -> Counter[str]:
+    def drops(self) -> Counter[DropReason]:
         return +self.counted.drops
 
     def next_writes(
@@ -74,12 +74,12 @@ class Link:
 
 def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
     """The frames in what was written."""
-    blocks: list[Block] = []
+    blocks: list[Item] = []
     decoder = Decoder(Wire.V2, offload=True)
-    decoder.feed(GREETING + b"".join(parts), blocks)
+    feed(decoder, GREETING + b"".join(parts), blocks)
     decoder.end()
     frames: list[bytes | OffloadFrame] = []
-    for block in singly(blocks[1:]):
+    for block in blocks[1:]:
         assert isinstance(block, (bytes, OffloadFrame))
         frames.append(block)
     return frames
@@ -177,7 +177,7 @@ def test_what_was_sent_before_the_hello_is_under_way() -> None:
     assert scheduler.window is not None
     assert scheduler.window.bytes_in_flight == 1000
     assert not scheduler.on_ack(1000, 1.1)
-    assert counted.drops == {TOO_LONG: 1}
+    assert counted.drops == {DropReason.OVER_PEER_LIMIT: 1}
 
 
 def test_an_ack_of_what_was_never_sent_is_an_error() -> None:
@@ -259,7 +259,7 @@ def test_a_super_frame_that_there_is_room_for_goes_whole() -> None:
 
 def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
     link = Link()
-    drops: Counter[str] = link.drops
+    drops: Counter[DropReason] = link.drops
     segments = [bytes(frame) for frame in plain_frames([SUPER], drops)]
     written = link.next_writes(SUPER)
     assert 1 < len(written) < len(segments)
@@ -291,7 +291,7 @@ def test_a_super_frame_whose_header_lies_is_dropped_and_counted() -> None:
     link.next_writes(*flood(1, 2))
     lying = Super(bytes(4000)).but(csum_start=60_000).frame()
     assert link.next_writes(lying) == []
-    assert link.drops == {Misfit.HEADER: 1}
+    assert link.drops == {DropReason.BAD_OFFLOAD_HEADER: 1}
 
 
 def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
@@ -305,8 +305,8 @@ def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
 
 def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
     link = settled(ecn=ECT0)
-    assert link.counted.marks > 0
-    assert QueueDrop.DELAY not in link.drops
+    assert link.counted.ecn_marks > 0
+    assert DropReason.QUEUE_DELAY not in link.drops
     written = []
     for number in range(200):
         now = 10 + number * ROUND_TRIP
@@ -317,8 +317,8 @@ def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
 
 def test_a_long_queue_of_who_cannot_be_marked_is_shortened_and_counted() -> None:
     link = settled()
-    assert link.drops[QueueDrop.DELAY] > 0
-    assert link.drops.keys() <= {QueueDrop.DELAY, QueueDrop.FULL}
+    assert link.drops[DropReason.QUEUE_DELAY] > 0
+    assert link.drops.keys() <= {DropReason.QUEUE_DELAY, DropReason.QUEUE_FULL}
 
 
 def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() -> None:
@@ -375,4 +375,4 @@ def test_what_waits_when_the_link_ends_is_counted() -> None:
     link = Link(window=FULL)
     link.next_writes(*flood(1, 10))
     link.scheduler.end()
-    assert link.drops == {QueueDrop.ENDED: 9}
+    assert link.drops == {DropReason.LINK_ENDED: 9}

@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
-from tests.support.blocks import singly
-from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair, sender
-from vknet.endpoints.base import BATCH_FRAMES
+from tests.support.blocks import feed
+from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair
+from vknet.counters import TrafficCounters
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Ack,
-    Block,
     encode_control,
 )
+from vknet.link import sender
 from vknet.link.sender import IDLE, Sender, unsent_tail
-from vknet.monitor import TrafficCounters
+from vknet.packet.ethernet import BATCH_FRAMES
 from vknet.transport.pipes import PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
@@ -33,6 +33,7 @@ from vknet.wire.session import Session
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from tests.support.blocks import Item
     from vknet.packet.virtio import AnyFrame
 
 FRAME = bytes(range(60))
@@ -61,15 +62,15 @@ class Rig:
     def speak_v2(self) -> None:
         """Have the writer acknowledge, and send long frames, and the reader understand it."""
         self.sender.sends_acks = True
-        self._decoder.feed(encode_control(self.session.ours), [])
+        feed(self._decoder, encode_control(self.session.ours))
         self.sender.scheduler.on_negotiated(FRAME_LIMIT_V2, frozenset(), 0, 0.0)
 
     def read_nowait(self) -> list[bytes]:
         """The frames that are in the pipe."""
-        blocks: list[Block] = []
-        self._decoder.feed(os.read(self.fd, 1_000_000), blocks)
+        blocks: list[Item] = []
+        feed(self._decoder, os.read(self.fd, 1_000_000), blocks)
         self.acks += [block.total for block in blocks if isinstance(block, Ack)]
-        return [block for block in singly(blocks) if isinstance(block, bytes)]
+        return [block for block in blocks if isinstance(block, bytes)]
 
     def end(self) -> None:
         self._decoder.end()

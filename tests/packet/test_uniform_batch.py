@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.blocks import singly
+from tests.support.blocks import feed
 from tests.support.superframes import UDP, Super
 from vknet.framing import (
     FRAME_LIMIT_V2,
-    Block,
     Wire,
     encode_control,
     encode_frames,
@@ -24,12 +23,14 @@ from vknet.packet.uniform_batch import (
     UniformBatch,
     count_uniform,
 )
-from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds, validate
+from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame, header_kinds, validate
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.support.blocks import Item
 
 DATAGRAM: Final = Super(bytes(18), size=0, protocol=UDP)
 HELLO: Final = encode_control(
@@ -47,18 +48,18 @@ def with_byte(data: bytes, at: int, value: int) -> bytes:
     return data[:at] + bytes([value]) + data[at + 1 :]
 
 
-def decoded(stream: bytes) -> list[Block]:
-    blocks: list[Block] = []
+def decoded(stream: bytes) -> list[Item]:
+    blocks: list[Item] = []
     decoder = Decoder(Wire.V2, offload=True)
-    decoder.feed(HELLO, [])
-    decoder.feed(stream, blocks)
+    feed(decoder, HELLO)
+    feed(decoder, stream, blocks)
     decoder.end()
     return blocks
 
 
 def encoded(datas: Sequence[bytes]) -> bytes:
     frames = [*map(OffloadFrame, datas)]
-    return encode_frames(frames, FRAME_LIMIT_V2, kinds(OFFLOADS)).data
+    return encode_frames(frames, FRAME_LIMIT_V2, header_kinds(ALL_OFFLOADS)).data
 
 
 # --- where trains are made ------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
     longer = encode_frames([bytes(400)], FRAME_LIMIT_V2).data
     blocks = decoded(flood + longer + flood)
     assert [len(block) for block in blocks if isinstance(block, UniformBatch)] == [49, 49]
-    assert [*singly(blocks)][50] == bytes(400)
+    assert blocks[50] == bytes(400)
 
 
 def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
+from vknet.counters import DropReason
 from vknet.packet.gso import from_kernel, plain_frames, segment
 from vknet.packet.virtio import (
+    ALL_OFFLOADS,
     DEFAULT_OFFLOADS,
-    OFFLOADS,
-    Misfit,
     OffloadFrame,
     Offsets,
-    kinds,
+    header_kinds,
     usable,
     validate,
 )
@@ -51,7 +51,7 @@ def patched(frame: OffloadFrame, at: int, new: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("names", "those"),
     [
-        (OFFLOADS, set(OFFLOADS)),
+        (ALL_OFFLOADS, set(ALL_OFFLOADS)),
         (["csum", "tso4", "later"], {"csum", "tso4"}),
         (["tso4", "tso6", "uso"], set()),
         (["csum", "tso_ecn"], {"csum"}),
@@ -75,12 +75,12 @@ def test_offloads_that_rest_on_others_go_with_them(names: list[str], those: set[
     ],
 )
 def test_a_kind_is_allowed_by_its_name_and_not_without_it(frame: Super, name: str) -> None:
-    assert frame.frame().kind in kinds(OFFLOADS)
-    assert frame.frame().kind not in kinds(set(OFFLOADS) - {name})
+    assert frame.frame().kind in header_kinds(ALL_OFFLOADS)
+    assert frame.frame().kind not in header_kinds(set(ALL_OFFLOADS) - {name})
 
 
 def test_udp_is_not_cut_unless_asked_for() -> None:
-    assert Super(protocol=UDP).frame().kind not in kinds(DEFAULT_OFFLOADS)
+    assert Super(protocol=UDP).frame().kind not in header_kinds(DEFAULT_OFFLOADS)
 
 
 # --- what a stranger's header may say -------------------------------------------------------------
@@ -110,33 +110,33 @@ def test_an_honest_super_frame_passes(frame: Super) -> None:
 @pytest.mark.parametrize(
     ("frame", "why"),
     [
-        (Super().but(flags=0), Misfit.UNKNOWN),
-        (Super().but(flags=3), Misfit.UNKNOWN),
-        (Super().but(flags=0x81), Misfit.UNKNOWN),
-        (Super().but(gso_type=2), Misfit.UNKNOWN),
-        (Super().but(gso_type=3), Misfit.UNKNOWN),
-        (Super().but(gso_type=0x80), Misfit.UNKNOWN),
-        (Super().but(gso_type=0x85), Misfit.UNKNOWN),
-        (Super().but(gso_type=4), Misfit.HEADER),
-        (Super(version=6).but(gso_type=1), Misfit.HEADER),
-        (Super().but(gso_type=5), Misfit.HEADER),
-        (Super(protocol=UDP).but(gso_type=1, csum_offset=16), Misfit.HEADER),
-        (Super().but(hdr_len=4055), Misfit.HEADER),
-        (Super().but(gso_size=0), Misfit.HEADER),
-        (Super().but(gso_size=7), Misfit.HEADER),
-        (Super(protocol=UDP).but(gso_size=0), Misfit.HEADER),
-        (Super(protocol=UDP).but(gso_size=31), Misfit.HEADER),
-        (Super().but(csum_start=33), Misfit.HEADER),
-        (Super().but(csum_start=35), Misfit.HEADER),
-        (Super().but(csum_start=0), Misfit.HEADER),
-        (Super().but(csum_start=0xFFFF), Misfit.HEADER),
-        (Super().but(csum_offset=6), Misfit.HEADER),
-        (Super().but(csum_offset=0xFFFF), Misfit.HEADER),
-        (Super(size=0).but(csum_start=14), Misfit.HEADER),
-        (Super(size=0).but(csum_offset=17), Misfit.HEADER),
-        (Super(size=0, protocol=UDP).but(csum_offset=16), Misfit.HEADER),
-        (Super(size=0).but(csum_start=4053, csum_offset=0), Misfit.HEADER),
-        (Super(size=0, payload=bytes(65000)).but(csum_start=65000), Misfit.HEADER),
+        (Super().but(flags=0), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(flags=3), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(flags=0x81), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(gso_type=2), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(gso_type=3), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(gso_type=0x80), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(gso_type=0x85), DropReason.UNKNOWN_OFFLOAD),
+        (Super().but(gso_type=4), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(version=6).but(gso_type=1), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(gso_type=5), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(protocol=UDP).but(gso_type=1, csum_offset=16), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(hdr_len=4055), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(gso_size=0), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(gso_size=7), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(protocol=UDP).but(gso_size=0), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(protocol=UDP).but(gso_size=31), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_start=33), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_start=35), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_start=0), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_start=0xFFFF), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_offset=6), DropReason.BAD_OFFLOAD_HEADER),
+        (Super().but(csum_offset=0xFFFF), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(size=0).but(csum_start=14), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(size=0).but(csum_offset=17), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(size=0, protocol=UDP).but(csum_offset=16), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(size=0).but(csum_start=4053, csum_offset=0), DropReason.BAD_OFFLOAD_HEADER),
+        (Super(size=0, payload=bytes(65000)).but(csum_start=65000), DropReason.BAD_OFFLOAD_HEADER),
     ],
 )
 def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str) -> None:
@@ -162,7 +162,7 @@ def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str)
 def test_a_frame_that_is_not_what_its_header_says_is_refused(what: str, at: int, new: str) -> None:
     frame = replace(Super(), payload=b"x" * 20).frame()
     assert isinstance(validate(frame.data), Offsets)
-    assert validate(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+    assert validate(patched(frame, at, bytes.fromhex(new))) == DropReason.BAD_OFFLOAD_HEADER
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_ipv6_frame_that_is_not_what_its_header_says_is_refused(
 ) -> None:
     frame = replace(Super(version=6), payload=b"\xff" * 20).frame()
     assert isinstance(validate(frame.data), Offsets)
-    assert validate(patched(frame, at, bytes.fromhex(new))) == Misfit.HEADER
+    assert validate(patched(frame, at, bytes.fromhex(new))) == DropReason.BAD_OFFLOAD_HEADER
 
 
 @pytest.mark.parametrize("frame", [Super(), Super(version=6), Super(protocol=UDP), Super(size=0)])
@@ -188,11 +188,11 @@ def test_a_frame_cut_short_anywhere_is_refused(frame: Super) -> None:
     data = replace(frame, payload=b"x" * 40, size=frame.size and 16).frame().data
     assert isinstance(validate(data), Offsets)
     for length in range(24, 10 + 14 + 20 + 8):
-        assert validate(data[:length]) == Misfit.HEADER
+        assert validate(data[:length]) == DropReason.BAD_OFFLOAD_HEADER
 
 
 def test_a_tower_of_tags_is_not_climbed() -> None:
-    assert validate(Super(tags=TAG * 5).frame().data) == Misfit.HEADER
+    assert validate(Super(tags=TAG * 5).frame().data) == DropReason.BAD_OFFLOAD_HEADER
 
 
 def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
@@ -200,8 +200,10 @@ def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
     last = bytes([TCP]) + one[1:]
     assert isinstance(validate(Super(version=6, extensions=one * 7 + last).frame().data), Offsets)
     tower = Super(version=6, extensions=one * 8 + last)
-    assert validate(tower.frame().data) == Misfit.HEADER
-    assert validate(replace(tower, size=0).frame().data) == Misfit.HEADER, "also without segments"
+    assert validate(tower.frame().data) == DropReason.BAD_OFFLOAD_HEADER
+    assert validate(replace(tower, size=0).frame().data) == DropReason.BAD_OFFLOAD_HEADER, (
+        "also without segments"
+    )
 
 
 def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:
@@ -214,7 +216,7 @@ def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:
 def test_segments_over_the_mtu_are_refused_and_tags_do_not_count() -> None:
     frame = Super(size=1448, options=bytes(12), tags=TAG * 2).frame()
     assert isinstance(validate(frame.data, 1500), Offsets)
-    assert validate(frame.data, 1499) == Misfit.OVER_MTU
+    assert validate(frame.data, 1499) == DropReason.OVER_MTU
     short = replace(Super(size=1448), payload=b"x" * 100).frame()
     assert isinstance(validate(short.data, 140), Offsets), "there is only one, and that is short"
 
@@ -287,7 +289,7 @@ def test_one_segment_that_was_announced_as_several_is_whole() -> None:
 
 
 def test_a_batch_is_made_plain_in_order_and_misfits_are_counted() -> None:
-    drops: Counter[str] = Counter()
+    drops: Counter[DropReason] = Counter()
     batch: list[AnyFrame] = [
         b"first",
         Super(bytes(2000)).frame(),
@@ -296,7 +298,7 @@ def test_a_batch_is_made_plain_in_order_and_misfits_are_counted() -> None:
     ]
     made = plain_frames(batch, drops)
     assert (made[0], len(made), made[-1]) == (b"first", 4, b"last")
-    assert drops == {Misfit.UNKNOWN: 1}
+    assert drops == {DropReason.UNKNOWN_OFFLOAD: 1}
 
 
 # --- what comes from a kernel ---------------------------------------------------------------------

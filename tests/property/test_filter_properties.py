@@ -26,7 +26,8 @@ from tests.support.packets import (
     udp,
 )
 from tests.switch.test_filter import LEGITIMATE, OWN, SPOOFED, TAGS, tagged
-from vknet.switch.filter import Refusal, SourceFilter
+from vknet.counters import DropReason
+from vknet.switch.filter import SourceFilter
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -247,10 +248,10 @@ def test_an_ipv4_source_passes_if_and_only_if_a_client_may_have_it(
     checker = SourceFilter(nets, TAP)
     if is_arp:
         frame = ethernet(ARP, arp(source, operation=2))
-        assert checker.check(frame) == (None if allowed else Refusal.ARP_SENDER)
+        assert checker.check(frame) == (None if allowed else DropReason.ARP_SENDER)
     else:
         frame = ethernet(IPV4, ipv4(source))
-        assert checker.check(frame) == (None if allowed else Refusal.IPV4_SOURCE)
+        assert checker.check(frame) == (None if allowed else DropReason.IPV4_SOURCE)
 
 
 @thoroughly
@@ -271,10 +272,10 @@ def test_an_ipv6_source_or_target_passes_if_and_only_if_a_client_may_have_it(
     if is_advertisement:
         message = neighbour(136, source, target_mac())
         frame = ethernet(IPV6, ipv6("fe80::5", ICMPV6, message))
-        assert checker.check(frame) == (None if allowed else Refusal.ND_TARGET)
+        assert checker.check(frame) == (None if allowed else DropReason.ND_TARGET)
     else:
         frame = ethernet(IPV6, ipv6(source))
-        assert checker.check(frame) == (None if allowed else Refusal.IPV6_SOURCE)
+        assert checker.check(frame) == (None if allowed else DropReason.IPV6_SOURCE)
 
 
 @thoroughly
@@ -288,7 +289,7 @@ def test_no_ports_but_a_dhcp_servers_are_looked_at(source: int, destination: int
     )
     server, client = (67, 68) if v4 else (547, 546)
     answers = source == server or destination == client
-    assert FILTER.check(frame) == (Refusal.DHCP_SERVER if answers else None)
+    assert FILTER.check(frame) == (DropReason.DHCP_SERVER if answers else None)
 
 
 @thoroughly

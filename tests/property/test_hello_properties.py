@@ -21,8 +21,8 @@ from vknet.wire.hello import (
     HELLO_LIMIT,
     MTU_MAX,
     MTU_MIN,
-    TIMEOUT_MAX,
-    TIMEOUT_MIN,
+    TIMEOUT_MAX_S,
+    TIMEOUT_MIN_S,
     Hello,
     agree_mtu,
 )
@@ -97,7 +97,7 @@ def test_any_hello_is_read_or_refused_and_what_is_read_makes_sense(payload: byte
     assert isinstance(hello.frame_limit, int)
     assert hello.frame_limit >= 1
     assert hello.mtu is None or MTU_MIN <= hello.mtu <= MTU_MAX
-    assert TIMEOUT_MIN <= hello.timeout <= TIMEOUT_MAX
+    assert TIMEOUT_MIN_S <= hello.timeout <= TIMEOUT_MAX_S
     assert hello.wire >= 2
 
 

@@ -22,14 +22,15 @@ from tests.support.bottleneck import (
     read,
 )
 from tests.support.packets import tag
+from vknet.counters import DropReason
 from vknet.packet.ecn import mark_ce
+from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.flow import flow_of
-from vknet.qdisc.fq_codel import FlowQueue, QueueDrop
+from vknet.qdisc.fq_codel import FlowQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-QUANTUM: Final = 1514
 TARGET: Final = 0.005
 INTERVAL: Final = 0.1
 EVERYTHING: Final = 1 << 40
@@ -68,8 +69,8 @@ class Model:
         self.active: list[ModelFlow] = []
         self.new: list[ModelFlow] = []
         self.old: list[ModelFlow] = []
-        self.lost: Counter[str] = Counter()
-        self.marks = 0
+        self.lost: Counter[DropReason] = Counter()
+        self.ecn_marks = 0
 
     def held(self) -> tuple[int, int]:
         return sum(len(flow.queue) for flow in self.active), sum(f.bytes for f in self.active)
@@ -79,7 +80,7 @@ class Model:
             name = read(frame)[0]
             flow = self.known.setdefault(name, ModelFlow(name))
             if flow not in self.active:
-                flow.deficit = QUANTUM
+                flow.deficit = FULL_FRAME
                 self.active.append(flow)
                 self.new.append(flow)
             flow.queue.append((frame, now))
@@ -91,7 +92,7 @@ class Model:
             fattest = max(self.active, key=lambda flow: flow.bytes)
             fattest.queue.pop(0)
             fattest.count += 1
-            self.lost[QueueDrop.FULL] += 1
+            self.lost[DropReason.QUEUE_FULL] += 1
 
     def pull(self, now: float, limit: int) -> list[bytes]:
         pulled: list[bytes] = []
@@ -111,7 +112,7 @@ class Model:
             turns = self.new or self.old
             flow = turns[0]
             if flow.deficit <= 0:
-                flow.deficit += QUANTUM
+                flow.deficit += FULL_FRAME
                 self.old.append(turns.pop(0))
                 continue
             frame = self.codel_dequeue(flow, now)
@@ -131,7 +132,7 @@ class Model:
             flow.first_above = None
             return None, False
         frame, since = flow.queue.pop(0)
-        if now - since < TARGET or flow.bytes <= QUANTUM:
+        if now - since < TARGET or flow.bytes <= FULL_FRAME:
             flow.first_above = None
         elif flow.first_above is None:
             flow.first_above = now + INTERVAL
@@ -150,11 +151,11 @@ class Model:
                 flow.drop_next += INTERVAL / sqrt(flow.count)
                 if self.mark(frame):
                     break
-                self.lost[QueueDrop.DELAY] += 1
+                self.lost[DropReason.QUEUE_DELAY] += 1
                 frame, flow.dropping = self.codel_dodequeue(flow, now)
         elif ok_to_drop:
             if not self.mark(frame):
-                self.lost[QueueDrop.DELAY] += 1
+                self.lost[DropReason.QUEUE_DELAY] += 1
                 frame, _ = self.codel_dodequeue(flow, now)
             flow.dropping = True
             delta = flow.count - flow.lastcount
@@ -166,7 +167,7 @@ class Model:
 
     def mark(self, frame: bytes) -> bool:
         capable = frame[15] & CE != NOT_CAPABLE
-        self.marks += capable
+        self.ecn_marks += capable
         return capable
 
 
@@ -223,13 +224,13 @@ def test_it_does_what_the_model_does(play: list[Push | Serve], limit: tuple[int,
                 assert got == [read(frame)[:2] for frame in model.pull(now, step.limit)]
                 pulled += len(got)
         assert (len(queue), queue.backlog_bytes) == model.held()
-        assert (queue.drops, queue.marks) == (model.lost, model.marks)
+        assert (queue.drops, queue.ecn_marks) == (model.lost, model.ecn_marks)
         assert len(queue) <= limit[0]
         assert queue.backlog_bytes <= limit[1]
         assert pulled + len(queue) + queue.drops.total() == pushed
-    event(f"marked: {queue.marks > 0}")
-    event(f"dropped for delay: {min(queue.drops[QueueDrop.DELAY], 5)}")
-    event(f"dropped for room: {queue.drops[QueueDrop.FULL] > 0}")
+    event(f"marked: {queue.ecn_marks > 0}")
+    event(f"dropped for delay: {min(queue.drops[DropReason.QUEUE_DELAY], 5)}")
+    event(f"dropped for room: {queue.drops[DropReason.QUEUE_FULL] > 0}")
 
 
 # --- promises -------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_order_is_kept_inside_a_flow(play: list[Push | Serve]) -> None:
 @given(
     fat=st.lists(st.tuples(sizes, st.integers(30, 90)), min_size=1, max_size=6),
     before=st.integers(0, 60),
-    size=st.integers(70, QUANTUM),
+    size=st.integers(70, FULL_FRAME),
 )
 def test_a_sparse_frame_leaves_before_the_fat_flows_next_quantum(
     fat: list[tuple[int, int]], before: int, size: int
@@ -270,7 +271,7 @@ def test_a_sparse_frame_leaves_before_the_fat_flows_next_quantum(
     for flow, (each, frames) in enumerate(fat):
         queue.push([datagram(flow, n, each) for n in range(frames)], 0.0)
     # Everybody's first quantum is that of a new flow: these are to be old ones.
-    first = sum(max(QUANTUM, each) + each for each, _ in fat)
+    first = sum(max(FULL_FRAME, each) + each for each, _ in fat)
     queue.pull(0.0, first)
     for _ in range(before):
         queue.pull(0.0, 1)
@@ -284,15 +285,15 @@ def test_a_sparse_frame_leaves_before_the_fat_flows_next_quantum(
 def test_busy_flows_share_by_bytes_whatever_the_size_of_their_frames(
     each: list[int], rounds: int
 ) -> None:
-    enough = 30 * QUANTUM + 60000
+    enough = 30 * FULL_FRAME + 60000
     queue = FlowQueue[bytes](limit_frames=1 << 20, limit_bytes=1 << 30)
     for flow, size in enumerate(each):
         queue.push([datagram(flow, n, size) for n in range(enough // size + 1)], 0.0)
     share = dict.fromkeys(range(len(each)), 0)
-    for frame in queue.pull(0.0, rounds * QUANTUM * len(each)):
+    for frame in queue.pull(0.0, rounds * FULL_FRAME * len(each)):
         share[read(frame)[0]] += len(frame)
     # Shreedhar and Varghese, lemma 2: no two differ by more than a quantum and a frame of each.
-    assert max(share.values()) - min(share.values()) <= QUANTUM + 2 * max(each)
+    assert max(share.values()) - min(share.values()) <= FULL_FRAME + 2 * max(each)
 
 
 @thoroughly
@@ -371,10 +372,10 @@ def test_a_standing_queue_is_brought_to_about_the_target(
     assert wire.arrived[1] >= 0.8 * 12 * wire.rate
     if ecn:
         assert sender.losses == queue.drops.total() == 0
-        assert sender.marked == queue.marks > 0
+        assert sender.marked == queue.ecn_marks > 0
     else:
         assert sender.losses <= queue.drops.total() <= sender.losses + 1
-        assert queue.marks == 0 < queue.drops[QueueDrop.DELAY] == queue.drops.total()
+        assert queue.ecn_marks == 0 < queue.drops[DropReason.QUEUE_DELAY] == queue.drops.total()
 
 
 @seldom
@@ -395,4 +396,4 @@ def test_equal_flows_get_equal_shares_and_a_ping_stays_a_ping(size: int, ecn: li
     assert sum(shares) ** 2 / len(shares) / sum(share**2 for share in shares) >= 0.95
     # The frame that is leaving, and a turn of another's: rarely is more than one of them new.
     delays = wire.delays_after(99, 3)
-    assert delays[len(delays) * 95 // 100] <= (size + QUANTUM + size + 99) / wire.rate
+    assert delays[len(delays) * 95 // 100] <= (size + FULL_FRAME + size + 99) / wire.rate

@@ -17,7 +17,8 @@ from vknet.congestion.ack_policy import (
     AckPolicy,
 )
 from vknet.congestion.bandwidth import BUNCH_MAX, FINE
-from vknet.congestion.window import BUSIEST, BUSY, BUSY_RATE, QUANTUM
+from vknet.congestion.window import BUSIEST, BUSY, BUSY_RATE
+from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -46,13 +47,13 @@ def longest_wanted(path: Path) -> float:
     Nothing goes the other way here, so every ACK waits in vain for company.
     """
     slack = FINE + BUSY * min(BUSIEST, path.rate / BUSY_RATE)
-    floor = 1.1 * slack + 5 * QUANTUM / path.rate + 2 * path.busy
+    floor = 1.1 * slack + 5 * FULL_FRAME / path.rate + 2 * path.busy
     return 1.5 * (path.round_trip + USUAL.piggyback_s) + floor
 
 
 def is_full(simulation: Simulation, start: float) -> bool:
     """Whether 0.9 of what the path can carry was delivered since then, give or take a frame."""
-    frame = QUANTUM / simulation.path.rate / (simulation.now - start)
+    frame = FULL_FRAME / simulation.path.rate / (simulation.now - start)
     return simulation.delivered(start, simulation.now) + frame >= 0.9
 
 
@@ -63,9 +64,9 @@ def test_the_path_is_full_and_its_queue_is_short(
 ) -> None:
     path = Path(rate, round_trip, jitter * round_trip, busy)
     simulation = Simulation(path, seed)
-    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    simulation.run(max(1.0, 30 * round_trip, 150 * FULL_FRAME / rate))
     start = simulation.now
-    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    simulation.run(max(1.0, 30 * round_trip, 150 * FULL_FRAME / rate))
     assert is_full(simulation, start)
     assert simulation.median_round_trip(start) <= longest_wanted(path)
 
@@ -104,13 +105,13 @@ def test_a_rate_that_changes_a_hundredfold_is_followed(
 ) -> None:
     path = Path(rate if up else 100 * rate, round_trip)
     simulation = Simulation(path, seed)
-    simulation.run(max(1.0, 30 * round_trip, 150 * QUANTUM / rate))
+    simulation.run(max(1.0, 30 * round_trip, 150 * FULL_FRAME / rate))
     # What is under way when nobody can know has to be carried first.
     drained = 0.0 if up else 100 * longest_wanted(path)
     path.rate = 100 * rate if up else rate
     simulation.run(drained + max(2.0, 20 * round_trip))
     start = simulation.now
-    simulation.run(max(1.0, 30 * round_trip, 100 * QUANTUM / path.rate))
+    simulation.run(max(1.0, 30 * round_trip, 100 * FULL_FRAME / path.rate))
     assert is_full(simulation, start)
     assert simulation.median_round_trip(start) <= longest_wanted(path)
 

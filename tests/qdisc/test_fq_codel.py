@@ -18,7 +18,9 @@ from tests.support.bottleneck import (
     read,
 )
 from tests.support.packets import tag
-from vknet.qdisc.fq_codel import FLOWS, QUANTUM, FlowQueue, QueueDrop
+from vknet.counters import DropReason
+from vknet.packet.ethernet import FULL_FRAME
+from vknet.qdisc.fq_codel import FLOWS, FlowQueue
 
 EVERYTHING = 1 << 40
 SUPER = 65000
@@ -123,9 +125,9 @@ def test_what_is_discarded_is_counted_and_nothing_of_it_stays() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 5) + frames_of(2, 5), 0.0)
     queue.pull(0.0, 1)
-    assert queue.discard("outage") == 9
+    assert queue.discard(DropReason.LINK_ENDED) == 9
     assert (len(queue), queue.backlog_bytes, queue.flows) == (0, 0, 0)
-    assert queue.drops == {"outage": 9}
+    assert queue.drops == {"link-ended": 9}
     queue.push(frames_of(1, 1), 1.0)
     assert queue.pull(1.0, EVERYTHING) == frames_of(1, 1)
 
@@ -136,9 +138,9 @@ def test_what_is_discarded_is_counted_and_nothing_of_it_stays() -> None:
 def test_a_ping_overtakes_a_download() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 100), 0.0)
-    queue.pull(0.0, 2 * QUANTUM)
+    queue.pull(0.0, 2 * FULL_FRAME)
     queue.push([datagram(2)], 0.0)
-    assert flows_in(queue.pull(0.0, 2 * QUANTUM))[0] == 2
+    assert flows_in(queue.pull(0.0, 2 * FULL_FRAME))[0] == 2
 
 
 def test_flows_of_large_and_small_frames_share_by_bytes() -> None:
@@ -146,7 +148,7 @@ def test_flows_of_large_and_small_frames_share_by_bytes() -> None:
     queue.push(frames_of(1, 5000, 100) + frames_of(2, 400, FULL) + frames_of(3, 10, SUPER), 0.0)
     out = queue.pull(0.0, 6 * SUPER)
     shares = [sum(len(frame) for frame in out if read(frame)[0] == flow) for flow in (1, 2, 3)]
-    assert max(shares) - min(shares) <= SUPER + 2 * QUANTUM
+    assert max(shares) - min(shares) <= SUPER + 2 * FULL_FRAME
 
 
 def test_a_super_frame_is_paid_for_before_the_next() -> None:
@@ -154,13 +156,13 @@ def test_a_super_frame_is_paid_for_before_the_next() -> None:
     queue.push(frames_of(1, 3, SUPER) + frames_of(2, 200), 0.0)
     out = flows_in(queue.pull(0.0, EVERYTHING))
     assert out[0] == 1
-    assert SUPER - QUANTUM <= out[1:].index(1) * FULL <= SUPER + 2 * QUANTUM
+    assert SUPER - FULL_FRAME <= out[1:].index(1) * FULL <= SUPER + 2 * FULL_FRAME
 
 
 def test_flows_of_single_frames_do_not_stay_new() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 100), 0.0)
-    queue.pull(0.0, 2 * QUANTUM)
+    queue.pull(0.0, 2 * FULL_FRAME)
     served = []
     for number in range(600):
         # Two that take turns to be new: each is found empty when the other has come.
@@ -205,7 +207,7 @@ def test_a_queue_that_stands_loses_frames_from_its_head() -> None:
     # Late from 5 ms on, so standing at 105, then 100, 71 and 58 ms apart.
     lost = sorted(set(range(left[-1])) - set(left))
     assert lost == [105, 206, 278]
-    assert queue.drops == {QueueDrop.DELAY: 3}
+    assert queue.drops == {DropReason.QUEUE_DELAY: 3}
 
 
 def test_one_frame_behind_the_other_is_no_queue_however_late_they_are() -> None:
@@ -221,7 +223,7 @@ def test_one_super_frame_behind_the_other_is_a_queue() -> None:
     queue.push(frames_of(1, 20, SUPER), 0.0)
     for ms in range(100, 1000, 50):
         queue.pull(ms / 1000, 1)
-    assert queue.drops[QueueDrop.DELAY] > 3
+    assert queue.drops[DropReason.QUEUE_DELAY] > 3
 
 
 def test_others_turns_are_no_reason_to_lose_a_frame() -> None:
@@ -255,7 +257,7 @@ def test_a_queue_that_was_discarded_begins_anew() -> None:
     queue = standing()
     queue.push(frames_of(1, 1000), 0.0)
     serve(queue, 0, 205)
-    assert queue.discard("outage") == 794
+    assert queue.discard(DropReason.LINK_ENDED) == 794
     queue.push(frames_of(1, 200, start=1000), 300.0)
     assert numbers_in(serve(queue, 300, 400)) == list(range(1000, 1100))
 
@@ -268,7 +270,7 @@ def test_a_flow_that_lost_all_it_had_is_not_standing_when_it_comes_again() -> No
     assert flows_in(queue.pull(10.0, 1)) == [2]
     # Flow 2 is late from here on.  It is the fattest, loses everything, and is found empty.
     queue.push(strangers(40), 10.0)
-    assert queue.drops == {QueueDrop.FULL: 20}
+    assert queue.drops == {DropReason.QUEUE_FULL: 20}
     queue.pull(20.0, 5 * 64)
     queue.push(frames_of(2, 3, 100, start=20), 20.0)
     assert queue.pull(130.0, EVERYTHING)[-3:] == frames_of(2, 3, 100, start=20)
@@ -288,7 +290,7 @@ def test_a_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes) -
     assert len(left) == 300
     assert [n for n in range(300) if left[n] != frames[n]] == [105, 205, 276]
     assert left[105] == marked
-    assert (queue.marks, queue.drops.total()) == (3, 0)
+    assert (queue.ecn_marks, queue.drops.total()) == (3, 0)
     if version == 4:
         start = 14 + len(tags)
         assert all(checksum(frame[start : start + 20]) == 0 for frame in left)
@@ -299,7 +301,7 @@ def test_a_frame_inside_another_thing_is_marked_there() -> None:
     queue.push([Parcel(b"ten bytes." + frame) for frame in frames_of(1, 300, ecn=ECT0)], 0.0)
     left = [parcel for ms in range(200) for parcel in queue.pull(float(ms), 1)]
     assert left[105] == Parcel(b"ten bytes." + datagram(1, 105, FULL, ecn=CE))
-    assert (len(left), queue.marks, queue.drops.total()) == (200, 1, 0)
+    assert (len(left), queue.ecn_marks, queue.drops.total()) == (200, 1, 0)
 
 
 @pytest.mark.parametrize("ecn", [0, CE])
@@ -309,7 +311,7 @@ def test_a_thing_that_cannot_or_need_not_be_marked_is_not_made_anew(ecn: int) ->
     queue.push(parcels, 0.0)
     left = [parcel for ms in range(200) for parcel in queue.pull(float(ms), 1)]
     assert all(any(parcel is other for other in parcels) for parcel in left)
-    assert (queue.marks, queue.drops.total()) == ((1, 0) if ecn else (0, 1))
+    assert (queue.ecn_marks, queue.drops.total()) == ((1, 0) if ecn else (0, 1))
 
 
 # --- bounds ---------------------------------------------------------------------------------------
@@ -320,7 +322,7 @@ def test_a_full_queue_takes_from_the_fattest_and_from_its_head() -> None:
     queue.push(frames_of(1, 10, 100) + frames_of(2, 40) + frames_of(3, 14), 0.0)
     queue.push(frames_of(1, 10, 100, start=10), 0.0)
     # One over 64, less the sixty-fourth part of it.
-    assert queue.drops == {QueueDrop.FULL: 11}
+    assert queue.drops == {DropReason.QUEUE_FULL: 11}
     left = queue.pull(0.0, EVERYTHING)
     assert [flows_in(left).count(flow) for flow in (1, 2, 3)] == [20, 29, 14]
     assert numbers_in([f for f in left if read(f)[0] == 2]) == list(range(11, 40))
@@ -373,7 +375,7 @@ def test_a_flow_that_shares_a_queue_gets_none_of_its_own_before_that_is_empty() 
 def test_a_flood_of_flows_starves_nobody() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(7, 100), 0.0)
-    queue.pull(0.0, 2 * QUANTUM)
+    queue.pull(0.0, 2 * FULL_FRAME)
     served = 0
     for turn in range(100):
         queue.push(strangers(256, FULL, start=256 * turn), 0.0)
@@ -388,7 +390,7 @@ def test_what_is_known_of_idle_flows_is_bounded() -> None:
     for n in range(3 * FLOWS):
         queue.push(strangers(1, start=n) * 2, 0.0)
         queue.pull(0.0, EVERYTHING)
-    assert queue.drops == {QueueDrop.FULL: 3 * FLOWS}
+    assert queue.drops == {DropReason.QUEUE_FULL: 3 * FLOWS}
     assert queue.flows == FLOWS
 
 

@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 import vknet
-from vknet.sim import Cable, Counts, Impairment, Loss, Path
+from vknet.counters import DropReason
+from vknet.sim import Cable, Counts, Impairment, Path
 from vknet.sim.__main__ import parse_arguments
 from vknet.sim.alarm import SleepAlarm, TimerAlarm, new_alarm
 
@@ -78,26 +79,26 @@ def test_the_rate_is_kept_however_late_frames_are_collected() -> None:
 def test_a_queue_of_bytes_drops_the_newest_frame_and_counts_it() -> None:
     impairment = Impairment(Path(rate=8000, limit=3000))
     impairment.put([frame(number) for number in range(5)], 0.0)
-    assert impairment.counts.drops == {Loss.LIMIT: 2}
+    assert impairment.counts.drops == {DropReason.QUEUE_FULL: 2}
     # After half a second half of the first one is out, and after one there is room for one more.
     impairment.put([frame(5)], 0.5)
     impairment.put([frame(6)], 1.0)
     assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2), (4.0, 6)]
     assert impairment.counts == Counts(4, 4000, impairment.counts.drops)
-    assert impairment.counts.drops == {Loss.LIMIT: 3}
+    assert impairment.counts.drops == {DropReason.QUEUE_FULL: 3}
 
 
 def test_a_queue_of_time_lets_no_frame_wait_longer() -> None:
     impairment = Impairment(Path(rate=8000, latency=2.0))
     impairment.put([frame(number) for number in range(5)], 0.0)
     assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2)]
-    assert impairment.counts.drops == {Loss.LIMIT: 2}
+    assert impairment.counts.drops == {DropReason.QUEUE_FULL: 2}
 
 
 def test_a_queue_that_nobody_limited_is_limited_all_the_same() -> None:
     impairment = Impairment(Path(rate=8000))
     impairment.put([frame(0, 1514)] * 1100, 0.0)
-    assert impairment.counts.drops == {Loss.LIMIT: 100}
+    assert impairment.counts.drops == {DropReason.QUEUE_FULL: 100}
 
 
 def test_what_a_long_delay_holds_is_bounded() -> None:
@@ -105,13 +106,15 @@ def test_what_a_long_delay_holds_is_bounded() -> None:
     big = bytes(60_000)
     for _ in range(60):
         impairment.put([big] * 100, 0.0)
-    assert 0 < impairment.counts.drops[Loss.LIMIT] < 6000
+    assert 0 < impairment.counts.drops[DropReason.QUEUE_FULL] < 6000
     assert len(impairment.take(1000.0)) * len(big) <= 256 * 1024 * 1024
-    before = impairment.counts.drops[Loss.LIMIT]
+    before = impairment.counts.drops[DropReason.QUEUE_FULL]
     for second in range(60):
         impairment.put([big] * 100, 2000.0 * second)
         impairment.take(2000.0 * second + 1000.0)
-    assert impairment.counts.drops[Loss.LIMIT] == before, "what was taken out is held no longer"
+    assert impairment.counts.drops[DropReason.QUEUE_FULL] == before, (
+        "what was taken out is held no longer"
+    )
 
 
 def test_loss_is_as_frequent_as_asked_for_and_the_same_with_the_same_seed() -> None:

@@ -1,25 +1,50 @@
-"""What a decoder delivered, one by one."""
+"""What a decoder returned, one by one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vknet.packet.uniform_batch import UniformBatch
+from vknet.packet.virtio import OffloadFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from vknet.framing import Block, Control
-    from vknet.packet.virtio import OffloadFrame
+    from vknet.framing import Control, Decoded, Decoder
+    from vknet.packet.virtio import AnyFrame
 
-__all__ = ["singly"]
+    Item: TypeAlias = bytes | OffloadFrame | Control
+
+__all__ = ["apart", "feed", "flat"]
+
+T = TypeVar("T")
 
 
-def singly(blocks: Iterable[Block]) -> Iterator[bytes | OffloadFrame | Control]:
-    """The same in order, with the frames of trains by themselves, and no views."""
-    for block in blocks:
-        if isinstance(block, UniformBatch):
-            for frame in block:
-                yield bytes(frame) if isinstance(frame, memoryview) else frame
-        else:
-            yield bytes(block) if isinstance(block, memoryview) else block
+def flat(decoded: Decoded) -> list[Item]:
+    """The control messages in order, and then the frames in order, which are not views."""
+    return [*decoded.controls, *(owned(frame) for batch in decoded.batches for frame in batch)]
+
+
+def owned(frame: AnyFrame) -> bytes | OffloadFrame:
+    if isinstance(frame, OffloadFrame):
+        return OffloadFrame(bytes(frame.data))
+    return bytes(frame)
+
+
+def apart(blocks: Iterable[T]) -> list[T]:
+    """The same blocks in the order of `flat`: a piece does not say how they were interleaved."""
+
+    def is_frame(block: Any) -> bool:
+        if isinstance(block, dict):
+            return bool(block.keys() & {"frame", "offload"})
+        return isinstance(block, (bytes, OffloadFrame))
+
+    return sorted(blocks, key=is_frame)
+
+
+def feed(decoder: Decoder, data: bytes, blocks: list[Item] | None = None) -> None:
+    """Decode a piece, add what it held to `blocks`, and raise its error."""
+    decoded = decoder.feed(data)
+    if blocks is not None:
+        blocks += flat(decoded)
+    if decoded.error is not None:
+        raise decoded.error

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tests.support.paths import Path, Simulation
-from vknet.congestion.window import QUANTUM
+from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ BETA = 0.7
 
 
 class Tcp:
-    """One flow of segments of `QUANTUM` bytes, greedy unless `written` says what there is.
+    """One flow of segments of `FULL_FRAME` bytes, greedy unless `written` says what there is.
 
     Args:
         simulation: the clock.
@@ -60,7 +60,7 @@ class Tcp:
         while self._flight < self.cwnd:
             if self._again:
                 self._transmit(self._again.popleft())
-            elif (self._next + 1) * QUANTUM <= self.written:
+            elif (self._next + 1) * FULL_FRAME <= self.written:
                 self._next += 1
                 self._transmit(self._next - 1)
             else:
@@ -68,7 +68,7 @@ class Tcp:
 
     def end(self) -> None:
         """Nothing more is sent."""
-        self.written = self._next * QUANTUM
+        self.written = self._next * FULL_FRAME
 
     def _transmit(self, number: int) -> None:
         self._flight += 1
@@ -89,7 +89,7 @@ class Tcp:
         while self._expected in self._early:
             self._early.remove(self._expected)
             self._expected += 1
-            size += QUANTUM
+            size += FULL_FRAME
         if size:
             self.delivered += size
             self._arrive(size)
@@ -132,7 +132,7 @@ class Bottleneck:
         wait = self.wait(now)
         if wait > self._limit:
             return None
-        self._busy_until = now + wait + QUANTUM / self._path.rate
+        self._busy_until = now + wait + FULL_FRAME / self._path.rate
         return self._busy_until
 
 

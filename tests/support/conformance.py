@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from vknet import Endpoint, EndpointGone
-from vknet.endpoints.base import BATCH_FRAMES
+from vknet.counters import DropReason
+from vknet.packet.ethernet import BATCH_FRAMES
 from vknet.packet.uniform_batch import UniformBatch
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ async def an_empty_frame_is_dropped_and_counted(rig: Rig) -> None:
 
 async def discarded_frames_are_counted_under_their_reason(rig: Rig) -> None:
     await rig.inject([frame(n) for n in range(3)])
-    assert rig.endpoint.discard("because") == 3
-    assert rig.endpoint.receive_drops["because"] == 3
+    assert rig.endpoint.discard(DropReason.STALE) == 3
+    assert rig.endpoint.receive_drops[DropReason.STALE] == 3
     with pytest.raises(trio.WouldBlock):
         rig.endpoint.receive_nowait()
 

@@ -18,6 +18,7 @@ from fcntl import ioctl
 from typing import TYPE_CHECKING, Final
 
 from tests.support.superframes import TCP, UDP, Super
+from vknet.counters import DropReason
 from vknet.endpoints import tun
 from vknet.packet.gso import segment
 from vknet.packet.virtio import OffloadFrame, validate
@@ -127,7 +128,7 @@ def main() -> None:
     outcome: Counter[str] = Counter()
     for number, frame in enumerate(cases(random.Random(SEED))):
         offsets = validate(frame.data, MTU)
-        if isinstance(offsets, str):
+        if isinstance(offsets, DropReason):
             outcome["refused here"] += 1
             continue
         if frame.is_super and offsets.payload == 0:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
-from tests.support.blocks import singly
+from tests.support.blocks import flat
 from tests.support.superframes import Super
 from vknet import (
     Link,
@@ -24,7 +24,6 @@ from vknet import (
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Ack,
-    Block,
     Bye,
     Ping,
     Pong,
@@ -114,7 +113,8 @@ class Peer:
             if not data:
                 self._decoder.end()
                 raise EOFError
-            blocks: list[Block] = []
-            self._decoder.feed(bytes(data), blocks)
-            self._blocks += singly(blocks)
+            decoded = self._decoder.feed(bytes(data))
+            self._blocks += flat(decoded)
+            if decoded.error is not None:
+                raise decoded.error
         return self._blocks.pop(0)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
-from vknet.congestion.window import QUANTUM, Window
+from vknet.congestion.window import Window
+from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,8 +178,8 @@ class Simulation:
                 window.app_limited()
                 return
             # Whole frames, the last of which may pass the room.
-            frames = math.ceil(min(window.send_quota, self._batch()) / QUANTUM)
-            size = int(min(frames * QUANTUM, left))
+            frames = math.ceil(min(window.send_quota, self._batch()) / FULL_FRAME)
+            size = int(min(frames * FULL_FRAME, left))
             self._sent += size
             self._sent_at.append((self._sent, self.now))
             window.on_sent(self._sent, self.clock())
@@ -194,7 +195,7 @@ class Simulation:
         idle = not self._pieces
         # A frame at a time, and on a fast path what goes through in a quarter of a millisecond, or
         # in a small part of the round trip.
-        piece = max(QUANTUM, int(self.path.rate * max(0.00025, self.path.round_trip / 400)))
+        piece = max(FULL_FRAME, int(self.path.rate * max(0.00025, self.path.round_trip / 400)))
         self._pieces.extend(min(piece, size - start) for start in range(0, size, piece))
         self._waiting += size
         if idle:

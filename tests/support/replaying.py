@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tests.support.blocks import singly
+from tests.support.blocks import flat
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,
-    Block,
     Bye,
     Control,
     Ping,
@@ -75,7 +74,7 @@ def plain(block: bytes | OffloadFrame | Control) -> Any:
             if not keys.pop("offloads"):
                 del keys["window"]
                 return {"hello": keys}
-            return {"hello": keys | {"offloads": sorted(block.offloads)}}
+            return {"hello": keys | {"offloads": sorted(block.offloads.names)}}
         case Ack(total, None):
             return {"ack": total}
         case Ack(total, at):
@@ -95,19 +94,18 @@ def plain(block: bytes | OffloadFrame | Control) -> Any:
 def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
     """Feed a stream, chopped like this, to a new decoder."""
     decoder = Decoder(wire, offload=offload)
-    blocks: list[Block] = []
     outcome = Outcome([])
-    try:
-        for chunk in chunks:
-            decoder.feed(chunk, blocks)
-    except RemoteProtocolError as exc:
-        outcome.error, outcome.raised = str(exc), "feed"
+    for chunk in chunks:
+        piece = decoder.feed(chunk)
+        outcome.blocks += map(plain, flat(piece))
+        if piece.error is not None:
+            outcome.error, outcome.raised = str(piece.error), "feed"
+            break
     if end and outcome.error is None:
         try:
             decoder.end()
         except RemoteProtocolError as exc:
             outcome.error, outcome.raised = str(exc), "end"
-    outcome.blocks = [plain(block) for block in singly(blocks)]
     outcome.held = decoder.held
     return outcome
 

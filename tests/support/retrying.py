@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from tests.support.blocks import feed
 from vknet import (
     Connecting,
     EndpointGone,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from trio.abc import Stream
     from trio.testing import MemoryReceiveStream, MemorySendStream
 
-    from vknet.framing import Block
+    from tests.support.blocks import Item
     from vknet.transport.base import StartSoon
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
@@ -265,8 +266,8 @@ class StagedCarrier(Transport):
     async def _listen(self, stream: MemoryStream, *, answers: bool) -> None:
         decoder = Decoder(Wire.V2)
         while data := await stream.receive_some(65536):
-            blocks: list[Block] = []
-            decoder.feed(bytes(data), blocks)
+            blocks: list[Item] = []
+            feed(decoder, bytes(data), blocks)
             for block in blocks:
                 if isinstance(block, Ping) and answers:
                     await stream.send_all(encode_control(Pong(block.token)))

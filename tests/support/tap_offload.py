@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from tests.support.superframes import UDP, Super, checksums_hold
+from vknet.counters import DropReason
 from vknet.endpoints import tap, tun
-from vknet.endpoints.base import Drop
 from vknet.endpoints.tap import open_tap
 from vknet.errors import EndpointGone
 from vknet.packet.gso import finish_checksum, segment
 from vknet.packet.uniform_batch import UniformBatch
-from vknet.packet.virtio import DEFAULT_OFFLOADS, Misfit, OffloadFrame, Offsets, validate
+from vknet.packet.virtio import DEFAULT_OFFLOADS, OffloadFrame, Offsets, validate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -147,7 +147,7 @@ async def segments_over_the_mtu_are_dropped_until_it_is_raised(
 ) -> None:
     await one.send_offload([JUMBO.frame(), BIG.frame()])
     assert await plain(two, 18) == pieces(BIG)
-    assert one.send_drops == {Misfit.OVER_MTU: 1}
+    assert one.send_drops == {DropReason.OVER_MTU: 1}
     for endpoint in (one, two):
         await ip("link", "set", endpoint.name, "mtu", "9000")
     await one.send_offload([JUMBO.frame()])
@@ -155,7 +155,7 @@ async def segments_over_the_mtu_are_dropped_until_it_is_raised(
     await ip("link", "set", one.name, "mtu", "1500")
     await one.maintain()
     await one.send_offload([JUMBO.frame()])
-    assert one.send_drops == {Misfit.OVER_MTU: 2}
+    assert one.send_drops == {DropReason.OVER_MTU: 2}
 
 
 async def one_segment_announced_as_several_arrives(one: TapEndpoint, two: TapEndpoint) -> None:
@@ -202,7 +202,7 @@ async def a_train_for_an_interface_that_is_down_is_dropped(
     await ip("link", "set", one.name, "down")
     await one.send_offload(train)
     await one.send_offload(train)
-    assert one.send_drops == {Drop.DOWN: 40}
+    assert one.send_drops == {DropReason.INTERFACE_DOWN: 40}
     await ip("link", "set", one.name, "up")
     # Until the port forwards again.
     with trio.fail_after(10):
@@ -237,7 +237,7 @@ async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEnd
         assert one.segmented == 2
         fails.update({7: errno.EAGAIN, 11: errno.EAGAIN})
         await one.send_offload(train)
-        assert one.send_drops == {Drop.FULL: 2}
+        assert one.send_drops == {DropReason.ENDPOINT_FULL: 2}
         assert await plain(two, 18) == [f for n, f in enumerate(whole) if n not in fails]
         fails.update({7: errno.EBADFD})
         gone = ""

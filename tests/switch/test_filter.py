@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -37,7 +38,11 @@ from tests.support.packets import (
     target_mac,
     udp,
 )
-from vknet.switch.filter import Refusal, SourceFilter
+from vknet.counters import DropReason
+from vknet.switch.filter import SourceFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OWN = ("192.0.2.1", "2001:db8::1", "fe80::aaff:fe00:aa01")
 FILTER = SourceFilter(
@@ -127,170 +132,176 @@ LEGITIMATE = {
 }
 
 SPOOFED = {
-    "IPv4 of another": (packet("203.0.113.5"), Refusal.IPV4_SOURCE),
-    "IPv4 just beside the prefix": (packet("198.51.100.7"), Refusal.IPV4_SOURCE),
-    "IPv4 of a prefix's broadcast address": (packet("192.0.2.255"), Refusal.IPV4_SOURCE),
-    "IPv4 of the narrow prefix's broadcast address": (packet("198.51.100.11"), Refusal.IPV4_SOURCE),
-    "IPv4 of the TAP": (packet("192.0.2.1"), Refusal.IPV4_SOURCE),
-    "IPv4 of loopback": (packet("127.0.0.1"), Refusal.IPV4_SOURCE),
+    "IPv4 of another": (packet("203.0.113.5"), DropReason.IPV4_SOURCE),
+    "IPv4 just beside the prefix": (packet("198.51.100.7"), DropReason.IPV4_SOURCE),
+    "IPv4 of a prefix's broadcast address": (packet("192.0.2.255"), DropReason.IPV4_SOURCE),
+    "IPv4 of the narrow prefix's broadcast address": (
+        packet("198.51.100.11"),
+        DropReason.IPV4_SOURCE,
+    ),
+    "IPv4 of the TAP": (packet("192.0.2.1"), DropReason.IPV4_SOURCE),
+    "IPv4 of loopback": (packet("127.0.0.1"), DropReason.IPV4_SOURCE),
     "IPv4 of another in fragments": (
         v4(ipv4("203.0.113.5", UDP, bytes(8), offset=5)),
-        Refusal.IPV4_SOURCE,
+        DropReason.IPV4_SOURCE,
     ),
-    "TCP of nobody": (packet("0.0.0.0"), Refusal.IPV4_SOURCE),
+    "TCP of nobody": (packet("0.0.0.0"), DropReason.IPV4_SOURCE),
     "UDP of nobody": (
         v4(ipv4("0.0.0.0", UDP, udp(68, 53), destination="255.255.255.255")),
-        Refusal.IPV4_SOURCE,
+        DropReason.IPV4_SOURCE,
     ),
-    "a DHCP discovery to one host": (packet("0.0.0.0", UDP, udp(68, 67)), Refusal.IPV4_SOURCE),
+    "a DHCP discovery to one host": (packet("0.0.0.0", UDP, udp(68, 67)), DropReason.IPV4_SOURCE),
     "a DHCP discovery in fragments": (
         v4(ipv4("0.0.0.0", UDP, udp(68, 67), destination="255.255.255.255", more=True)),
-        Refusal.IPV4_SOURCE,
+        DropReason.IPV4_SOURCE,
     ),
     "a later fragment of nobody": (
         v4(ipv4("0.0.0.0", UDP, udp(68, 67), destination="255.255.255.255", offset=1)),
-        Refusal.IPV4_SOURCE,
+        DropReason.IPV4_SOURCE,
     ),
-    "a DHCP answer": (packet("192.0.2.5", UDP, udp(67, 68)), Refusal.DHCP_SERVER),
+    "a DHCP answer": (packet("192.0.2.5", UDP, udp(67, 68)), DropReason.DHCP_SERVER),
     "a DHCP answer from another port": (
         packet("192.0.2.5", UDP, udp(1067, 68)),
-        Refusal.DHCP_SERVER,
+        DropReason.DHCP_SERVER,
     ),
-    "a DHCP answer to a relay": (packet("192.0.2.5", UDP, udp(67, 67)), Refusal.DHCP_SERVER),
+    "a DHCP answer to a relay": (packet("192.0.2.5", UDP, udp(67, 67)), DropReason.DHCP_SERVER),
     "a DHCP answer in fragments": (
         v4(ipv4("192.0.2.5", UDP, udp(67, 68), more=True)),
-        Refusal.DHCP_SERVER,
+        DropReason.DHCP_SERVER,
     ),
     "a DHCP answer behind IPv4 options": (
         v4(ipv4("192.0.2.5", UDP, udp(67, 68), options=bytes(40))),
-        Refusal.DHCP_SERVER,
+        DropReason.DHCP_SERVER,
     ),
-    "an ICMP redirect": (packet("192.0.2.5", ICMP, b"\x05\x01" + bytes(34)), Refusal.ROUTER),
+    "an ICMP redirect": (
+        packet("192.0.2.5", ICMP, b"\x05\x01" + bytes(34)),
+        DropReason.ROUTER_MESSAGE,
+    ),
     "an ICMP router advertisement": (
         packet("192.0.2.5", ICMP, b"\x09\x00" + bytes(14)),
-        Refusal.ROUTER,
+        DropReason.ROUTER_MESSAGE,
     ),
-    "ARP of another": (ethernet(ARP, arp("203.0.113.5")), Refusal.ARP_SENDER),
-    "ARP of the TAP": (ethernet(ARP, arp("192.0.2.1", operation=2)), Refusal.ARP_SENDER),
+    "ARP of another": (ethernet(ARP, arp("203.0.113.5")), DropReason.ARP_SENDER),
+    "ARP of the TAP": (ethernet(ARP, arp("192.0.2.1", operation=2)), DropReason.ARP_SENDER),
     "an ARP reply of nobody": (
         ethernet(ARP, arp("0.0.0.0", "192.0.2.5", operation=2)),
-        Refusal.ARP_SENDER,
+        DropReason.ARP_SENDER,
     ),
     "an ARP probe for another's": (
         ethernet(ARP, arp("0.0.0.0", "203.0.113.5")),
-        Refusal.ARP_SENDER,
+        DropReason.ARP_SENDER,
     ),
     "ARP with another's MAC address": (
         ethernet(ARP, arp("192.0.2.5", sender_mac=OTHER)),
-        Refusal.ARP_MAC,
+        DropReason.ARP_MAC,
     ),
     "ARP with the TAP's MAC address": (
         ethernet(ARP, arp("192.0.2.5", operation=2, sender_mac=TAP)),
-        Refusal.ARP_MAC,
+        DropReason.ARP_MAC,
     ),
     "ARP in another dress": (
         ethernet(ARP, arp("192.0.2.5", kind=(6, 0x0800, 6, 4))),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
-    "inverse ARP": (ethernet(ARP, arp("192.0.2.5", operation=8)), Refusal.MALFORMED),
-    "IPv6 of another": (packet("2001:db8:1::5"), Refusal.IPV6_SOURCE),
-    "IPv6 of the TAP": (packet("2001:db8::1"), Refusal.IPV6_SOURCE),
-    "IPv6 of the TAP, link-local": (packet(OWN[2]), Refusal.IPV6_SOURCE),
-    "IPv6 of a group": (packet("ff02::5"), Refusal.IPV6_SOURCE),
-    "IPv6 of an IPv4 address": (packet("::ffff:192.0.2.5"), Refusal.IPV6_SOURCE),
+    "inverse ARP": (ethernet(ARP, arp("192.0.2.5", operation=8)), DropReason.MALFORMED),
+    "IPv6 of another": (packet("2001:db8:1::5"), DropReason.IPV6_SOURCE),
+    "IPv6 of the TAP": (packet("2001:db8::1"), DropReason.IPV6_SOURCE),
+    "IPv6 of the TAP, link-local": (packet(OWN[2]), DropReason.IPV6_SOURCE),
+    "IPv6 of a group": (packet("ff02::5"), DropReason.IPV6_SOURCE),
+    "IPv6 of an IPv4 address": (packet("::ffff:192.0.2.5"), DropReason.IPV6_SOURCE),
     "IPv6 of another behind extension headers": (
         packet("2001:db8:1::5", HOP_BY_HOP, extension(TCP) + bytes(20)),
-        Refusal.IPV6_SOURCE,
+        DropReason.IPV6_SOURCE,
     ),
-    "TCP over IPv6 of nobody": (packet("::"), Refusal.IPV6_SOURCE),
+    "TCP over IPv6 of nobody": (packet("::"), DropReason.IPV6_SOURCE),
     "UDP over IPv6 of nobody": (
         v6(ipv6("::", UDP, udp(546, 547), destination="ff02::1:2")),
-        Refusal.IPV6_SOURCE,
+        DropReason.IPV6_SOURCE,
     ),
-    "a ping of nobody": (nd("::", icmpv6(128)), Refusal.IPV6_SOURCE),
-    "a neighbour advertisement of nobody": (nd("::", ADVERTISEMENT), Refusal.IPV6_SOURCE),
+    "a ping of nobody": (nd("::", icmpv6(128)), DropReason.IPV6_SOURCE),
+    "a neighbour advertisement of nobody": (nd("::", ADVERTISEMENT), DropReason.IPV6_SOURCE),
     "a duplicate address detection to one host": (
         nd("::", PROBE, "2001:db8::5"),
-        Refusal.IPV6_SOURCE,
+        DropReason.IPV6_SOURCE,
     ),
     "a fragment of nobody": (
         v6(ipv6("::", FRAGMENT, fragment(ICMPV6, 1) + PROBE, destination="ff02::1")),
-        Refusal.IPV6_SOURCE,
+        DropReason.IPV6_SOURCE,
     ),
     "an MLD report of nobody in a fragment": (
         v6(ipv6("::", FRAGMENT, fragment(ICMPV6) + icmpv6(143), destination="ff02::16")),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "a duplicate address detection for another's": (
         nd("::", neighbour(135, "2001:db8:1::5"), "ff02::1:ff00:5"),
-        Refusal.ND_TARGET,
+        DropReason.ND_TARGET,
     ),
     "a duplicate address detection with an address": (
         nd("::", neighbour(135, "2001:db8::5", source_mac()), "ff02::1:ff00:5"),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
-    "a neighbour solicitation of another": (nd("2001:db8:1::5", PROBE), Refusal.IPV6_SOURCE),
+    "a neighbour solicitation of another": (nd("2001:db8:1::5", PROBE), DropReason.IPV6_SOURCE),
     "a neighbour solicitation with another's MAC address": (
         nd("2001:db8::5", neighbour(135, "2001:db8::9", source_mac(OTHER))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
     "the same behind an option that is right": (
         nd("2001:db8::5", neighbour(135, "2001:db8::9", source_mac() + source_mac(OTHER))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
     "the same in an option that is too long": (
         nd("2001:db8::5", neighbour(135, "2001:db8::9", b"\1\2" + CLIENT + bytes(8))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
     "a neighbour advertisement for another's": (
         nd("2001:db8::5", neighbour(136, "2001:db8:1::5", target_mac())),
-        Refusal.ND_TARGET,
+        DropReason.ND_TARGET,
     ),
     "a neighbour advertisement for the TAP's": (
         nd("2001:db8::5", neighbour(136, "2001:db8::1", target_mac())),
-        Refusal.ND_TARGET,
+        DropReason.ND_TARGET,
     ),
     "a neighbour advertisement for the TAP's, link-local": (
         nd("fe80::5", neighbour(136, OWN[2], target_mac())),
-        Refusal.ND_TARGET,
+        DropReason.ND_TARGET,
     ),
     "a neighbour advertisement for a group's": (
         nd("fe80::5", neighbour(136, "ff02::1", target_mac())),
-        Refusal.ND_TARGET,
+        DropReason.ND_TARGET,
     ),
     "a neighbour advertisement with another's MAC address": (
         nd("2001:db8::5", neighbour(136, "2001:db8::5", target_mac(OTHER))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
     "a neighbour advertisement with another's as its source": (
         nd("2001:db8::5", neighbour(136, "2001:db8::5", source_mac(OTHER))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
     "a router solicitation with another's MAC address": (
         nd("fe80::5", icmpv6(133, bytes(4) + source_mac(OTHER))),
-        Refusal.ND_MAC,
+        DropReason.ND_MAC,
     ),
-    "a router advertisement": (nd("fe80::5", icmpv6(134, bytes(12))), Refusal.ROUTER),
-    "a redirect": (nd("fe80::5", icmpv6(137, bytes(36))), Refusal.ROUTER),
+    "a router advertisement": (nd("fe80::5", icmpv6(134, bytes(12))), DropReason.ROUTER_MESSAGE),
+    "a redirect": (nd("fe80::5", icmpv6(137, bytes(36))), DropReason.ROUTER_MESSAGE),
     "a router advertisement behind extension headers": (
         packet("fe80::5", HOP_BY_HOP, extension(DESTINATION) + extension(ICMPV6) + icmpv6(134)),
-        Refusal.ROUTER,
+        DropReason.ROUTER_MESSAGE,
     ),
     "a router advertisement behind an authentication header": (
         packet("fe80::5", AUTHENTICATION, bytes([ICMPV6, 4]) + bytes(22) + icmpv6(134)),
-        Refusal.ROUTER,
+        DropReason.ROUTER_MESSAGE,
     ),
     "a router advertisement in a whole fragment": (
         packet("fe80::5", FRAGMENT, fragment(ICMPV6) + icmpv6(134, bytes(12))),
-        Refusal.ROUTER,
+        DropReason.ROUTER_MESSAGE,
     ),
     "a router advertisement in a first fragment": (
         packet("fe80::5", FRAGMENT, fragment(ICMPV6, more=True) + icmpv6(134)),
-        Refusal.ROUTER,
+        DropReason.ROUTER_MESSAGE,
     ),
     "a first fragment that leaves the header to the next": (
         packet("fe80::5", FRAGMENT, fragment(DESTINATION, more=True) + extension(ICMPV6)),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "a first fragment whose header the next could replace": (
         packet(
@@ -298,108 +309,111 @@ SPOOFED = {
             FRAGMENT,
             fragment(DESTINATION, more=True) + extension(ICMPV6) + icmpv6(128),
         ),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "a later fragment that could replace a header": (
         packet("fe80::5", FRAGMENT, fragment(DESTINATION, 1) + icmpv6(134)),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "a neighbour advertisement in a whole fragment": (
         packet("2001:db8::5", FRAGMENT, fragment(ICMPV6) + ADVERTISEMENT),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "a neighbour solicitation in a first fragment": (
         packet("2001:db8::5", FRAGMENT, fragment(ICMPV6, more=True) + SOLICITATION),
-        Refusal.FRAGMENT,
+        DropReason.FRAGMENT,
     ),
     "neighbour discovery from afar": (
         v6(ipv6("2001:db8::5", ICMPV6, ADVERTISEMENT, hop_limit=254)),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
     "neighbour discovery with a code": (
         nd("2001:db8::5", neighbour(136, "2001:db8::5", code=1)),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
-    "an option without length": (nd("fe80::5", PROBE + b"\x0e\x00" + bytes(6)), Refusal.MALFORMED),
-    "an address option without length": (nd("fe80::5", PROBE + b"\x01\x00"), Refusal.TRUNCATED),
+    "an option without length": (
+        nd("fe80::5", PROBE + b"\x0e\x00" + bytes(6)),
+        DropReason.MALFORMED,
+    ),
+    "an address option without length": (nd("fe80::5", PROBE + b"\x01\x00"), DropReason.CUT_SHORT),
     "an address option without length, padded": (
         nd("fe80::5", PROBE + b"\x01\x00" + CLIENT),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
-    "an option past the end": (nd("fe80::5", PROBE + b"\x01\x02" + CLIENT), Refusal.MALFORMED),
-    "an option that is cut short": (nd("fe80::5", PROBE + b"\x01\x01"), Refusal.TRUNCATED),
-    "an option of one byte": (nd("fe80::5", PROBE + b"\x01"), Refusal.TRUNCATED),
-    "seventeen options": (nd("fe80::5", PROBE + source_mac() * 17), Refusal.MALFORMED),
+    "an option past the end": (nd("fe80::5", PROBE + b"\x01\x02" + CLIENT), DropReason.MALFORMED),
+    "an option that is cut short": (nd("fe80::5", PROBE + b"\x01\x01"), DropReason.CUT_SHORT),
+    "an option of one byte": (nd("fe80::5", PROBE + b"\x01"), DropReason.CUT_SHORT),
+    "seventeen options": (nd("fe80::5", PROBE + source_mac() * 17), DropReason.MALFORMED),
     "too many extension headers": (
         packet("fe80::5", DESTINATION, extension(DESTINATION) * 8 + extension(TCP) + bytes(20)),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
     "an extension header that is cut short": (
         packet("fe80::5", DESTINATION, bytes([TCP, 0, 1, 4])),
-        Refusal.TRUNCATED,
+        DropReason.CUT_SHORT,
     ),
     "an extension header past the end": (
         packet("fe80::5", DESTINATION, bytes([TCP, 9]) + bytes(30)),
-        Refusal.TRUNCATED,
+        DropReason.CUT_SHORT,
     ),
     "an extension header past the packet but not the frame": (
         v6(ipv6("fe80::5", DESTINATION, bytes([TCP, 9]) + bytes(30)) + bytes(100)),
-        Refusal.TRUNCATED,
+        DropReason.CUT_SHORT,
     ),
     "a jumbogram": (
         v6(ipv6("fe80::5", HOP_BY_HOP, extension(ICMPV6) + icmpv6(134), length=0)),
-        Refusal.TRUNCATED,
+        DropReason.CUT_SHORT,
     ),
-    "a DHCPv6 answer": (packet("fe80::5", UDP, udp(547, 546)), Refusal.DHCP_SERVER),
+    "a DHCPv6 answer": (packet("fe80::5", UDP, udp(547, 546)), DropReason.DHCP_SERVER),
     "a DHCPv6 answer from another port": (
         packet("fe80::5", UDP, udp(1547, 546)),
-        Refusal.DHCP_SERVER,
+        DropReason.DHCP_SERVER,
     ),
-    "a DHCPv6 answer to a relay": (packet("fe80::5", UDP, udp(547, 547)), Refusal.DHCP_SERVER),
+    "a DHCPv6 answer to a relay": (packet("fe80::5", UDP, udp(547, 547)), DropReason.DHCP_SERVER),
     "a DHCPv6 answer behind extension headers": (
         packet("fe80::5", DESTINATION, extension(UDP) + udp(547, 546)),
-        Refusal.DHCP_SERVER,
+        DropReason.DHCP_SERVER,
     ),
-    "IPv6 where IPv4 is said": (v4(ipv6("2001:db8::5")), Refusal.MALFORMED),
-    "IPv4 where IPv6 is said": (v6(ipv4("192.0.2.5") + bytes(40)), Refusal.MALFORMED),
+    "IPv6 where IPv4 is said": (v4(ipv6("2001:db8::5")), DropReason.MALFORMED),
+    "IPv4 where IPv6 is said": (v6(ipv4("192.0.2.5") + bytes(40)), DropReason.MALFORMED),
     "an IPv4 header that is too short": (
         v4(b"\x44" + ipv4("192.0.2.5")[1:]),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
     "an IPv4 packet shorter than its header": (
         v4(ipv4("192.0.2.5", total=19)),
-        Refusal.MALFORMED,
+        DropReason.MALFORMED,
     ),
-    "reverse ARP": (ethernet(0x8035, arp("192.0.2.5", operation=3)), Refusal.ETHERTYPE),
+    "reverse ARP": (ethernet(0x8035, arp("192.0.2.5", operation=3)), DropReason.ETHERTYPE),
     "spanning tree": (
         ethernet(
             38, bytes.fromhex("424203") + bytes(35), destination=bytes.fromhex("0180c2000000")
         ),
-        Refusal.ETHERTYPE,
+        DropReason.ETHERTYPE,
     ),
     "IPv4 in an 802.3 frame": (
         ethernet(48, bytes.fromhex("aaaa030000000800") + ipv4("192.0.2.5")),
-        Refusal.ETHERTYPE,
+        DropReason.ETHERTYPE,
     ),
-    "PPPoE": (ethernet(0x8864, bytes(40)), Refusal.ETHERTYPE),
-    "a type nobody knows": (ethernet(0x88B5, bytes(40)), Refusal.ETHERTYPE),
+    "PPPoE": (ethernet(0x8864, bytes(40)), DropReason.ETHERTYPE),
+    "a type nobody knows": (ethernet(0x88B5, bytes(40)), DropReason.ETHERTYPE),
     "more tags than are looked behind": (
         ethernet(IPV4, ipv4("192.0.2.5"), tags=tag(5) * 5),
-        Refusal.ETHERTYPE,
+        DropReason.ETHERTYPE,
     ),
     "the TAP's MAC address": (
         ethernet(IPV4, ipv4("192.0.2.5"), source=TAP, destination=OTHER),
-        Refusal.TAP_MAC,
+        DropReason.TAP_MAC,
     ),
     "the TAP's MAC address on a VLAN": (
         ethernet(IPV4, ipv4("192.0.2.5"), source=TAP, tags=tag(5)),
-        Refusal.TAP_MAC,
+        DropReason.TAP_MAC,
     ),
     "a group's MAC address": (
         ethernet(IPV4, ipv4("192.0.2.5"), source=bytes.fromhex("01005e000001")),
-        Refusal.SOURCE,
+        DropReason.SOURCE_MAC,
     ),
-    "no MAC address": (ethernet(IPV4, ipv4("192.0.2.5"), source=bytes(6)), Refusal.SOURCE),
+    "no MAC address": (ethernet(IPV4, ipv4("192.0.2.5"), source=bytes(6)), DropReason.SOURCE_MAC),
 }
 
 TAGS = {
@@ -419,7 +433,7 @@ def each(cases: dict[str, bytes]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("frame", cases.values(), ids=cases)
 
 
-def each_spoof(cases: dict[str, tuple[bytes, str]]) -> pytest.MarkDecorator:
+def each_spoof(cases: Mapping[str, tuple[bytes, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("frame", "reason"), cases.values(), ids=cases)
 
 
@@ -475,27 +489,27 @@ def test_a_packet_too_short_to_tell_what_it_is_is_refused(
     for size in range(len(whole)):
         # What follows the packet in the frame is padding, whatever it looks like.
         frame = packet(source, protocol, whole[:size]) + whole[size:]
-        assert FILTER.check(frame) == (Refusal.TRUNCATED if size < least else None)
+        assert FILTER.check(frame) == (DropReason.CUT_SHORT if size < least else None)
 
 
 def test_udp_over_ipv6_too_short_for_its_ports_is_refused() -> None:
     for size in range(9):
         frame = packet("2001:db8::5", UDP, udp(9, 9)[:size])
-        assert FILTER.check(frame) == (Refusal.TRUNCATED if size < 8 else None)
+        assert FILTER.check(frame) == (DropReason.CUT_SHORT if size < 8 else None)
 
 
 def test_a_frame_too_short_for_its_header_is_refused() -> None:
     frame = ethernet(0x88B5, b"")
     for size in range(len(frame)):
-        assert FILTER.check(frame[:size]) == Refusal.TRUNCATED
-    assert FILTER.check(frame) == Refusal.ETHERTYPE
+        assert FILTER.check(frame[:size]) == DropReason.CUT_SHORT
+    assert FILTER.check(frame) == DropReason.ETHERTYPE
 
 
 @pytest.mark.parametrize("kind", [133, 135, 136])
 def test_neighbour_discovery_that_is_cut_short_is_refused(kind: int) -> None:
     message = icmpv6(133) if kind == 133 else neighbour(kind, "2001:db8::5")
     for size in range(len(message)):
-        assert FILTER.check(nd("2001:db8::5", message[:size])) == Refusal.TRUNCATED
+        assert FILTER.check(nd("2001:db8::5", message[:size])) == DropReason.CUT_SHORT
     assert FILTER.check(nd("2001:db8::5", message)) is None
 
 
@@ -514,16 +528,16 @@ def test_a_prefix_of_everything_still_has_no_groups_and_no_nobody() -> None:
     assert everything.check(packet("203.0.113.5")) is None
     assert everything.check(packet("2001:db9::5")) is None
     for source in ("0.0.0.0", "224.0.0.1", "255.255.255.255"):
-        assert everything.check(packet(source)) == Refusal.IPV4_SOURCE
+        assert everything.check(packet(source)) == DropReason.IPV4_SOURCE
     for source in ("::", "ff02::1"):
-        assert everything.check(packet(source)) == Refusal.IPV6_SOURCE
+        assert everything.check(packet(source)) == DropReason.IPV6_SOURCE
 
 
 @pytest.mark.parametrize("prefix", ["192.0.2.8/31", "192.0.2.9/32"])
 def test_a_prefix_of_two_addresses_or_one_has_no_broadcast_address(prefix: str) -> None:
     narrow = SourceFilter([ip_network(prefix)], TAP)
     assert narrow.check(packet("192.0.2.9")) is None
-    assert narrow.check(packet("192.0.2.10")) == Refusal.IPV4_SOURCE
+    assert narrow.check(packet("192.0.2.10")) == DropReason.IPV4_SOURCE
 
 
 @pytest.mark.parametrize(
@@ -542,9 +556,3 @@ def test_no_frame_is_much_work(frame: bytes) -> None:
         FILTER.check(frame)
     # Some 10 us each; milliseconds, if it went to the end of the frame.
     assert (time.process_time() - began) / 100 < 500e-6
-
-
-def test_every_reason_is_said_once() -> None:
-    reasons = [value for name, value in vars(Refusal).items() if name.isupper()]
-    assert len(reasons) == len(set(reasons))
-    assert set(reasons) >= {reason for _, reason in SPOOFED.values()}

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vknet import EndpointGone, MemoryEndpoint, memory_endpoint_pair
-from vknet.qdisc.fq_codel import QueueDrop
-from vknet.switch.filter import Refusal, SourceFilter
-from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port, PortDrop, Switch
+from vknet.counters import DropReason
+from vknet.switch.filter import SourceFilter
+from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port, Switch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -178,7 +178,7 @@ async def test_a_stopped_client_loses_its_own_frames_and_slows_nobody() -> None:
         (port,) = (p for p in switch.ports if p.name == "stopped")
         # The oldest went, and the newest are there.
         assert QUEUE_FRAMES - 20 < len(port.waiting) <= QUEUE_FRAMES
-        assert port.counters.outbound.drops == {QueueDrop.FULL: 3000 - len(port.waiting)}
+        assert port.counters.outbound.drops == {DropReason.QUEUE_FULL: 3000 - len(port.waiting)}
         kept = sent[-len(port.waiting) :]
         assert port.waiting.pull(trio.current_time(), 10**9) == kept
         nursery.cancel_scope.cancel()
@@ -211,7 +211,7 @@ async def test_runts_and_forged_sources_are_dropped_and_counted() -> None:
         await a.send([b"short", frame(EVERYBODY, EVERYBODY), frame(EVERYBODY, mac(1))])
         assert await got(b) == [frame(EVERYBODY, mac(1))]
         counters = switch.ports[0].snapshot()
-        assert counters.inbound.drops == {PortDrop.RUNT: 1, PortDrop.SOURCE: 1}
+        assert counters.inbound.drops == {DropReason.RUNT: 1, DropReason.SOURCE_NOT_ALLOWED: 1}
         assert counters.inbound.frames == 3
         assert switch.ports[1].snapshot().outbound.frames == 1
 
@@ -238,7 +238,7 @@ async def test_what_may_not_leave_through_the_tap_is_counted_there() -> None:
         assert await got(other) == [frame(EVERYBODY, mac(1))]
         assert await got(outside) == []
         port = next(p for p in switch.ports if p.name == "tap0")
-        assert port.counters.outbound.drops == {Refusal.ETHERTYPE: 1}
+        assert port.counters.outbound.drops == {DropReason.ETHERTYPE: 1}
         assert switch.table.forgeries == 1
         nursery.cancel_scope.cancel()
 

@@ -13,8 +13,8 @@ import trio.testing
 
 from tests.switch.test_switch import EVERYBODY, frame, mac
 from vknet import EndpointGone, SeqpacketEndpoint, Switch
+from vknet.counters import DropReason
 from vknet.endpoints.mmsg import CHUNK, receive_messages
-from vknet.qdisc.fq_codel import QueueDrop
 from vknet.switch.switch import QUEUE_FRAMES
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ async def test_a_client_that_stops_reading_loses_only_its_own_frames() -> None:
             got += await arrived(c, 50)
         assert numbers(got) == list(range(2000))
         port = switch.ports[1]
-        assert list(port.counters.outbound.drops) == [QueueDrop.FULL]
+        assert list(port.counters.outbound.drops) == [DropReason.QUEUE_FULL]
         # What it missed is older than what its port still has for it.
         kept = numbers(port.waiting.pull(trio.current_time(), 10**9))
         assert kept == list(range(2000 - len(kept), 2000))
@@ -165,7 +165,7 @@ async def test_a_client_that_reads_again_gets_what_waited_and_what_is_new() -> N
             a.send(one)
         await brought(switch, 2000)
         port = switch.ports[1]
-        got = numbers(await arrived(b, 2000 - port.counters.outbound.drops[QueueDrop.FULL]))
+        got = numbers(await arrived(b, 2000 - port.counters.outbound.drops[DropReason.QUEUE_FULL]))
         assert got == sorted(got)
         assert got[-1] == 1999
         await trio.testing.wait_all_tasks_blocked()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 from trio.lowlevel import FdStream
 
+from tests.support.blocks import feed
 from vknet import Link, LinkSettings, StreamTransport, memory_endpoint_pair
 from vknet.framing import (
     FRAME_LIMIT_V2,
@@ -20,9 +21,13 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.transport.pipes import FAST, PIPE_SIZE, RECEIVE_SIZE, SHORT_SIZE, SHOWN_FOR, PipeStream
+from vknet.transport.base import RECEIVE_SIZE
+from vknet.transport.pipes import FAST_FOR_S, FAST_RATE, PIPE_SIZE, SHORT_SIZE, PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
+
+if TYPE_CHECKING:
+    from tests.support.blocks import Item
 
 
 def pair() -> tuple[PipeStream, PipeStream]:
@@ -48,20 +53,20 @@ async def test_a_view_is_of_one_buffer_and_ends_with_the_stream() -> None:
     one, two = pair()
     async with one, two:
         await one.send_all(b"first")
-        first = await two.receive_view()
+        first = await two.receive()
         assert bytes(first) == b"first"
         assert first.readonly
         await one.send_all(b"other")
-        assert bytes(await two.receive_view()) == b"other"
+        assert bytes(await two.receive()) == b"other"
         assert bytes(first) == b"other"
         await one.send_all(bytes(2 * RECEIVE_SIZE))
-        assert len(await two.receive_view()) <= RECEIVE_SIZE
+        assert len(await two.receive()) <= RECEIVE_SIZE
         await one.send_eof()
-        while await two.receive_view():
+        while await two.receive():
             pass
         await two.aclose()
         with pytest.raises(trio.ClosedResourceError):
-            await two.receive_view()
+            await two.receive()
 
 
 async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None:
@@ -184,7 +189,7 @@ async def test_a_busy_link_that_is_stopped_says_so() -> None:
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
     link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=0))
-    decoder, blocks = Decoder(Wire.AUTO), list[Any]()
+    decoder, blocks = Decoder(Wire.AUTO), list[Item]()
 
     async def flood() -> None:
         while True:
@@ -193,7 +198,7 @@ async def test_a_busy_link_that_is_stopped_says_so() -> None:
 
     async def read() -> None:
         while data := await two.receive_some():
-            decoder.feed(data, blocks)
+            feed(decoder, data, blocks)
             if len(blocks) > 200:
                 work.cancel()
 
@@ -225,9 +230,9 @@ async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: b
             assert size_of(one._sending) == SHORT_SIZE
             # What a slow reader takes in at first may be much, in a moment.
             for _ in range(3):
-                await one.send_all(bytes(int(FAST * SHOWN_FOR * (1.1 if is_fast else 0.9))))
+                await one.send_all(bytes(int(FAST_RATE * FAST_FOR_S * (1.1 if is_fast else 0.9))))
                 assert size_of(one._sending) == SHORT_SIZE
-                clock.jump(SHOWN_FOR)
+                clock.jump(FAST_FOR_S)
                 await one.send_all(b"-")
                 if is_fast:
                     break

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vknet.cli.vknetd_args import DEFAULT_GROUP
 from vknet.errors import SetupError
+from vknet.vknetd.settings import DEFAULT_GROUP
 from vknet.vknetd.sockets import adopt, listen_at
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ import pytest
 
 from testbed.hosts import eventually
 from tests.support.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
-from vknet.endpoints.base import READ_SIZE, Drop
-from vknet.qdisc.fq_codel import QueueDrop
-from vknet.switch.switch import PortDrop
+from vknet.counters import DropReason
+from vknet.packet.ethernet import LONGEST_FRAME
 from vknet.switch.table import LIMIT
 from vknet.vknetd.control import ASKING_MAX
 
@@ -58,7 +57,11 @@ def test_a_client_that_never_reads_loses_its_own_frames_and_nobody_elses(daemon:
         ports = {number: daemon.port(number)["out"] for number in (1, 2, 3)}
         assert ports[1]["drops"] == ports[2]["drops"] == {}
         lost = ports[3]["drops"]
-        assert set(lost) <= {QueueDrop.FULL, QueueDrop.DELAY, Drop.FULL}
+        assert set(lost) <= {
+            DropReason.QUEUE_FULL,
+            DropReason.QUEUE_DELAY,
+            DropReason.ENDPOINT_FULL,
+        }
         assert sum(lost.values()) > 0
         waiting = daemon.port(3)["waiting_frames"]
         assert waiting <= 1024
@@ -85,15 +88,15 @@ def test_two_hundred_clients_come_and_go_and_leave_nothing(daemon: Vknetd) -> No
 def test_runts_giants_and_empty_messages_are_dropped_and_counted(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b:
         a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        largest = frame(EVERYBODY, mac(1), bytes(READ_SIZE - 14))
+        largest = frame(EVERYBODY, mac(1), bytes(LONGEST_FRAME - 14))
         good = frame(EVERYBODY, mac(1), b"good")
         for message in (b"", b"x", bytes(13), b"", largest + b"!", largest, good):
             a.send(message)
         assert [receive(b), receive(b)] == [largest, good]
         assert daemon.port(1)["in"]["drops"] == {
-            Drop.EMPTY: 2,
-            Drop.TRUNCATED: 1,
-            PortDrop.RUNT: 2,
+            DropReason.EMPTY: 2,
+            DropReason.TRUNCATED: 1,
+            DropReason.RUNT: 2,
         }
 
 

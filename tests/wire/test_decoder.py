@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from tests.support.blocks import feed
 from tests.support.replaying import (
     FRAME,
     GREETING,
@@ -19,7 +22,6 @@ from tests.support.replaying import (
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     FRAME_LIMIT_V1,
-    Block,
     Bye,
     Ping,
     Pong,
@@ -29,6 +31,9 @@ from vknet.framing import (
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import HELLO_LIMIT
 
+if TYPE_CHECKING:
+    from tests.support.blocks import Item
+
 # --- limits and memory ----------------------------------------------------------------------------
 
 
@@ -36,11 +41,11 @@ from vknet.wire.hello import HELLO_LIMIT
 @pytest.mark.parametrize("wire", Wire)
 def test_a_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int) -> None:
     decoder = Decoder(wire)
-    blocks: list[Block] = []
-    decoder.feed(header(length)[:7], blocks)
+    blocks: list[Item] = []
+    feed(decoder, header(length)[:7], blocks)
     assert decoder.held == 7
     with pytest.raises(RemoteProtocolError, match=f"a block of {length} bytes .* 1 to 8320$"):
-        decoder.feed(header(length)[7:], blocks)
+        feed(decoder, header(length)[7:], blocks)
     assert decoder.held == 0
     assert blocks == []
 
@@ -69,12 +74,12 @@ def test_a_hello_over_its_limit_is_refused_at_the_header() -> None:
 
 def test_what_is_held_is_the_unfinished_block_and_nothing_else() -> None:
     decoder = Decoder(Wire.V1)
-    blocks: list[Block] = []
+    blocks: list[Item] = []
     block = frame_block(bytes(FRAME_LIMIT_V1))
     for size, chunk in enumerate(one_by_one(block[:-1]), 1):
-        decoder.feed(chunk, blocks)
+        feed(decoder, chunk, blocks)
         assert decoder.held == size
-    decoder.feed(block[-1:] + block * 3 + block[:5], blocks)
+    feed(decoder, block[-1:] + block * 3 + block[:5], blocks)
     assert decoder.held == 5
     assert len(blocks) == 4
 
@@ -85,13 +90,13 @@ def test_what_is_held_is_the_unfinished_block_and_nothing_else() -> None:
 @pytest.mark.parametrize("bad", [header(0), b"not vknet at all", control(0x80, b"x")])
 def test_an_error_is_final(bad: bytes) -> None:
     decoder = Decoder(Wire.V2)
-    blocks: list[Block] = []
+    blocks: list[Item] = []
     with pytest.raises(RemoteProtocolError) as first:
-        decoder.feed(HELLO_BLOCK + bad, blocks)
+        feed(decoder, HELLO_BLOCK + bad, blocks)
     assert len(blocks) == 1
     for again in (b"", frame_block(FRAME), HELLO_BLOCK, bad):
         with pytest.raises(RemoteProtocolError) as later:
-            decoder.feed(again, blocks)
+            feed(decoder, again, blocks)
         assert later.value is first.value
     with pytest.raises(RemoteProtocolError) as at_the_end:
         decoder.end()
@@ -102,12 +107,12 @@ def test_an_error_is_final(bad: bytes) -> None:
 
 def test_an_error_at_the_end_is_final() -> None:
     decoder = Decoder(Wire.V1)
-    decoder.feed(frame_block(FRAME)[:20], [])
+    feed(decoder, frame_block(FRAME)[:20])
     with pytest.raises(RemoteProtocolError) as first:
         decoder.end()
-    blocks: list[Block] = []
+    blocks: list[Item] = []
     with pytest.raises(RemoteProtocolError) as later:
-        decoder.feed(frame_block(FRAME)[20:], blocks)
+        feed(decoder, frame_block(FRAME)[20:], blocks)
     assert later.value is first.value
     assert blocks == []
 
@@ -214,8 +219,8 @@ def test_unknown_blocks_below_the_bound_are_skipped() -> None:
 def test_the_end_on_a_boundary_is_no_error(wire: Wire) -> None:
     decoder = Decoder(wire)
     decoder.end()
-    blocks: list[Block] = []
-    decoder.feed(frame_block(FRAME), blocks)
+    blocks: list[Item] = []
+    feed(decoder, frame_block(FRAME), blocks)
     decoder.end()
     assert len(blocks) == 1
 

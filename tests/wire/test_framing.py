@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.blocks import singly
+from tests.support.blocks import feed
 from tests.support.replaying import (
     HELLO_BLOCK,
     MAGIC_BYTES,
@@ -19,14 +19,14 @@ from tests.support.replaying import (
     replay,
 )
 from tests.support.superframes import Super, checksums_hold
+from vknet.counters import DropReason
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import (
     BYE_LIMIT,
     FRAME_LIMIT_V1,
     FRAME_LIMIT_V2,
-    MAGIC,
+    V1_MAGIC,
     Ack,
-    Block,
     Bye,
     Ping,
     Pong,
@@ -34,17 +34,18 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.virtio import DEFAULT_OFFLOADS, OFFLOADS, Misfit, OffloadFrame, kinds
+from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, OffloadFrame, header_kinds
 from vknet.wire.decoder import Decoder
 
 if TYPE_CHECKING:
+    from tests.support.blocks import Item
     from vknet.packet.virtio import AnyFrame
 
 # --- frames ---------------------------------------------------------------------------------------
 
 
 def test_the_magic_and_the_limits_are_those_of_the_document() -> None:
-    assert MAGIC == 0x5A69782B
+    assert V1_MAGIC == 0x5A69782B
     assert FRAME_LIMIT_V1 == 8320
     assert FRAME_LIMIT_V2 == 65664
     assert encode_frames([b"\xaa"], FRAME_LIMIT_V1).data == b"\x2b\x78\x69\x5a\1\0\0\0\xaa"
@@ -68,10 +69,10 @@ def test_a_hello_lifts_the_limit_of_what_comes_after_it(wire: Wire) -> None:
 
 def test_the_limit_after_hello_is_the_one_this_side_promised() -> None:
     decoder = Decoder(Wire.V2, frame_limit=100)
-    blocks: list[Block] = []
-    decoder.feed(HELLO_BLOCK + frame_block(bytes(100)), blocks)
+    blocks: list[Item] = []
+    feed(decoder, HELLO_BLOCK + frame_block(bytes(100)), blocks)
     with pytest.raises(RemoteProtocolError, match=r"a block of 101 bytes .* 1 to 100$"):
-        decoder.feed(header(101), blocks)
+        feed(decoder, header(101), blocks)
     assert len(blocks) == 2
 
 
@@ -100,26 +101,26 @@ def test_the_encoder_takes_views_as_well_as_bytes() -> None:
 
 def test_offload_frames_are_carried_as_they_are() -> None:
     sent: list[AnyFrame] = [b"plain", Super().frame(), Super(size=0).frame()]
-    encoded = encode_frames(sent, FRAME_LIMIT_V2, kinds(DEFAULT_OFFLOADS))
+    encoded = encode_frames(sent, FRAME_LIMIT_V2, header_kinds(DEFAULT_OFFLOADS))
     assert (encoded.frames, encoded.refused, encoded.misfits) == (3, 0, ())
     assert encoded.size == sum(map(len, sent))
     for chunks in ([encoded.data], one_by_one(encoded.data)):
-        blocks: list[Block] = []
+        blocks: list[Item] = []
         decoder = Decoder(Wire.V2, offload=True)
-        decoder.feed(HELLO_BLOCK, blocks)
+        feed(decoder, HELLO_BLOCK, blocks)
         for chunk in chunks:
-            decoder.feed(chunk, blocks)
+            feed(decoder, chunk, blocks)
         assert blocks[1:] == sent
 
 
 def test_what_the_peer_does_not_take_is_done_before_it_is_sent() -> None:
     four, six = (Super(bytes(3000), version=version).frame() for version in (4, 6))
     sent: list[AnyFrame] = [four, six, b"last"]
-    encoded = encode_frames(sent, FRAME_LIMIT_V1, kinds(["csum", "tso6"]))
+    encoded = encode_frames(sent, FRAME_LIMIT_V1, header_kinds(["csum", "tso6"]))
     assert encoded.frames == 5
     decoder = Decoder(Wire.V2, offload=True)
-    blocks: list[Block] = []
-    decoder.feed(HELLO_BLOCK + encoded.data, blocks)
+    blocks: list[Item] = []
+    feed(decoder, HELLO_BLOCK + encoded.data, blocks)
     *cut, whole, last = blocks[1:]
     assert all(isinstance(block, memoryview) and checksums_hold(bytes(block)) for block in cut)
     assert whole == six
@@ -130,7 +131,7 @@ def test_what_the_peer_does_not_take_is_done_before_it_is_sent() -> None:
 def test_an_offload_frame_that_fits_nothing_is_left_out_and_told() -> None:
     sent = [Super().but(flags=5).frame(), Super(tags=b"\x81\0" * 10).frame()]
     encoded = encode_frames(sent, FRAME_LIMIT_V2)
-    assert encoded == ([], 0, 0, 0, (Misfit.UNKNOWN, Misfit.HEADER))
+    assert encoded == ([], 0, 0, 0, (DropReason.UNKNOWN_OFFLOAD, DropReason.BAD_OFFLOAD_HEADER))
 
 
 def test_segments_over_the_limit_are_left_out_one_by_one() -> None:
@@ -141,28 +142,28 @@ def test_segments_over_the_limit_are_left_out_one_by_one() -> None:
 def test_the_frame_limit_counts_an_offload_frame_without_its_header() -> None:
     frame = Super(bytes(9000)).frame()
     limit = len(frame)
-    assert encode_frames([frame], limit, kinds(OFFLOADS)).data[:4] == b"\2VK2"
-    assert encode_frames([frame], limit - 1, kinds(OFFLOADS)).data[:4] == MAGIC_BYTES
+    assert encode_frames([frame], limit, header_kinds(ALL_OFFLOADS)).data[:4] == b"\2VK2"
+    assert encode_frames([frame], limit - 1, header_kinds(ALL_OFFLOADS)).data[:4] == MAGIC_BYTES
     block = control(2, bytes(10 + limit))
     for promised, error in ((limit, None), (limit - 1, f"a block of {limit + 10} bytes")):
         decoder = Decoder(Wire.V2, promised, offload=True)
-        blocks: list[Block] = []
-        decoder.feed(HELLO_BLOCK, blocks)
+        blocks: list[Item] = []
+        feed(decoder, HELLO_BLOCK, blocks)
         if error is None:
-            decoder.feed(block, blocks)
+            feed(decoder, block, blocks)
             assert isinstance(blocks[1], OffloadFrame)
         else:
             with pytest.raises(RemoteProtocolError, match=error):
-                decoder.feed(block, blocks)
+                feed(decoder, block, blocks)
 
 
 def test_frames_stay_good_while_the_decoder_goes_on() -> None:
     decoder = Decoder(Wire.V1)
-    blocks: list[Block] = []
+    blocks: list[Item] = []
     for chunk in one_by_one(frame_block(b"first") + frame_block(b"second")):
-        decoder.feed(chunk, blocks)
-    decoder.feed(frame_block(b"third") + frame_block(b"fourth")[:9], blocks)
-    assert [plain(b) for b in singly(blocks)] == [
+        feed(decoder, chunk, blocks)
+    feed(decoder, frame_block(b"third") + frame_block(b"fourth")[:9], blocks)
+    assert [plain(b) for b in blocks] == [
         {"frame": name.hex()} for name in (b"first", b"second", b"third")
     ]
 

@@ -9,20 +9,20 @@ import pytest
 
 from vknet.errors import LocalProtocolError, RemoteProtocolError
 from vknet.framing import encode_control
-from vknet.packet.virtio import OFFLOADS
+from vknet.packet.virtio import ALL_OFFLOADS
 from vknet.wire.hello import (
     HELLO_LIMIT,
     MTU_MAX,
     MTU_MIN,
-    TIMEOUT_MAX,
-    TIMEOUT_MIN,
+    TIMEOUT_MAX_S,
+    TIMEOUT_MIN_S,
     Hello,
     agree_mtu,
     agree_window,
 )
 
 OURS = Hello(
-    "vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=frozenset(OFFLOADS)
+    "vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=frozenset(ALL_OFFLOADS)
 )
 
 
@@ -154,7 +154,7 @@ def test_a_later_version_of_the_wire_is_welcome() -> None:
     [
         *(("wire", 2), ("wire", 2**31), ("frame_limit", 1), ("frame_limit", 2**31)),
         *(("mtu", MTU_MIN), ("mtu", MTU_MAX), ("mtu", None), ("mtu_fixed", False)),
-        *(("timeout", TIMEOUT_MIN), ("timeout", TIMEOUT_MAX), ("timeout", 1.5)),
+        *(("timeout", TIMEOUT_MIN_S), ("timeout", TIMEOUT_MAX_S), ("timeout", 1.5)),
         *(("program", ""), ("endpoint", "")),
     ],
 )

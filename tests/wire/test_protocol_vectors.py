@@ -22,7 +22,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.virtio import OFFLOADS, OffloadFrame, kinds
+from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame, header_kinds
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "protocol.md"
 
@@ -148,7 +148,7 @@ def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
             "frame": lambda v: encode_frames([bytes.fromhex(v)], FRAME_LIMIT_V1).data,
             "offload": lambda v: (
                 encode_frames(
-                    [OffloadFrame(bytes.fromhex(v))], FRAME_LIMIT_V2, kinds(OFFLOADS)
+                    [OffloadFrame(bytes.fromhex(v))], FRAME_LIMIT_V2, header_kinds(ALL_OFFLOADS)
                 ).data
             ),
             "ack": lambda v: encode_control(Ack(v)),

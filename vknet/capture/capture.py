@@ -25,7 +25,7 @@ import trio
 
 from vknet.capture.describe import describe
 from vknet.capture.pcap import file_header, record
-from vknet.endpoints.base import Drop
+from vknet.counters import DropReason
 from vknet.endpoints.seqpacket import open_seqpacket
 from vknet.errors import SetupError, UsageError, VknetError
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from vknet.endpoints import Endpoint
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
 __all__ = ["STDOUT_NAME", "capture"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 STDOUT: Final = 1
 STDOUT_NAME: Final = "-"
@@ -93,7 +93,7 @@ async def capture(path: str, pcap: str | None = None) -> None:
 async def _write_frames(endpoint: Endpoint, output: _Output, *, as_pcap: bool) -> NoReturn:
     if as_pcap:
         # The file may be a FIFO that was waited for; what came meanwhile is not of now.
-        endpoint.discard(Drop.STALE)
+        endpoint.discard(DropReason.STALE)
         await output.write(file_header())
     write_batch = _records if as_pcap else _lines
     while True:

@@ -25,10 +25,10 @@ from vknet.capture.describe_control import (
     describe_icmpv6,
 )
 from vknet.packet.ethernet import (
+    ETHERNET_HEADER_SIZE,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
-    HEADER_SIZE,
     TAG_SIZE,
     TAGS,
     VLAN_MASK,
@@ -44,9 +44,6 @@ from vknet.packet.ip import (
     DHCPV4_SERVER,
     DHCPV6_CLIENT,
     DHCPV6_SERVER,
-    EXTENSION,
-    EXTENSIONS,
-    EXTENSIONS_MAX,
     FRAGMENT,
     ICMPV4,
     ICMPV6,
@@ -54,8 +51,11 @@ from vknet.packet.ip import (
     IPV4_MORE_FRAGMENTS,
     IPV4_OFFSET,
     IPV6,
+    IPV6_EXTENSION,
+    IPV6_EXTENSIONS,
+    IPV6_EXTENSIONS_MAX,
+    IPV6_NO_NEXT_HEADER,
     IPV6_OFFSET,
-    NOTHING,
     PORTS,
     TCP,
     UDP,
@@ -65,7 +65,7 @@ from vknet.packet.ip import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
 __all__ = ["describe"]
 
@@ -118,7 +118,7 @@ PROTOCOLS: Final = {
     50: "ESP",
     51: "AH",
     ICMPV6: "ICMPv6",
-    NOTHING: "no payload",
+    IPV6_NO_NEXT_HEADER: "no payload",
     89: "OSPF",
     103: "PIM",
     112: "VRRP",
@@ -153,7 +153,7 @@ def describe(frame: Frame) -> str:
 
 
 def _tags(data: bytes, stop: int) -> Iterator[str]:
-    for at in range(HEADER_SIZE, stop, TAG_SIZE):
+    for at in range(ETHERNET_HEADER_SIZE, stop, TAG_SIZE):
         control = data[at] << 8 | data[at + 1]
         priority = control >> PRIORITY_SHIFT
         yield f"vlan {control & VLAN_MASK}" + (f" priority {priority}" if priority else "")
@@ -256,14 +256,14 @@ def _behind_extensions(ends: _Ends, kind: int, data: bytes) -> Iterator[str]:
     """Go along the extension headers of an IPv6 packet, with which its data begin."""
     start = offset = walked = 0
     more = False
-    while kind in EXTENSIONS and not offset:
-        if walked == EXTENSIONS_MAX:
+    while kind in IPV6_EXTENSIONS and not offset:
+        if walked == IPV6_EXTENSIONS_MAX:
             yield f"{ends}, more than {walked} extension headers"
             return
-        if len(data) - start < EXTENSION.size:
+        if len(data) - start < IPV6_EXTENSION.size:
             yield f"{ends}, extension header {kind} {CUT_SHORT}"
             return
-        following, size, word = EXTENSION.unpack_from(data, start)
+        following, size, word = IPV6_EXTENSION.unpack_from(data, start)
         if kind == FRAGMENT:
             offset, more = word & IPV6_OFFSET, word & 1 != 0
         start += extension_size(kind, size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from vknet.packet.ethernet import MAC_SIZE, format_mac
 from vknet.packet.ip import (
@@ -17,17 +17,15 @@ from vknet.packet.ip import (
     MLD2_REPORT,
     MLD_DONE,
     MLD_REPORT,
+    ND_TARGET_OFFSET,
     NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SIZE,
     NEIGHBOUR_SOLICITATION,
     REDIRECT,
     ROUTER_ADVERTISEMENT,
     ROUTER_SOLICITATION,
-    TARGET,
+    nd_options,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["describe_dhcpv4", "describe_dhcpv6", "describe_icmp", "describe_icmpv6"]
 
@@ -96,8 +94,6 @@ ADVERTISEMENT_SIZE: Final = 16
 TARGET_MAC: Final = 2
 PREFIX: Final = 3
 PREFIX_SIZE: Final = 32
-OPTION_UNIT: Final = 8
-OPTIONS_MAX: Final = 16
 
 # RFC 2131: operation, length of a hardware address; the client's new address; its hardware address.
 BOOTP: Final = struct.Struct("!BxB13xI8x6s")
@@ -189,14 +185,14 @@ def _echo(message: bytes) -> str:
 def _neighbour(message: bytes, kind: int) -> str:
     if len(message) < NEIGHBOUR_SIZE:
         return "cut short"
-    target = IPv6Address(message[TARGET:NEIGHBOUR_SIZE])
+    target = IPv6Address(message[ND_TARGET_OFFSET:NEIGHBOUR_SIZE])
     if kind == REDIRECT:
         return f"to {target}"
     if kind == NEIGHBOUR_SOLICITATION:
         return f"who-has {target}"
-    for option in _options(message, NEIGHBOUR_SIZE):
+    for option in nd_options(message, NEIGHBOUR_SIZE)[0]:
         if option[0] == TARGET_MAC:
-            return f"{target} is-at {format_mac(option[2 : 2 + MAC_SIZE])}"
+            return f"{target} is-at {format_mac(bytes(option[2 : 2 + MAC_SIZE]))}"
     return f"of {target}"
 
 
@@ -205,23 +201,11 @@ def _router(message: bytes) -> str:
         return "cut short"
     (lifetime,) = LIFETIME.unpack_from(message)
     prefixes = "".join(
-        f" prefix {IPv6Address(option[16:32])}/{option[2]}"
-        for option in _options(message, ADVERTISEMENT_SIZE)
+        f" prefix {IPv6Address(bytes(option[16:32]))}/{option[2]}"
+        for option in nd_options(message, ADVERTISEMENT_SIZE)[0]
         if option[0] == PREFIX and len(option) == PREFIX_SIZE
     )
     return f"for {lifetime} s{prefixes}"
-
-
-def _options(message: bytes, at: int) -> Iterator[bytes]:
-    """The options of neighbour discovery (RFC 4861, 4.6) that are whole, from `at` on."""
-    for _ in range(OPTIONS_MAX):
-        if len(message) - at < OPTION_UNIT:
-            return
-        size = message[at + 1] * OPTION_UNIT
-        if not 0 < size <= len(message) - at:
-            return
-        yield message[at : at + size]
-        at += size
 
 
 def describe_dhcpv4(message: bytes) -> str:

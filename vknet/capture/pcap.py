@@ -14,12 +14,12 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
 __all__ = ["SNAPLEN", "file_header", "record"]
 
 FILE: Final = struct.Struct("<IHHiIII")
-MAGIC: Final = 0xA1B2C3D4
+PCAP_MAGIC: Final = 0xA1B2C3D4
 VERSION: Final = (2, 4)
 LINKTYPE_ETHERNET: Final = 1
 
@@ -32,7 +32,7 @@ MICROSECONDS: Final = 1_000_000
 
 def file_header() -> bytes:
     """What a capture begins with, once."""
-    return FILE.pack(MAGIC, *VERSION, 0, 0, SNAPLEN, LINKTYPE_ETHERNET)
+    return FILE.pack(PCAP_MAGIC, *VERSION, 0, 0, SNAPLEN, LINKTYPE_ETHERNET)
 
 
 def record(frame: Frame, seconds: float) -> bytes:

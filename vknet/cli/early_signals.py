@@ -9,21 +9,16 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final
 
+from vknet.exit_codes import EXIT_STOPPED
+
 if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = [
-    "EXIT_FAILED",
-    "EXIT_STOPPED",
-    "EXIT_USAGE",
     "STOP_SIGNALS",
     "begin_work",
     "stop_at_once_on_signals",
 ]
-
-EXIT_STOPPED: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

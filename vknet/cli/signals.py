@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["obey_signals"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 
 async def obey_signals(

@@ -14,7 +14,8 @@ import os
 import sys
 from typing import NoReturn
 
-from vknet.cli.early_signals import EXIT_USAGE, stop_at_once_on_signals
+from vknet.cli.early_signals import stop_at_once_on_signals
+from vknet.exit_codes import EXIT_USAGE
 
 __all__ = ["main"]
 

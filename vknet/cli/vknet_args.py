@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final
 from vknet._version import __version__
 from vknet.cli.argparser import Parser, number, what_is_unknown
 from vknet.errors import UsageError, escaped
-from vknet.framing import Wire
 from vknet.link.settings import LinkSettings
-from vknet.packet.virtio import DEFAULT_OFFLOADS, USO
+from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, NO_OFFLOADS, Offload
 from vknet.spec import (
     RetryPolicy,
     Spec,
@@ -24,8 +23,9 @@ from vknet.spec import (
     parse_target,
 )
 from vknet.transport.ssh_command import DEFAULT_SSH, MARK, SshSettings
-from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX, TIMEOUT_MIN, WINDOW_MAX
-from vknet.wire.keepalive import DEFAULT_TIMEOUT
+from vknet.wire.blocks import Wire
+from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX_S, TIMEOUT_MIN_S, WINDOW_MAX
+from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,8 @@ SSH_FLAGS: Final = ("4", "6")
 
 OFFLOAD_SETTINGS: Final = {
     "on": DEFAULT_OFFLOADS,
-    "off": frozenset[str](),
-    "+uso": DEFAULT_OFFLOADS | {USO},
+    "off": NO_OFFLOADS,
+    "+uso": ALL_OFFLOADS,
 }
 
 WIRE_SETTINGS: Final = {"auto": Wire.AUTO, "1": Wire.V1}
@@ -143,7 +143,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
         )
     spec = parse_spec(args.spec)
     target = parse_target(args.target)
-    timeout = DEFAULT_TIMEOUT if args.timeout is None else args.timeout
+    timeout = DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout
     return Settings(
         spec=spec,
         bridge=None if args.bridge is None else parse_bridge(args.bridge, spec, "local"),
@@ -200,7 +200,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
         mtu=args.mtu,
         link=LinkSettings(
             Wire.V2 if marked else Wire.V1,
-            DEFAULT_TIMEOUT if args.timeout is None else args.timeout,
+            DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout,
             adopt_timeout=args.timeout is None,
             offloads=args.offload,
             window=args.window,
@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=_window, default=None)
     add("--wire", type=_wire)
     add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
-    add("--timeout", type=partial(number, float, TIMEOUT_MIN, TIMEOUT_MAX))
+    add("--timeout", type=partial(number, float, TIMEOUT_MIN_S, TIMEOUT_MAX_S))
     add("-v", dest="verbose", action="count", default=0)
     add("-q", dest="quiet", action="count", default=0)
     add("--version", action="version", version=f"vknet {__version__}")
@@ -262,7 +262,7 @@ def _wire(text: str) -> str:
     return text
 
 
-def _offload(text: str) -> frozenset[str]:
+def _offload(text: str) -> Offload:
     if text not in OFFLOAD_SETTINGS:
         raise argparse.ArgumentTypeError(f'"{escaped(text)}" is neither on, off nor +uso')
     return OFFLOAD_SETTINGS[text]

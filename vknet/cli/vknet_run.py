@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from vknet.cli.coalescing import Coalescing
-from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.cli.malloc import tune_malloc
 from vknet.cli.signals import obey_signals
+from vknet.counters import Counters
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, escaped
-from vknet.framing import Wire
+from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.link.link import Link
 from vknet.link.supervisor import keep_linked
-from vknet.monitor import Counters, Monitor
-from vknet.transport.base import StdioTransport
+from vknet.monitor import Monitor
 from vknet.transport.ssh import SshDialer
+from vknet.transport.stdio import StdioTransport
+from vknet.wire.blocks import Bye, Wire
+from vknet.wire.encoder import encode_control
 
 if TYPE_CHECKING:
     from vknet.cli.vknet_args import Settings
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings) -> int:
@@ -65,7 +67,7 @@ def _summary(counters: Counters) -> str:
     parts = []
     for name, direction in (("out", counters.outbound), ("in", counters.inbound)):
         drops = "".join(f", {n} dropped ({why})" for why, n in direction.drops.items() if n)
-        marks = f", {direction.marks} marked (ECN)" if direction.marks else ""
+        marks = f", {direction.ecn_marks} marked (ECN)" if direction.ecn_marks else ""
         parts.append(f"{name} {direction.frames} frames, {direction.bytes} bytes{drops}{marks}")
     return "carried: " + "; ".join(parts)
 
@@ -106,7 +108,7 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
             if settings.link.wire is not Wire.V2:
                 raise
             # The client says it to its user; said here as well, it would come twice.
-            transport.refuse(str(exc))
+            transport.refuse(encode_control(Bye(str(exc))))
             return EXIT_FAILED
         async with endpoint:
             await Link(endpoint, transport, settings.link, monitor=monitor).run()

@@ -11,7 +11,8 @@ import sys
 from contextlib import ExitStack
 from typing import NoReturn
 
-from vknet.cli.early_signals import EXIT_USAGE, stop_at_once_on_signals
+from vknet.cli.early_signals import stop_at_once_on_signals
+from vknet.exit_codes import EXIT_USAGE
 
 __all__ = ["main"]
 

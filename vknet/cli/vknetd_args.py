@@ -8,11 +8,12 @@ import os
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
 from vknet.cli.argparser import Parser, number, what_is_unknown
 from vknet.errors import UsageError, escaped
+from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import (
     DEFAULT_SOCKET,
     SOCKET_PATH_LIMIT,
@@ -21,6 +22,13 @@ from vknet.spec import (
     parse_spec,
 )
 from vknet.switch.table import AGE
+from vknet.vknetd.settings import (
+    CONTROL_SUFFIX,
+    DEFAULT_CLIENTS,
+    DEFAULT_MODE,
+    Interface,
+    VknetdSettings,
+)
 from vknet.wire.hello import MTU_MAX, MTU_MIN
 
 if TYPE_CHECKING:
@@ -29,28 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMAND",
-    "CONTROL_SUFFIX",
-    "DEFAULT_GROUP",
-    "DEFAULT_MODE",
     "HELP",
     "Action",
-    "Interface",
     "Settings",
     "parse",
 ]
 
-Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-
 COMMAND: Final = "vknetd"
 
-CONTROL_SUFFIX: Final = ".ctl"
-
-DEFAULT_GROUP: Final = "vknet"
-DEFAULT_MODE: Final = 0o660
-DEFAULT_CLIENTS: Final = 256
 CLIENTS_MAX: Final = 65536
-# RFC 8200, section 5.  Below it, the kernel has no IPv6 on an interface.
-IPV6_MTU_MIN: Final = 1280
 AGE_MIN: Final = 1
 AGE_MAX: Final = 1_000_000
 
@@ -105,33 +100,19 @@ class Action(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line asks for, understood and checked.
+class Settings(VknetdSettings):
+    """The parsed and checked command line.
 
     Attributes:
-        path: of the socket, at most 103 bytes: ``.ctl`` has to fit behind it.
-        tap: which TAP; None for none.
-        interfaces: addresses with their prefixes; one that is its network's own address stands
-            for the prefix alone.
-        secure: only what comes from within the prefixes may leave by the TAP.
-        mode: the socket's, as for chmod(2).
-        group: asked for by the user; None for the default one, if there is such.
-        age: seconds until a MAC address that was not seen again is forgotten.
-        pcap: a file for -c to write, ``-`` for stdout; None for readable lines.
+        action: what the command is to do.
+        foreground: stay in the foreground.
+        pcap: a file for -c to write, ``-`` for stdout; None for lines of text.
+        json: print the status as JSON.
+        verbosity: -v less -q.
     """
 
     action: Action
-    path: str
-    tap: TapSpec | None
-    bridge: str | None
-    interfaces: tuple[Interface, ...]
-    secure: bool
     foreground: bool
-    mode: int
-    group: str | None
-    mtu: int | None
-    age: float
-    clients: int
     pcap: str | None
     json: bool
     verbosity: int
@@ -162,8 +143,8 @@ def parse(argv: Sequence[str]) -> Settings:
             "an address/prefix is needed, such as 198.18.5.1/24: what comes from within may leave"
             " by the TAP; or -U for a plain switch, or -t none for one without a TAP"
         )
-    if args.mtu is not None and args.mtu < IPV6_MTU_MIN and any(i.version == 6 for i in interfaces):
-        raise UsageError(f"--mtu {args.mtu}: with IPv6 it is {IPV6_MTU_MIN} at the least")
+    if args.mtu is not None and args.mtu < IPV6_MIN_MTU and any(i.version == 6 for i in interfaces):
+        raise UsageError(f"--mtu {args.mtu}: with IPv6 it is {IPV6_MIN_MTU} at the least")
     return Settings(
         action=action,
         path=_path(args.path),

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from vknet.capture.capture import capture
-from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.cli.logs import background_syslog
 from vknet.cli.signals import obey_signals
-from vknet.cli.vknetd_args import COMMAND, DEFAULT_MODE, Action, Settings
+from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import UsageError, VknetError
+from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.spec import DEFAULT_SOCKET
 from vknet.vknetd import control
 from vknet.vknetd.daemon import Daemon
+from vknet.vknetd.settings import DEFAULT_MODE
 from vknet.vknetd.sockets import adopt, listen_at
 from vknet.vknetd.status import text_of
 from vknet.vknetd.systemd import Background, notify, take_sockets

@@ -66,12 +66,9 @@ from typing import Final, NamedTuple
 from vknet.congestion.bandwidth import FINE, BandwidthEstimator
 from vknet.congestion.min_rtt import MinRttEstimator
 from vknet.congestion.reverse_delay import ReverseDelay
-from vknet.errors import RemoteProtocolError
+from vknet.packet.ethernet import FULL_FRAME
 
-__all__ = ["QUANTUM", "Window"]
-
-QUANTUM: Final = 1514
-"""Bytes of a full Ethernet frame."""
+__all__ = ["Window"]
 
 # What may be under way before anything is known: ten segments, as in TCP (RFC 6928).
 INITIAL_QUANTA: Final = 10
@@ -168,7 +165,7 @@ class Window:
     """
 
     def __init__(
-        self, now: float, quantum: int = QUANTUM, *, size: int | None = None, sent: int = 0
+        self, now: float, quantum: int = FULL_FRAME, *, size: int | None = None, sent: int = 0
     ) -> None:
         self._length = MinRttEstimator(now, quantum)
         self._bandwidth = BandwidthEstimator(now)
@@ -269,11 +266,11 @@ class Window:
                 does not say.
 
         Raises:
-            RemoteProtocolError: that is more than was sent, or less than it said before.
+            ValueError: more bytes than were sent, or fewer than were acknowledged before.
         """
         if not self._acked <= total <= self._sent:
-            raise RemoteProtocolError(
-                f"the peer acknowledged {total} bytes, where {self._sent} were sent"
+            raise ValueError(
+                f"acknowledged {total} bytes, where {self._sent} were sent"
                 f" and {self._acked} were acknowledged before"
             )
         if total == self._acked:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final
 from vknet._lazy import exports
 
 if TYPE_CHECKING:
-    from vknet.endpoints.base import Drop, Endpoint
+    from vknet.endpoints.base import Endpoint
     from vknet.endpoints.factory import open_endpoint
     from vknet.endpoints.memory import MemoryEndpoint, memory_endpoint_pair
     from vknet.endpoints.seqpacket import SeqpacketEndpoint
     from vknet.endpoints.tap import TapEndpoint
 
 __all__ = [
-    "Drop",
     "Endpoint",
     "MemoryEndpoint",
     "SeqpacketEndpoint",
@@ -24,14 +23,15 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "vknet.endpoints.base": ("Drop", "Endpoint"),
+    "vknet.endpoints.base": ("Endpoint",),
     "vknet.endpoints.memory": ("MemoryEndpoint", "memory_endpoint_pair"),
     "vknet.endpoints.factory": ("open_endpoint",),
     "vknet.endpoints.seqpacket": ("SeqpacketEndpoint",),
     "vknet.endpoints.tap": ("TapEndpoint",),
 }
 
-__getattr__ = exports(__name__, _HOMES)
+if not TYPE_CHECKING:
+    __getattr__ = exports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -14,39 +14,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
+from vknet.packet.ethernet import BATCH_FRAMES
 from vknet.packet.gso import plain_frames
+from vknet.packet.virtio import NO_OFFLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from vknet.framing import Frame
-    from vknet.packet.virtio import AnyFrame
+    from vknet.counters import DropReason
+    from vknet.packet.ethernet import Frame
+    from vknet.packet.virtio import AnyFrame, Offload
 
-__all__ = ["BATCH_BYTES", "BATCH_FRAMES", "Drop", "Endpoint"]
-
-# One turn of a pump.  Large enough that what a turn costs (5-10 us of checkpoints) is small beside
-# the system calls of its frames; small enough that a turn stays well under a millisecond.
-BATCH_BYTES: Final = 128 * 1024
-BATCH_FRAMES: Final = 256
-
-# The largest frame an endpoint can hand over; a read of fewer bytes would truncate silently.
-READ_SIZE: Final = 65536 + 128
-
-
-class Drop:
-    """The reasons an endpoint gives for dropping a frame; keys of the drop counters."""
-
-    EMPTY: Final = "empty"
-    RUNT: Final = "shorter than an Ethernet header"
-    TRUNCATED: Final = "over the endpoint's frame limit"
-    DOWN: Final = "interface down"
-    FULL: Final = "endpoint full"
-    REFUSED: Final = "refused by the endpoint"
-    STALE: Final = "waited through an outage"
+__all__ = ["Endpoint"]
 
 
 class Endpoint(trio.abc.AsyncResource):
@@ -61,7 +44,7 @@ class Endpoint(trio.abc.AsyncResource):
         mtu_fixed: a person chose the MTU, or it is not vknet's to change.
         accepts: what may be left undone in the frames that it is sent, by the names of
             `vknet.packet.virtio`; it can hand over such frames itself.
-        receive_drops: frames dropped on their way out of the endpoint, by reason (`Drop`).
+        receive_drops: frames dropped on their way out of the endpoint, by reason (`DropReason`).
         send_drops: frames dropped on their way into it, by reason.
     """
 
@@ -69,9 +52,9 @@ class Endpoint(trio.abc.AsyncResource):
         self.name = name
         self.mtu = mtu
         self.mtu_fixed = mtu_fixed
-        self.accepts: frozenset[str] = frozenset()
-        self.receive_drops: Counter[str] = Counter()
-        self.send_drops: Counter[str] = Counter()
+        self.accepts = NO_OFFLOADS
+        self.receive_drops: Counter[DropReason] = Counter()
+        self.send_drops: Counter[DropReason] = Counter()
 
     @abstractmethod
     def receive_nowait(self) -> list[Frame]:
@@ -122,7 +105,7 @@ class Endpoint(trio.abc.AsyncResource):
         del frames
         return 0
 
-    async def set_offload(self, names: Iterable[str]) -> None:
+    async def set_offload(self, offloads: Offload) -> None:
         """From now on leave undone what of this the endpoint can, by name, and nothing else.
 
         What is already waiting stays as it is.  It is off until the first call.
@@ -169,7 +152,7 @@ class Endpoint(trio.abc.AsyncResource):
             except trio.WouldBlock:
                 await self.wait_receivable()
 
-    def discard(self, reason: str) -> int:
+    def discard(self, reason: DropReason) -> int:
         """Drop all that is waiting to be received, counted under `reason`; how many that were.
 
         Raises:

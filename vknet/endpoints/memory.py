@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
+from vknet.counters import DropReason
+from vknet.endpoints.base import Endpoint
 from vknet.errors import EndpointGone
-from vknet.packet.gso import plain_frames, segment
-from vknet.packet.virtio import OffloadFrame, kinds, usable, validate
+from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES
+from vknet.packet.gso import for_receiver, plain_frames
+from vknet.packet.virtio import NO_OFFLOADS, OffloadFrame, header_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from vknet.framing import Frame
-    from vknet.packet.virtio import AnyFrame
+    from vknet.packet.ethernet import Frame
+    from vknet.packet.virtio import AnyFrame, Offload
 
 __all__ = ["MemoryEndpoint", "memory_endpoint_pair"]
 
@@ -32,7 +34,7 @@ class _Queue:
     capacity: int
     frames: deque[bytes | OffloadFrame] = field(default_factory=deque)
     kinds: frozenset[int] = frozenset()
-    """Of offload frames that its reader has asked for."""
+    """The offload frames that its reader has asked for."""
     changed: trio.Event = field(default_factory=trio.Event)
     no_reader: bool = False
     no_writer: bool = False
@@ -51,7 +53,7 @@ class MemoryEndpoint(Endpoint):
         inbox: _Queue,
         outbox: _Queue,
         mtu: int | None,
-        accepts: frozenset[str] = frozenset(),
+        accepts: Offload = NO_OFFLOADS,
     ) -> None:
         super().__init__(name, mtu)
         self.accepts = accepts
@@ -59,9 +61,9 @@ class MemoryEndpoint(Endpoint):
         self._outbox = outbox
         self._receiving = False
 
-    async def set_offload(self, names: Iterable[str]) -> None:
+    async def set_offload(self, offloads: Offload) -> None:
         await trio.lowlevel.checkpoint()
-        self._inbox.kinds = kinds(self.accepts & usable(names))
+        self._inbox.kinds = header_kinds(self.accepts & offloads)
 
     def receive_nowait(self) -> list[Frame]:
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
@@ -114,24 +116,21 @@ class MemoryEndpoint(Endpoint):
         outbox = self._outbox
         if outbox.no_reader:
             raise self._gone()
-        for frame in frames:
+        # Like a kernel, it segments what the reader has not asked for.
+        for frame in for_receiver(
+            frames, outbox.kinds, self.send_drops, check_all=True, mtu=self.mtu
+        ):
             if not frame:
-                self.send_drops[Drop.EMPTY] += 1
-            elif not isinstance(frame, OffloadFrame):
-                self._put(bytes(frame))
-            elif isinstance(offsets := validate(frame.data, self.mtu), str):
-                self.send_drops[offsets] += 1
-            elif frame.kind in outbox.kinds:
+                self.send_drops[DropReason.EMPTY] += 1
+            elif isinstance(frame, OffloadFrame):
                 self._put(OffloadFrame(bytes(frame.data)))
             else:
-                # As a kernel does for whoever has not asked for more.
-                for piece in segment(frame, offsets):
-                    self._put(piece)
+                self._put(bytes(frame))
         outbox.changed.set()
 
     def _put(self, frame: bytes | OffloadFrame) -> None:
         if len(self._outbox.frames) >= self._outbox.capacity:
-            self.send_drops[Drop.FULL] += 1
+            self.send_drops[DropReason.ENDPOINT_FULL] += 1
         else:
             self._outbox.frames.append(frame)
 
@@ -154,7 +153,7 @@ def memory_endpoint_pair(
     *,
     capacity: int = CAPACITY,
     mtu: int | None = None,
-    accepts: Iterable[str] = (),
+    accepts: Offload = NO_OFFLOADS,
 ) -> tuple[MemoryEndpoint, MemoryEndpoint]:
     """Two endpoints, each receiving what is sent into the other.
 
@@ -166,7 +165,7 @@ def memory_endpoint_pair(
             `vknet.packet.virtio`.
     """
     there, back = _Queue(capacity), _Queue(capacity)
-    both = usable(accepts)
+    both = accepts.usable
     return (
         MemoryEndpoint(names[0], back, there, mtu, both),
         MemoryEndpoint(names[1], there, back, mtu, both),

@@ -27,12 +27,12 @@ from errno import EINTR
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from vknet.endpoints.base import BATCH_BYTES, READ_SIZE
+from vknet.packet.ethernet import BATCH_BYTES, LONGEST_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
 __all__ = ["CHUNK", "receive_messages", "send_messages"]
 
@@ -114,11 +114,11 @@ class _Scratch:
         # Private: after a fork each side has its own.  Slots are not aligned to pages, where the
         # heads of all of them would meet in the same few lines of the cache.
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.slots = mmap.mmap(-1, CHUNK * READ_SIZE, flags=private)
+        self.slots = mmap.mmap(-1, CHUNK * LONGEST_FRAME, flags=private)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.slots))
-        self.starts = range(0, CHUNK * READ_SIZE, READ_SIZE)
+        self.starts = range(0, CHUNK * LONGEST_FRAME, LONGEST_FRAME)
         self.incoming.bases[:] = array("L", [start + slot for slot in self.starts])
-        self.incoming.sizes[:] = array("L", [READ_SIZE] * CHUNK)
+        self.incoming.sizes[:] = array("L", [LONGEST_FRAME] * CHUNK)
 
 
 _threads = threading.local()
@@ -138,7 +138,7 @@ def receive_messages(fd: int, limit: int) -> tuple[list[bytes], int]:
     At the end of a connection it takes messages of no bytes, as many as it was asked for.
 
     Returns:
-        At least one message; and how many were longer than READ_SIZE, which are not among them.
+        At least one message; and how many were longer than LONGEST_FRAME, which are not among them.
 
     Raises:
         BlockingIOError: none is waiting.

@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, Drop, Endpoint
+from vknet.counters import DropReason
+from vknet.endpoints.base import Endpoint
 from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 from vknet.errors import EndpointGone, SetupError
+from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES
 from vknet.spec import DEFAULT_SOCKET, SOCKET_PATH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
 __all__ = ["SeqpacketEndpoint", "open_seqpacket"]
 
@@ -74,7 +76,7 @@ class SeqpacketEndpoint(Endpoint):
             count = len(messages) + cut
             seen += count
             if cut:
-                self.receive_drops[Drop.TRUNCATED] += cut
+                self.receive_drops[DropReason.TRUNCATED] += cut
             if not all(messages):
                 messages, ended = self._without_empty(messages)
             frames += messages
@@ -96,7 +98,7 @@ class SeqpacketEndpoint(Endpoint):
                 messages.pop()
         whole = [message for message in messages if message]
         if len(whole) < len(messages):
-            self.receive_drops[Drop.EMPTY] += len(messages) - len(whole)
+            self.receive_drops[DropReason.EMPTY] += len(messages) - len(whole)
         return whole, ended
 
     async def wait_receivable(self) -> None:
@@ -106,7 +108,7 @@ class SeqpacketEndpoint(Endpoint):
     async def send(self, frames: Sequence[Frame]) -> None:
         self._raise_if_closed()
         if not all(frames):
-            self.send_drops[Drop.EMPTY] += sum(not frame for frame in frames)
+            self.send_drops[DropReason.EMPTY] += sum(not frame for frame in frames)
             frames = [frame for frame in frames if frame]
         patience = self._patience
         sent = 0
@@ -117,7 +119,7 @@ class SeqpacketEndpoint(Endpoint):
                 taken = True
             except BlockingIOError:
                 if patience <= 0:
-                    self.send_drops[Drop.FULL] += len(frames) - sent
+                    self.send_drops[DropReason.ENDPOINT_FULL] += len(frames) - sent
                     break
                 patience = await self._wait_for_room(patience)
             except OSError as exc:
@@ -148,9 +150,9 @@ class SeqpacketEndpoint(Endpoint):
         """Count the frame for which there was no room, or raise what else was the matter."""
         self._raise_if_closed()
         if exc.errno in (ENOBUFS, ENOMEM):
-            self.send_drops[Drop.FULL] += 1
+            self.send_drops[DropReason.ENDPOINT_FULL] += 1
         elif exc.errno == EMSGSIZE:
-            self.send_drops[Drop.REFUSED] += 1
+            self.send_drops[DropReason.ENDPOINT_REFUSED] += 1
         else:
             raise self._gone() from exc
 

@@ -24,36 +24,36 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from vknet.counters import DropReason
 from vknet.endpoints import netlink, tun
-from vknet.endpoints.base import BATCH_BYTES, BATCH_FRAMES, READ_SIZE, Drop, Endpoint
+from vknet.endpoints.base import Endpoint
 from vknet.endpoints.tap_attach import attach, attach_unused, stable_mac
 from vknet.errors import EndpointGone, SetupError
+from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES, ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.gso import batch_from_kernel, plain_frames, segment
 from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import (
-    CSUM,
     FAST_PATH_OFFSETS,
-    HEADER_SIZE,
-    NOTHING,
-    Misfit,
+    NO_OFFLOADS,
+    PLAIN_HEADER,
+    VNET_HEADER_SIZE,
+    Offload,
     OffloadFrame,
-    kinds,
+    header_kinds,
     validate,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
     from vknet.packet.virtio import AnyFrame, Offsets
 
 __all__ = ["TapEndpoint", "open_tap"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
-ETHERNET_HEADER: Final = 14
-
-TAP_READ_SIZE: Final = HEADER_SIZE + READ_SIZE
+TAP_READ_SIZE: Final = VNET_HEADER_SIZE + LONGEST_FRAME
 
 
 class TapEndpoint(Endpoint):
@@ -80,15 +80,15 @@ class TapEndpoint(Endpoint):
         self._down = False
         self._capabilities = tun.capabilities(fd)
         self.accepts = self._capabilities
-        self._kinds = kinds(self.accepts)
+        self._kinds = header_kinds(self.accepts)
         self.segmented = 0
 
-    async def set_offload(self, names: Iterable[str]) -> None:
+    async def set_offload(self, offloads: Offload) -> None:
         if self._fd < 0:
             await trio.lowlevel.checkpoint()
             return
         # It takes the RTNL lock, which others may hold for long.
-        wanted = self._capabilities.intersection(names)
+        wanted = self._capabilities & offloads
         try:
             await trio.to_thread.run_sync(tun.set_offloads, self._fd, wanted)
         except OSError as exc:
@@ -129,20 +129,20 @@ class TapEndpoint(Endpoint):
         sent = 0
         with suppress(OSError):
             for frame in frames:
-                os.writev(self._fd, (NOTHING, frame))
+                os.writev(self._fd, (PLAIN_HEADER, frame))
                 sent += 1
         return sent
 
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
         fd, write, writev = self._fd, os.write, os.writev
-        takes_fast_path = CSUM in self.accepts
+        takes_fast_path = Offload.CSUM in self.accepts
         if isinstance(frames, UniformBatch) and takes_fast_path and frames.offsets() is not None:
             frames = frames[self._write_uniform(frames) :]
         for frame in frames:
-            offsets: Offsets | str = FAST_PATH_OFFSETS
+            offsets: Offsets | DropReason = FAST_PATH_OFFSETS
             try:
                 if not isinstance(frame, OffloadFrame):
-                    writev(fd, (NOTHING, frame))
+                    writev(fd, (PLAIN_HEADER, frame))
                 elif (
                     offsets := validate(frame.data, self.mtu)
                 ) is FAST_PATH_OFFSETS and takes_fast_path:
@@ -176,11 +176,11 @@ class TapEndpoint(Endpoint):
                 taken += 1
         return taken
 
-    def _write_offload(self, frame: OffloadFrame, offsets: Offsets | str) -> None:
+    def _write_offload(self, frame: OffloadFrame, offsets: Offsets | DropReason) -> None:
         data = frame.data
-        if offsets is Misfit.OVER_MTU and self._look_at_mtu():
+        if offsets is DropReason.OVER_MTU and self._look_at_mtu():
             offsets = validate(data, self.mtu)
-        if isinstance(offsets, str):
+        if isinstance(offsets, DropReason):
             self.send_drops[offsets] += 1
         elif frame.kind not in self._kinds or (offsets.payload == 0 and frame.is_super):
             # One segment that was announced as several is what the kernel drops.
@@ -203,14 +203,15 @@ class TapEndpoint(Endpoint):
         self.segmented += 1
         for piece in segment(frame, offsets):
             try:
-                os.writev(self._fd, (NOTHING, piece))
+                os.writev(self._fd, (PLAIN_HEADER, piece))
             except OSError as exc:
                 self._write_failed(exc, piece)
 
     def _accept_less(self, frame: OffloadFrame) -> None:
         """The kernel refuses what it said it had: from now on that is done here."""
-        self.accepts = frozenset((CSUM,)) if frame.kind not in kinds((CSUM,)) else frozenset()
-        self._kinds = kinds(self.accepts)
+        checksum_only = frame.kind in header_kinds(Offload.CSUM)
+        self.accepts = NO_OFFLOADS if checksum_only else Offload.CSUM
+        self._kinds = header_kinds(self.accepts)
         log.warning(
             "%s: the kernel refuses frames of more than one segment; they are cut here from now on",
             self.name,
@@ -230,7 +231,7 @@ class TapEndpoint(Endpoint):
 
     def _write_failed(self, exc: OSError, frame: AnyFrame) -> None:
         if exc.errno == EIO:
-            self.send_drops[Drop.DOWN] += 1
+            self.send_drops[DropReason.INTERFACE_DOWN] += 1
             if not self._down:
                 self._down = True
                 log.warning(
@@ -239,13 +240,13 @@ class TapEndpoint(Endpoint):
                     self.name,
                 )
         elif exc.errno == EAGAIN:
-            self.send_drops[Drop.FULL] += 1
-        elif len(frame) < ETHERNET_HEADER:
-            self.send_drops[Drop.RUNT] += 1
+            self.send_drops[DropReason.ENDPOINT_FULL] += 1
+        elif len(frame) < ETHERNET_HEADER_SIZE:
+            self.send_drops[DropReason.RUNT] += 1
         elif exc.errno in (EBADFD, ENODEV, ENXIO) or self._fd < 0:
             raise self._gone(exc) from exc
         else:
-            self.send_drops[Drop.REFUSED] += 1
+            self.send_drops[DropReason.ENDPOINT_REFUSED] += 1
 
     def _gone(self, exc: OSError) -> Exception:
         if self._fd < 0:

@@ -15,12 +15,9 @@ import fcntl
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from vknet.packet.virtio import CSUM, HEADER_SIZE, TSO4, TSO6, TSO_ECN, USO, usable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, VNET_HEADER_SIZE, Offload
 
 __all__ = ["TUN_DEVICE", "attach", "capabilities", "current_mtu", "open_device", "set_offloads"]
 
@@ -42,21 +39,21 @@ SIOCGIFMTU: Final = 0x8921
 IFREQ_INT: Final = struct.Struct("16si20x")
 INT: Final = struct.Struct("i")
 
-FLAGS: Final = {
-    CSUM: 0x01,
-    TSO4: 0x02,
-    TSO6: 0x04,
-    TSO_ECN: 0x08,
-    # For IPv4 and IPv6: the kernel takes both or none.
-    USO: 0x20 | 0x40,
+TUN_F: Final = {
+    Offload.CSUM: 0x01,
+    Offload.TSO4: 0x02,
+    Offload.TSO6: 0x04,
+    Offload.TSO_ECN: 0x08,
+    # USO4 and USO6: the kernel takes both or none.
+    Offload.USO: 0x20 | 0x40,
 }
 
 # What kernels have, the most first: USO since 6.2, TSO with ECN since 2.6.27, as all the rest.
 LADDER: Final = (
-    (CSUM, TSO4, TSO6, TSO_ECN, USO),
-    (CSUM, TSO4, TSO6, TSO_ECN),
-    (CSUM, TSO4, TSO6),
-    (CSUM,),
+    ALL_OFFLOADS,
+    ALL_OFFLOADS & ~Offload.USO,
+    Offload.CSUM | Offload.TSO4 | Offload.TSO6,
+    Offload.CSUM,
 )
 
 
@@ -72,7 +69,7 @@ def open_device() -> int:
 def attach(fd: int, name: str) -> tuple[str, bool]:
     """Make a descriptor that of a TAP, which is made if there is none.
 
-    Every frame then has `vknet.packet.virtio.HEADER_SIZE` bytes before it, little-endian, both
+    Every frame then has `vknet.packet.virtio.VNET_HEADER_SIZE` bytes before it, little-endian, both
     ways.  The offloads are as the last user left them until `capabilities` or `set_offloads` is
     called.
 
@@ -89,29 +86,27 @@ def attach(fd: int, name: str) -> tuple[str, bool]:
     flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
     fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
     raw, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ.size)))
-    fcntl.ioctl(fd, TUNSETVNETHDRSZ, INT.pack(HEADER_SIZE))
+    fcntl.ioctl(fd, TUNSETVNETHDRSZ, INT.pack(VNET_HEADER_SIZE))
     fcntl.ioctl(fd, TUNSETVNETLE, INT.pack(1))
     return raw.rstrip(b"\0").decode(), not flags & IFF_PERSIST
 
 
-def set_offloads(fd: int, names: Iterable[str]) -> None:
+def set_offloads(fd: int, offloads: Offload) -> None:
     """Have the kernel hand over frames with these things left undone, and no others.
 
     Raises:
         OSError: EINVAL where the kernel does not have them all; nothing has changed then.
     """
-    bits = 0
-    for name in usable(names):
-        bits |= FLAGS[name]
+    bits = sum(bit for offload, bit in TUN_F.items() if offload in offloads.usable)
     fcntl.ioctl(fd, TUNSETOFFLOAD, bits)
 
 
-def capabilities(fd: int) -> frozenset[str]:
+def capabilities(fd: int) -> Offload:
     """The offloads that this kernel has for a TAP; all are off afterwards.
 
     A kernel that has one for frames that it hands over takes such frames as well.
     """
-    found: Iterable[str] = ()
+    found = NO_OFFLOADS
     for rung in LADDER:
         try:
             set_offloads(fd, rung)
@@ -119,8 +114,8 @@ def capabilities(fd: int) -> frozenset[str]:
             continue
         found = rung
         break
-    set_offloads(fd, ())
-    return frozenset(found)
+    set_offloads(fd, NO_OFFLOADS)
+    return found
 
 
 def current_mtu(index: int) -> int | None:

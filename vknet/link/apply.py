@@ -1,61 +1,50 @@
-"""What follows for an endpoint from the two HELLOs: its MTU, and what it may leave undone."""
+"""Applies the negotiated terms of a link to its endpoint: offloads and MTU."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vknet.errors import SetupError
-from vknet.wire.hello import agree_mtu
 
 if TYPE_CHECKING:
     from vknet.endpoints.base import Endpoint
     from vknet.wire.hello import Hello
+    from vknet.wire.negotiation import Negotiated
 
-__all__ = ["adapt"]
+__all__ = ["apply"]
 
-log = logging.getLogger("vknet")
-
-# RFC 8200, section 5.
-IPV6_MIN_MTU: Final = 1280
+log = logging.getLogger(__name__)
 
 
-async def adapt(
-    endpoint: Endpoint, ours: Hello, theirs: Hello, peer: str, offloads: frozenset[str]
+async def apply(
+    endpoint: Endpoint, terms: Negotiated, ours: Hello, theirs: Hello, peer: str
 ) -> None:
-    """Make an endpoint what the peer can do with.
+    """Set up an endpoint as negotiated; where its MTU cannot be changed, warn.
 
     Args:
-        endpoint: of this side.
+        endpoint: this side's.
+        terms: of the link.
         ours: this side's HELLO.
-        theirs: the peer's.
-        peer: who that is, for people.
-        offloads: what this side may leave undone in the frames that go to the peer, by name.
+        theirs: the peer's HELLO.
+        peer: what people call the peer.
     """
-    await endpoint.set_offload(offloads & theirs.offloads)
-    await _adapt_mtu(endpoint, ours, theirs, peer)
-
-
-async def _adapt_mtu(endpoint: Endpoint, ours: Hello, theirs: Hello, peer: str) -> None:
-    mtu = agree_mtu(ours, theirs)
-    if ours.mtu is None or mtu is None:
+    await endpoint.set_offload(terms.offloads)
+    if ours.mtu is None or terms.mtu is None:
         return
     try:
-        # Below it Linux takes the IPv6 addresses off an interface, and off its bridge: that may
-        # be done by a person here, but not by a peer.
-        follow = mtu == ours.mtu or mtu >= IPV6_MIN_MTU
-        done = follow and await endpoint.set_mtu(mtu)
+        done = terms.may_change_mtu and await endpoint.set_mtu(terms.mtu)
     except SetupError as exc:
         log.warning("%s", exc)
         done = False
     if not done:
         log.warning(
-            "%s has an MTU of %d and %s on %s one of %s; give both the same",
+            "%s has an MTU of %d, and %s on %s has an MTU of %s; give both the same",
             ours.endpoint,
             ours.mtu,
             theirs.endpoint,
             peer,
             theirs.mtu,
         )
-    elif mtu != ours.mtu:
-        log.info("%s now has an MTU of %d, as the other side", ours.endpoint, mtu)
+    elif terms.mtu != ours.mtu:
+        log.info("%s now has an MTU of %d, like the other side", ours.endpoint, terms.mtu)

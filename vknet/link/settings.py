@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vknet.framing import Wire
-from vknet.packet.virtio import DEFAULT_OFFLOADS
-from vknet.wire.keepalive import DEFAULT_TIMEOUT
+from vknet.packet.virtio import DEFAULT_OFFLOADS, Offload
+from vknet.wire.blocks import Wire
+from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
 
 __all__ = ["LinkSettings"]
 
@@ -30,8 +30,8 @@ class LinkSettings:
     """
 
     wire: Wire = Wire.V2
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT_S
     adopt_timeout: bool = False
-    offloads: frozenset[str] = DEFAULT_OFFLOADS
+    offloads: Offload = DEFAULT_OFFLOADS
     window: int | None = None
     hello_timeout: float = 120.0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_linked"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 # Even who asks for no delay at all does not want a log that fills the disk.
 MIN_DELAY: Final = 0.1

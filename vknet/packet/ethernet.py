@@ -1,12 +1,12 @@
-"""What the header of an Ethernet frame says: addresses, VLAN, type.  Pure.
+"""The header of an Ethernet frame: addresses, VLAN, EtherType.  Pure.
 
     untagged      6 destination    6 source                                 2 type    payload
     tagged        6 destination    6 source    2 tag type    2 tag control  2 type    payload
 
-A tag's type is 0x8100 (802.1Q) or 0x88A8 (802.1ad); the low twelve bits of its control are the
-VLAN's number.  Tags stack, and only the outermost counts for where a frame goes.  Number 0 carries
-a priority and no VLAN, so that such a frame belongs where untagged ones do.  The two kinds of tag
-share their numbers here, as in a bridge that speaks only one of them.
+A tag's type is 0x8100 (802.1Q) or 0x88A8 (802.1ad); the low twelve bits of its control are the VLAN
+ID.  Tags stack; only the outermost decides where a frame goes.  VLAN ID 0 carries a priority and no
+VLAN, so such a frame is treated as untagged.  Both kinds of tag share one space of VLAN IDs, as in
+a bridge that speaks only one of them.
 
 MAC addresses are `bytes` of six: one call takes both out of a frame, and they hash quickly.
 """
@@ -15,22 +15,26 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from vknet.framing import Frame
+from typing import Final, NamedTuple, TypeAlias
 
 __all__ = [
+    "BATCH_BYTES",
+    "BATCH_FRAMES",
+    "ETHERNET_HEADER",
+    "ETHERNET_HEADER_SIZE",
     "ETHERTYPE_ARP",
     "ETHERTYPE_IPV4",
     "ETHERTYPE_IPV6",
-    "HEADER_SIZE",
+    "FULL_FRAME",
+    "LONGEST_FRAME",
     "MAC_SIZE",
     "NO_MAC",
     "TAGS",
     "TAGS_MAX",
     "TAG_SIZE",
+    "VLAN_MASK",
     "Addresses",
+    "Frame",
     "Header",
     "addresses",
     "format_mac",
@@ -40,9 +44,26 @@ __all__ = [
     "payload_of",
 ]
 
-HEADER: Final = struct.Struct("!6s6sH")
-HEADER_SIZE: Final = HEADER.size
-"""The least a frame can be, in bytes; the kernel takes frames that are not padded to 60."""
+Frame: TypeAlias = bytes | memoryview
+"""One whole Ethernet frame, from the destination address on, without preamble and FCS."""
+
+ETHERNET_HEADER: Final = struct.Struct("!6s6sH")
+
+ETHERNET_HEADER_SIZE: Final = ETHERNET_HEADER.size
+"""The size of the shortest frame in bytes.  The kernel accepts frames that are not padded to 60."""
+
+FULL_FRAME: Final = 1514
+"""The size of a full frame in bytes at an MTU of 1500, header included."""
+
+LONGEST_FRAME: Final = 65536 + 128
+"""The size of the longest frame in bytes: the largest MTU of an interface, with room for tags."""
+
+BATCH_BYTES: Final = 128 * 1024
+"""The size of one batch in bytes.  It is large enough that the event loop's turn (5-10 us) is small
+beside the system calls of its frames, and small enough that the turn stays under a millisecond."""
+
+BATCH_FRAMES: Final = 256
+"""The number of frames in one batch, for the same reason."""
 
 TAG: Final = struct.Struct("!HH")
 TAG_SIZE: Final = TAG.size
@@ -50,8 +71,8 @@ TAGS: Final = frozenset((0x8100, 0x88A8))
 VLAN_MASK: Final = 0xFFF
 
 TAGS_MAX: Final = 4
-"""How many tags are looked behind.  Two are in use, three have been seen; without an end to it, a
-frame made of tags alone would cost as much as a thousand others."""
+"""The number of tags that are parsed.  Two are in use.  A frame made of nothing but tags would
+otherwise cost as much as a thousand others."""
 
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_ARP: Final = 0x0806
@@ -64,53 +85,56 @@ MAC_TEXT: Final = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 
 
 class Addresses(NamedTuple):
-    """What decides where a frame goes."""
+    """The fields that decide where a frame goes."""
 
     vlan: int
-    """The VLAN's number; 0 where there is none."""
+    """The VLAN ID; 0 where there is none."""
     destination: bytes
     source: bytes
 
 
 class Header(NamedTuple):
-    """All that the header says."""
+    """A parsed Ethernet header."""
 
     destination: bytes
     source: bytes
     vlan: int
-    """Of the outermost tag; 0 where there is none."""
+    """The VLAN ID of the outermost tag; 0 where there is none."""
     ethertype: int
-    """Behind the tags; under 0x0600 it is the length of an 802.3 frame.  A tag's own type stands
-    here when there are more than `TAGS_MAX` of them, or when the next is cut short."""
+    """The type behind the tags; below 0x0600 it is the length of an 802.3 frame.  It is a tag's own
+    type if there are more than `TAGS_MAX` tags, or if the next tag is cut short."""
     payload: int
-    """Where in the frame, in bytes from its start, that begins which the type announces."""
+    """Offset of the payload, in bytes."""
 
 
 def addresses(frame: Frame) -> tuple[int, bytes, bytes] | None:
-    """Take out the fields of `Addresses`, in their order; None if the header is cut short.
+    """Read the fields of `Addresses`, in their order; None if the header is cut short.
 
-    This runs for every frame: a plain tuple takes half the time of a named one.
+    It runs for every frame.  A plain tuple takes half the time of a named one.
     """
     size = len(frame)
-    if size < HEADER_SIZE:
+    if size < ETHERNET_HEADER_SIZE:
         return None
-    destination, source, ethertype = HEADER.unpack_from(frame)
+    destination, source, ethertype = ETHERNET_HEADER.unpack_from(frame)
     if ethertype in TAGS:
-        if size < HEADER_SIZE + TAG_SIZE:
+        if size < ETHERNET_HEADER_SIZE + TAG_SIZE:
             return None
         return (frame[14] << 8 | frame[15]) & VLAN_MASK, destination, source
     return 0, destination, source
 
 
-def payload_of(frame: Frame, ethertype: int) -> tuple[int, int]:
-    """Look behind the tags: the type there, and where its payload begins.
+def payload_of(frame: Frame, ethertype: int, start: int = ETHERNET_HEADER_SIZE) -> tuple[int, int]:
+    """Skip the VLAN tags.
 
     Args:
-        frame: at least `HEADER_SIZE` bytes.
-        ethertype: what stands where an untagged frame has its type.
+        frame: at least `start` bytes.
+        ethertype: the type field of the Ethernet header.
+        start: offset of the byte behind the Ethernet header.
+
+    Returns:
+        The type behind the tags, and the offset of its payload.
     """
-    start = HEADER_SIZE
-    stop = min(len(frame), HEADER_SIZE + TAGS_MAX * TAG_SIZE)
+    stop = min(len(frame), start + TAGS_MAX * TAG_SIZE)
     while ethertype in TAGS and start + TAG_SIZE <= stop:
         _, ethertype = TAG.unpack_from(frame, start)
         start += TAG_SIZE
@@ -118,7 +142,7 @@ def payload_of(frame: Frame, ethertype: int) -> tuple[int, int]:
 
 
 def parse_header(frame: Frame) -> Header | None:
-    """Take a frame's header apart; None if it is cut short."""
+    """Parse a frame's header; None if it is cut short."""
     found = addresses(frame)
     if found is None:
         return None
@@ -128,7 +152,7 @@ def parse_header(frame: Frame) -> Header | None:
 
 
 def is_multicast(mac: bytes) -> bool:
-    """Whether it is the address of a group, broadcast included, and not of one station."""
+    """Whether a MAC address is that of a group; the broadcast address is one."""
     return mac[0] & GROUP_BIT != 0
 
 
@@ -138,10 +162,10 @@ def format_mac(mac: bytes) -> str:
 
 
 def parse_mac(text: str) -> bytes:
-    """Read an address as `format_mac` writes it, in capitals too.
+    """Read an address as `format_mac` writes it; capitals are accepted.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a MAC address.
     """
     if not MAC_TEXT.fullmatch(text):
         raise ValueError(f"not a MAC address: {text!r}")

@@ -1,27 +1,33 @@
-"""What an offload header leaves to be done, done here: segments, checksums.  Pure.
+"""Segmentation and checksums in software: what an offload header asks for, done here.  Pure.
 
-For frames that meet somebody who takes plain ones only.  It is what the kernel would do for a card
-that can do nothing, byte for byte, as in tcp_gso_segment (net/ipv4/tcp_offload.c),
+It is for receivers that take plain frames only.  The result is what the kernel makes for a network
+card without offloads, byte for byte, as in tcp_gso_segment (net/ipv4/tcp_offload.c),
 inet_gso_segment, ipv6_gso_segment, __udp_gso_segment and skb_checksum_help.
 
-Theory.  The Internet checksum (RFC 1071) is a sum modulo 65535 of 16-bit words, and 65536 is 1
-modulo 65535: so the sum of any bytes is the number that they spell, modulo 65535.  The field that
-the sum goes to holds the sum of the pseudo header, with the length of the whole super-frame in it;
-each segment begins with that, less the difference in length.
+Theory.  The Internet checksum (RFC 1071) is a sum of 16-bit words modulo 65535, and 65536 is 1
+modulo 65535.  So the sum of any bytes is the number they spell, modulo 65535.  The checksum field
+holds the sum of the pseudo header with the length of the whole super-frame; each segment starts
+from it, less the difference in length.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from vknet.packet.uniform_batch import UNIFORM_FRAME_MAX, UNIFORM_MIN, UniformBatch, count_uniform
+from vknet.counters import DropReason
+from vknet.packet.uniform_batch import (
+    UNIFORM_FRAME_MAX,
+    UNIFORM_MIN,
+    UniformBatch,
+    count_uniform,
+)
 from vknet.packet.virtio import (
-    CHECK_AT_UDP,
     GSO_UDP,
-    HEADER,
-    HEADER_SIZE,
     NEEDS_CSUM,
     NO_GSO,
+    UDP_CHECK_OFFSET,
+    VNET_HEADER,
+    VNET_HEADER_SIZE,
     OffloadFrame,
     validate,
 )
@@ -30,10 +36,17 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Sequence
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
     from vknet.packet.virtio import AnyFrame, Offsets
 
-__all__ = ["batch_from_kernel", "finish_checksum", "from_kernel", "plain_frames", "segment"]
+__all__ = [
+    "batch_from_kernel",
+    "finish_checksum",
+    "for_receiver",
+    "from_kernel",
+    "plain_frames",
+    "segment",
+]
 
 TCP_CHECK: Final = 16
 TCP_FLAGS: Final = 13
@@ -41,92 +54,108 @@ FIN: Final = 0x01
 PSH: Final = 0x08
 CWR: Final = 0x80
 
-# UDP's first four bytes, from a server or a client of DHCP, to one.
+# The first four bytes of UDP from a DHCP server or client to a DHCP server or client.
 DHCP: Final = (67, 68)
 DHCP_PORTS: Final = frozenset(
     bytes((0, source, 0, destination)) for source in DHCP for destination in DHCP
 )
 
 UDP_LENGTH: Final = 4
-UDP_CHECK: Final = 6
+
+NO_KINDS: Final[frozenset[int]] = frozenset()
 
 
 def from_kernel(raw: bytes) -> AnyFrame:
-    """What a TAP hands over, header first: a plain frame if there is nothing left to be done.
+    """Turn what a TAP reads, offload header first, into a frame; plain if nothing is left to do.
 
-    DHCP's checksums are put in here, where the frame comes from: a client that reads from a raw
-    socket sees them unfinished otherwise, and those of old refuse that.
+    The checksum of DHCP is completed here, at the source: a client that reads from a raw socket
+    sees the partial one otherwise, and old clients refuse it.
     """
     flags = raw[0]
     if flags != NEEDS_CSUM:
         if not flags & NEEDS_CSUM and raw[1] == NO_GSO:
-            return raw[HEADER_SIZE:]
-        # That a sum was found good, or how it came about, is this kernel's own affair.
+            return raw[VNET_HEADER_SIZE:]
+        # The other flags, such as "checksum is valid", are for this kernel alone.
         raw = bytes([flags & NEEDS_CSUM]) + raw[1:]
-    if raw[8] == CHECK_AT_UDP:
-        transport = HEADER_SIZE + (raw[6] | raw[7] << 8)
+    if raw[8] == UDP_CHECK_OFFSET:
+        transport = VNET_HEADER_SIZE + (raw[6] | raw[7] << 8)
         if raw[transport : transport + 4] in DHCP_PORTS and raw[1] == NO_GSO:
             frame = OffloadFrame(raw)
-            return frame if isinstance(validate(raw), str) else finish_checksum(frame)
+            return frame if isinstance(validate(raw), DropReason) else finish_checksum(frame)
     return OffloadFrame(raw)
 
 
 def batch_from_kernel(raws: list[bytes]) -> Sequence[AnyFrame]:
-    """What a TAP hands over, in order: `from_kernel` of each; a train where they are alike."""
+    """Turn what a TAP reads into frames, in order; into a `UniformBatch` where they are alike."""
     if len(raws) >= UNIFORM_MIN and len(raws[0]) <= UNIFORM_FRAME_MAX:
-        train = _uniform_from_kernel(raws)
-        if train is not None:
-            return train
+        batch = _uniform_from_kernel(raws)
+        if batch is not None:
+            return batch
     return list(map(from_kernel, raws))
 
 
 def _uniform_from_kernel(raws: list[bytes]) -> UniformBatch | None:
     first = raws[0]
     size, flags = len(first), first[0]
-    # Most batches that are none are known by their last frame.
-    if first[:HEADER_SIZE] != raws[-1][:HEADER_SIZE] or set(map(len, raws)) != {size}:
+    # The last frame tells most batches that are not uniform.
+    if first[:VNET_HEADER_SIZE] != raws[-1][:VNET_HEADER_SIZE] or set(map(len, raws)) != {size}:
         return None
     joined = b"".join(raws)
-    if count_uniform(joined, size, range(HEADER_SIZE)) < len(raws):
+    if count_uniform(joined, size, range(VNET_HEADER_SIZE)) < len(raws):
         return None
     if not flags & NEEDS_CSUM and first[1] == NO_GSO:
-        return UniformBatch([raw[HEADER_SIZE:] for raw in raws], offload=False)
+        return UniformBatch([raw[VNET_HEADER_SIZE:] for raw in raws], offload=False)
     if flags != NEEDS_CSUM:
         return None
-    if first[8] == CHECK_AT_UDP:
-        destination = HEADER_SIZE + (first[6] | first[7] << 8) + 3
+    if first[8] == UDP_CHECK_OFFSET:
+        destination = VNET_HEADER_SIZE + (first[6] | first[7] << 8) + 3
         ports = joined[destination::size]
         if any(port in ports for port in DHCP):
             return None
     return UniformBatch(raws, offload=True)
 
 
-def plain_frames(frames: Iterable[AnyFrame], drops: Counter[str]) -> list[Frame]:
-    """The same batch for somebody who takes plain frames only.
+def for_receiver(
+    frames: Iterable[AnyFrame],
+    kinds: frozenset[int],
+    drops: Counter[DropReason],
+    *,
+    check_all: bool = False,
+    mtu: int | None = None,
+) -> list[AnyFrame]:
+    """Cut what a receiver cannot take; plain frames and offload frames of its kinds pass.
 
     Args:
         frames: in order.
-        drops: counts those with a header that does not fit them, by reason.
+        kinds: the offload frames that the receiver takes, as `header_kinds` returns them.
+        drops: counts the frames whose header does not fit them.
+        check_all: validate the offload frames that pass, too: they come from a stranger.
+        mtu: the limit for each segment in bytes, from the IP header on; None is no limit.
     """
-    plain: list[Frame] = []
+    passed: list[AnyFrame] = []
     for frame in frames:
-        if not isinstance(frame, OffloadFrame):
-            plain.append(frame)
-            continue
-        offsets = validate(frame.data)
-        if isinstance(offsets, str):
+        if not isinstance(frame, OffloadFrame) or (not check_all and frame.kind in kinds):
+            passed.append(frame)
+        elif isinstance(offsets := validate(frame.data, mtu), DropReason):
             drops[offsets] += 1
+        elif frame.kind in kinds:
+            passed.append(frame)
         else:
-            plain += segment(frame, offsets)
-    return plain
+            passed += segment(frame, offsets)
+    return passed
+
+
+def plain_frames(frames: Iterable[AnyFrame], drops: Counter[DropReason]) -> list[Frame]:
+    """Do what `for_receiver` does, for a receiver of plain frames only."""
+    return cast("list[Frame]", for_receiver(frames, NO_KINDS, drops))
 
 
 def segment(frame: OffloadFrame, offsets: Offsets) -> list[bytes]:
-    """The plain frames that one offload frame stands for, in order: at least one.
+    """Make the plain frames, at least one, that an offload frame stands for, in order.
 
     Args:
         frame: its header fits.
-        offsets: as `validate` found them.
+        offsets: as `validate` returned them.
     """
     data = frame.data
     if offsets.payload == 0:
@@ -137,25 +166,27 @@ def segment(frame: OffloadFrame, offsets: Offsets) -> list[bytes]:
 
 
 def finish_checksum(frame: OffloadFrame) -> bytes:
-    """The frame in one piece, with its checksum put in; the header has to fit (`validate`)."""
+    """Return the whole frame with its checksum computed; its header has to fit (`validate`)."""
     data = frame.data
-    _, _, _, _, start, offset = HEADER.unpack_from(data)
-    made = bytearray(memoryview(data)[HEADER_SIZE:])
-    # A sum of 0 is sent as 65535, its other form: for UDP, 0 is no checksum at all.
+    _, _, _, _, start, offset = VNET_HEADER.unpack_from(data)
+    made = bytearray(memoryview(data)[VNET_HEADER_SIZE:])
+    # A sum of 0 is sent as 65535: for UDP, 0 means no checksum.
     check = _fold(_sum(made[start:])) ^ 0xFFFF or 0xFFFF
     made[start + offset : start + offset + 2] = check.to_bytes(2, "big")
     return bytes(made)
 
 
 def _cut_tcp(data: Frame, offsets: Offsets) -> list[bytes]:
-    headers = bytearray(memoryview(data)[HEADER_SIZE : offsets.payload])
-    network, transport = offsets.network - HEADER_SIZE, offsets.transport - HEADER_SIZE
-    check_at = transport + TCP_CHECK
+    headers = bytearray(memoryview(data)[VNET_HEADER_SIZE : offsets.payload])
+    network, transport = offsets.network - VNET_HEADER_SIZE, offsets.transport - VNET_HEADER_SIZE
+    check_offset = transport + TCP_CHECK
     flags_at = transport + TCP_FLAGS
-    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - offsets.transport)
+    seed = int.from_bytes(headers[check_offset : check_offset + 2], "big") - (
+        len(data) - offsets.transport
+    )
     sequence = int.from_bytes(headers[transport + 4 : transport + 8], "big")
     flags = headers[flags_at]
-    # FIN and PSH are the last segment's, CWR is the first one's.
+    # Only the last segment has FIN and PSH, only the first has CWR.
     last = flags & ~CWR
     others = flags & ~(FIN | PSH)
     segments = []
@@ -164,9 +195,9 @@ def _cut_tcp(data: Frame, offsets: Offsets) -> list[bytes]:
         headers[flags_at] = last if is_last else others
         headers[transport + 4 : transport + 8] = sequence.to_bytes(4, "big")
         length = len(headers) - transport + len(payload)
-        headers[check_at : check_at + 2] = bytes(2)
+        headers[check_offset : check_offset + 2] = bytes(2)
         total = (seed + length) % 0xFFFF + _sum(headers[transport:]) + _sum(payload)
-        headers[check_at : check_at + 2] = (_fold(total) ^ 0xFFFF).to_bytes(2, "big")
+        headers[check_offset : check_offset + 2] = (_fold(total) ^ 0xFFFF).to_bytes(2, "big")
         _set_ip(headers, network, len(headers) - network + len(payload), number)
         segments.append(b"".join((headers, payload)))
         sequence = (sequence + offsets.size) & 0xFFFFFFFF
@@ -175,17 +206,21 @@ def _cut_tcp(data: Frame, offsets: Offsets) -> list[bytes]:
 
 
 def _cut_udp(data: Frame, offsets: Offsets) -> list[bytes]:
-    headers = bytearray(memoryview(data)[HEADER_SIZE : offsets.payload])
-    network, transport = offsets.network - HEADER_SIZE, offsets.transport - HEADER_SIZE
-    check_at = transport + UDP_CHECK
-    seed = int.from_bytes(headers[check_at : check_at + 2], "big") - (len(data) - offsets.transport)
+    headers = bytearray(memoryview(data)[VNET_HEADER_SIZE : offsets.payload])
+    network, transport = offsets.network - VNET_HEADER_SIZE, offsets.transport - VNET_HEADER_SIZE
+    check_offset = transport + UDP_CHECK_OFFSET
+    seed = int.from_bytes(headers[check_offset : check_offset + 2], "big") - (
+        len(data) - offsets.transport
+    )
     segments = []
     for number, payload in enumerate(_pieces(data, offsets)):
         length = len(headers) - transport + len(payload)
-        headers[transport + UDP_LENGTH : check_at] = length.to_bytes(2, "big")
-        headers[check_at : check_at + 2] = bytes(2)
+        headers[transport + UDP_LENGTH : check_offset] = length.to_bytes(2, "big")
+        headers[check_offset : check_offset + 2] = bytes(2)
         total = (seed + length) % 0xFFFF + _sum(headers[transport:]) + _sum(payload)
-        headers[check_at : check_at + 2] = (_fold(total) ^ 0xFFFF or 0xFFFF).to_bytes(2, "big")
+        headers[check_offset : check_offset + 2] = (_fold(total) ^ 0xFFFF or 0xFFFF).to_bytes(
+            2, "big"
+        )
         _set_ip(headers, network, len(headers) - network + len(payload), number)
         segments.append(b"".join((headers, payload)))
     return segments
@@ -198,9 +233,14 @@ def _pieces(data: Frame, offsets: Offsets) -> Iterable[memoryview]:
 
 
 def _set_ip(headers: bytearray, at: int, length: int, number: int) -> None:
-    """Set the lengths in the IP header for a packet of so many bytes, the n-th of its super-frame.
+    """Set the lengths in the IP header of one segment, and its IPv4 identification and checksum.
 
-    An IPv4 identification counts up from the one of the super-frame: call this in order.
+    Args:
+        headers: changed in place.
+        at: offset of the IP header, in bytes.
+        length: of the packet, in bytes.
+        number: of the segment, from 0; call this in order, since each identification is one more
+            than the one before.
     """
     if headers[at] >> 4 == 6:
         headers[at + 4 : at + 6] = (length - 40).to_bytes(2, "big")
@@ -215,7 +255,7 @@ def _set_ip(headers: bytearray, at: int, length: int, number: int) -> None:
 
 
 def _sum(data: Frame | bytearray) -> int:
-    """A number that is the sum of the 16-bit words modulo 65535, and 0 only if all of them are."""
+    """Sum 16-bit words modulo 65535; the result is 0 only if all of them are."""
     number = int.from_bytes(data, "big")
     if len(data) % 2:
         number <<= 8
@@ -223,5 +263,5 @@ def _sum(data: Frame | bytearray) -> int:
 
 
 def _fold(total: int) -> int:
-    """A sum in sixteen bits, 0 only if nothing was summed up but zeros."""
+    """Fold a sum into sixteen bits; the result is 0 only if the sum is."""
     return total % 0xFFFF or (0xFFFF if total else 0)

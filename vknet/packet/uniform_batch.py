@@ -1,13 +1,13 @@
-"""Trains: small frames, one behind the other, that are alike, dealt with as one.  Pure.
+"""Batches of small frames that are alike, handled as one.  Pure.
 
-Theory.  A flood of small frames costs by the frame.  Its frames are nearly always of one length and
-have the same offload header: the datagrams of one program, the ACKs of a transfer.  Where frames of
-one length lie one behind the other, what has to be the same in all of them is a *column*, every
-n-th byte.  To see that a column is of one value takes a slice and a comparison, a nanosecond a
-frame, where it takes a hundred and more to look at each.
+Theory.  A flood of small frames costs per frame.  Its frames nearly always have one length and one
+offload header: the datagrams of one program, the ACKs of a transfer.  When frames of one length lie
+one behind the other, a byte that has to be the same in all of them is a *column*, every n-th byte.
+A slice and a comparison check a column in about a nanosecond per frame; a check frame by frame
+takes a hundred.
 
-A train is made where frames come in, from a TAP or from the wire; whoever knows of trains may deal
-with one as a whole, and to all others it is a sequence of frames as any other.
+A uniform batch is made where frames enter, from a TAP or from the wire.  Code that knows it handles
+it as a whole; all other code sees a sequence of frames.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, overload
 
+from vknet.counters import DropReason
 from vknet.packet.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from vknet.packet.ip import IPV6_HEADER_SIZE
 from vknet.packet.virtio import (
-    HEADER_SIZE,
-    IPV6_HEADER,
     NO_GSO,
     OFFLOAD_MIN,
+    VNET_HEADER_SIZE,
     OffloadFrame,
     validate,
 )
@@ -33,30 +34,30 @@ if TYPE_CHECKING:
 __all__ = ["UNIFORM_FRAME_MAX", "UNIFORM_MAX", "UNIFORM_MIN", "UniformBatch", "count_uniform"]
 
 UNIFORM_MIN: Final = 16
-"""Frames from which on it takes less to deal with all of them at once."""
+"""The number of frames from which on a uniform batch costs less than single frames."""
 
 UNIFORM_MAX: Final = 256
-"""Frames in a train from the wire at the most, so that to look for one never takes long."""
+"""The maximum number of frames from the wire, which bounds the cost of a search."""
 
 UNIFORM_FRAME_MAX: Final = 2048
-"""Bytes of a frame of a train at the most, without its block's header: longer ones are better not
-copied."""
+"""The maximum size of a frame in bytes, without its block header.  Copying longer ones does not
+pay."""
 
-# What `validate` makes of a frame that is not to be cut depends on its length and on these bytes,
-# if it is an IP packet without tags and without extensions of IPv6: the offload header, Ethernet's
-# type, IP's version and length, fragment and protocol (IPv6: next header).
-TELLING: Final = (
-    *range(HEADER_SIZE),
+# Without segmentation, VLAN tags and IPv6 extension headers, the result of `validate` depends on
+# the length of a frame and on these bytes: the offload header, the EtherType, IP's version and
+# header length, the fragment field and the protocol (in IPv6 the next header).
+DECIDING: Final = (
+    *range(VNET_HEADER_SIZE),
     *(OFFLOAD_MIN + at for at in (-2, -1, 0, 6, 7, 9)),
 )
 
 
 class UniformBatch(Sequence["AnyFrame"]):
-    """At least one frame; all have the same length, and all are plain or all of one offload kind.
+    """At least one frame.  All have the same length, and all are plain, or all of one offload kind.
 
     Args:
         datas: the frames, or the data of the offload frames.
-        offload: which of them.
+        offload: whether they are offload frames.
     """
 
     __slots__ = ("datas", "offload")
@@ -70,7 +71,7 @@ class UniformBatch(Sequence["AnyFrame"]):
 
     @property
     def kind(self) -> int:
-        """That of each offload frame, as `OffloadFrame.kind`."""
+        """The `OffloadFrame.kind` of each frame."""
         return OffloadFrame(self.datas[0]).kind
 
     def __iter__(self) -> Iterator[AnyFrame]:
@@ -90,27 +91,29 @@ class UniformBatch(Sequence["AnyFrame"]):
         return OffloadFrame(data) if self.offload else data
 
     def offsets(self) -> Offsets | None:
-        """What `validate` gives of every one of them; None if only a look at each can tell."""
+        """Return what `validate` returns for each frame; None if each has to be checked alone."""
         first = self.datas[0]
         size = len(first)
-        if not self.offload or size <= max(TELLING) or first[1] != NO_GSO:
+        if not self.offload or size <= max(DECIDING) or first[1] != NO_GSO:
             return None
-        if count_uniform(b"".join(self.datas), size, TELLING) < len(self.datas):
+        if count_uniform(b"".join(self.datas), size, DECIDING) < len(self.datas):
             return None
         found = validate(first)
-        if isinstance(found, str):
+        if isinstance(found, DropReason):
             return None
         ethertype = first[OFFLOAD_MIN - 2] << 8 | first[OFFLOAD_MIN - 1]
-        plain_ipv6 = ethertype == ETHERTYPE_IPV6 and found.transport == OFFLOAD_MIN + IPV6_HEADER
+        plain_ipv6 = (
+            ethertype == ETHERTYPE_IPV6 and found.transport == OFFLOAD_MIN + IPV6_HEADER_SIZE
+        )
         return found if plain_ipv6 or ethertype == ETHERTYPE_IPV4 else None
 
 
 def count_uniform(data: bytes, size: int, columns: Iterable[int]) -> int:
-    """How many records, from the first one on, agree with it in these columns.
+    """Count the records, from the first one on, that equal it in these columns.
 
     Args:
         data: whole records, one behind the other.
-        size: bytes of each.
+        size: of each record, in bytes.
         columns: positions in a record.
     """
     end = len(data)

@@ -31,7 +31,9 @@ from collections import Counter, OrderedDict, deque
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
 
+from vknet.counters import DropReason
 from vknet.packet.ecn import mark_ce
+from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.flow import flow_of
 from vknet.qdisc.codel import INTERVAL, TARGET, Codel
 
@@ -39,12 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
-__all__ = ["FlowQueue", "QueueDrop", "Wrapped"]
-
-QUANTUM: Final = 1514
-"""Bytes: one full frame of ordinary Ethernet, header included."""
+__all__ = ["FlowQueue", "Wrapped"]
 
 LIMIT_FRAMES: Final = 10240
 LIMIT_BYTES: Final = 4 * 1024 * 1024
@@ -54,14 +53,6 @@ FLOWS: Final = 1024
 
 # Of a bound that was passed, the part to make room for in one search: 160 frames, or a super-frame.
 ROOM: Final = 64
-
-
-class QueueDrop:
-    """The reasons a queue gives for dropping a frame; keys of the drop counters."""
-
-    DELAY: Final = "waited too long in the queue"
-    FULL: Final = "queue full"
-    ENDED: Final = "still queued when the link ended"
 
 
 class Wrapped(Protocol):
@@ -114,24 +105,24 @@ class FlowQueue(Generic[ItemT]):
     Attributes:
         backlog_bytes: how much is queued.
         target: as given; may be changed, as may be `interval`.
-        drops: frames dropped, by reason (`QueueDrop`).
-        marks: frames marked instead, those included that were marked before.
+        drops: frames dropped, by reason (`DropReason`).
+        ecn_marks: frames marked instead, those included that were marked before.
     """
 
     def __init__(
         self,
         *,
-        quantum: int = QUANTUM,
+        quantum: int = FULL_FRAME,
         target: float = TARGET,
         interval: float = INTERVAL,
-        floor: int = QUANTUM,
+        floor: int = FULL_FRAME,
         limit_bytes: int = LIMIT_BYTES,
         limit_frames: int = LIMIT_FRAMES,
-        drops: Counter[str] | None = None,
+        drops: Counter[DropReason] | None = None,
     ) -> None:
         self.backlog_bytes = 0
-        self.drops: Counter[str] = Counter() if drops is None else drops
-        self.marks = 0
+        self.drops: Counter[DropReason] = Counter() if drops is None else drops
+        self.ecn_marks = 0
         self._quantum = quantum
         self.target = target
         self.interval = interval
@@ -219,9 +210,9 @@ class FlowQueue(Generic[ItemT]):
                 elif flow.late(now, interval):
                     marked = _mark(item)
                     if marked is None:
-                        self._count_drop(QueueDrop.DELAY, size)
+                        self._count_drop(DropReason.QUEUE_DELAY, size)
                         continue
-                    self.marks += 1
+                    self.ecn_marks += 1
                     item = marked
                 deficit -= size
                 room -= size
@@ -240,7 +231,7 @@ class FlowQueue(Generic[ItemT]):
             self._forget_turns()
         return pulled
 
-    def discard(self, reason: str) -> int:
+    def discard(self, reason: DropReason) -> int:
         """Drop all that is queued, counted under `reason`; how many frames that were."""
         dropped = self._frames
         self.drops[reason] += dropped
@@ -320,13 +311,13 @@ class FlowQueue(Generic[ItemT]):
             flow.backlog -= length
             # As Linux does it: who has to be stopped here needs a stronger signal.
             flow.count += 1
-            self._count_drop(QueueDrop.FULL, length)
+            self._count_drop(DropReason.QUEUE_FULL, length)
             if flow.entries:
                 heapreplace(fattest, (-flow.backlog, n, flow))
             else:
                 heappop(fattest)
 
-    def _count_drop(self, reason: str, size: int) -> None:
+    def _count_drop(self, reason: DropReason, size: int) -> None:
         self.drops[reason] += 1
         self._frames -= 1
         self.backlog_bytes -= size

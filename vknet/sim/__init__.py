@@ -1,16 +1,16 @@
-"""Impaired wires for simulators: delay, rate, loss and reordering between two endpoints.
+"""Impaired cables for simulators: delay, rate, loss and reordering between two endpoints.
 
 `Cable` carries the frames between any two endpoints of this library, memory and TAP alike; `Path`
 says what it does to them in one direction, in the terms of tc-netem(8) and tc-tbf(8)::
 
     import trio
     import vknet
-    from vknet.sim import Path, Wire
+    from vknet.sim import Cable, Path
 
     async def main() -> None:
         a, inner_a = vknet.memory_endpoint_pair()
         b, inner_b = vknet.memory_endpoint_pair()
-        dsl = Wire(
+        dsl = Cable(
             inner_a, inner_b,
             there=Path(delay=0.015, rate=10e6, latency=0.5),
             back=Path(delay=0.015, rate=2e6, latency=0.5, loss=0.001),
@@ -21,7 +21,7 @@ says what it does to them in one direction, in the terms of tc-netem(8) and tc-t
             ...
 
 Under trio's `MockClock` it runs on virtual time.  With the same seed, the same frames meet the same
-fate.  ``python -m vknet.sim`` joins two TAPs by such a wire.
+fate.  ``python -m vknet.sim`` joins two TAPs by such a cable.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from vknet._lazy import exports
 
 if TYPE_CHECKING:
     from vknet.sim.cable import Cable
-    from vknet.sim.path import Counts, Impairment, Loss, Path
+    from vknet.sim.path import Counts, Impairment, Path
 
-__all__ = ["Cable", "Counts", "Impairment", "Loss", "Path"]
+__all__ = ["Cable", "Counts", "Impairment", "Path"]
 
 _HOMES: Final = {
-    "vknet.sim.path": ("Counts", "Impairment", "Loss", "Path"),
+    "vknet.sim.path": ("Counts", "Impairment", "Path"),
     "vknet.sim.cable": ("Cable",),
 }
 
-__getattr__ = exports(__name__, _HOMES)
+if not TYPE_CHECKING:
+    __getattr__ = exports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from vknet.cli.early_signals import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.endpoints import open_endpoint
 from vknet.errors import UsageError, VknetError
+from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.sim.cable import Cable
 from vknet.sim.path import Path
 

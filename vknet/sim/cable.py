@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from vknet.endpoints.base import BATCH_FRAMES
 from vknet.errors import EndpointGone
+from vknet.packet.ethernet import BATCH_FRAMES
 from vknet.sim.alarm import new_alarm
 from vknet.sim.path import Impairment, Path
 

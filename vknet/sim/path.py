@@ -21,25 +21,20 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vknet.counters import DropReason
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
-__all__ = ["Counts", "Impairment", "Loss", "Path"]
+__all__ = ["Counts", "Impairment", "Path"]
 
 # netem's own limit, in full frames.
 LIMIT: Final = 1000 * 1514
 
 # All that may be held, where there is a long delay and no rate: two seconds of 1 Gbit/s.
 HELD_MAX: Final = 256 * 1024 * 1024
-
-
-class Loss:
-    """Why a frame was dropped; keys of the drop counters."""
-
-    LOST: Final = "lost"
-    LIMIT: Final = "queue full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +85,12 @@ class Counts:
     Attributes:
         frames: frames that came out at the other end.
         bytes: their bytes.
-        drops: frames that did not, by reason (`Loss`).
+        drops: frames that did not, by reason (`DropReason`).
     """
 
     frames: int = 0
     bytes: int = 0
-    drops: Counter[str] = field(default_factory=Counter)
+    drops: Counter[DropReason] = field(default_factory=Counter)
 
 
 class Impairment:
@@ -131,10 +126,10 @@ class Impairment:
             jitter = path.jitter * (2 * self._random() - 1) if path.jitter else 0.0
             size = len(frame)
             if lost:
-                self.counts.drops[Loss.LOST] += 1
+                self.counts.drops[DropReason.LOSS] += 1
                 continue
             if self._is_full(size, now):
-                self.counts.drops[Loss.LIMIT] += 1
+                self.counts.drops[DropReason.QUEUE_FULL] += 1
                 continue
             out = now
             if path.rate is not None:

@@ -31,12 +31,13 @@ import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from vknet.counters import DropReason
 from vknet.packet.ethernet import (
+    ETHERNET_HEADER,
+    ETHERNET_HEADER_SIZE,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
-    HEADER,
-    HEADER_SIZE,
     NO_MAC,
     TAGS,
     is_multicast,
@@ -51,9 +52,6 @@ from vknet.packet.ip import (
     DHCPV4_SERVER,
     DHCPV6_CLIENT,
     DHCPV6_SERVER,
-    EXTENSION,
-    EXTENSIONS,
-    EXTENSIONS_MAX,
     FRAGMENT,
     ICMPV4,
     ICMPV4_REDIRECT,
@@ -64,30 +62,34 @@ from vknet.packet.ip import (
     IPV4_MORE_FRAGMENTS,
     IPV4_OFFSET,
     IPV6,
+    IPV6_EXTENSION,
+    IPV6_EXTENSIONS,
+    IPV6_EXTENSIONS_MAX,
     IPV6_FRAGMENTED,
+    IPV6_NO_NEXT_HEADER,
     IPV6_OFFSET,
     MLD2_REPORT,
     MLD_DONE,
     MLD_REPORT,
+    ND_TARGET_OFFSET,
     NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SIZE,
     NEIGHBOUR_SOLICITATION,
-    NOTHING,
     PORTS,
     REDIRECT,
     ROUTER_ADVERTISEMENT,
     ROUTER_SOLICITATION,
-    TARGET,
     UDP,
     extension_size,
+    nd_options,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
-__all__ = ["Refusal", "SourceFilter"]
+__all__ = ["SourceFilter"]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -108,29 +110,6 @@ FROM_NOBODY: Final = frozenset(
 DISCOVERY_HOP_LIMIT: Final = 255
 SOLICITATION_SIZE: Final = 8
 LINK_LAYER_OPTIONS: Final = frozenset((1, 2))
-OPTION_UNIT: Final = 8
-
-OPTIONS_MAX: Final = 16
-"""Hosts send one or two, and SEND (RFC 3971) six; it bounds what a frame of 64 KB can cost."""
-
-
-class Refusal:
-    """The reasons to drop a frame; keys of the drop counters."""
-
-    TRUNCATED: Final = "cut short"
-    MALFORMED: Final = "malformed"
-    ETHERTYPE: Final = "an Ethernet type that is not let through"
-    SOURCE: Final = "a source that is no station's"
-    TAP_MAC: Final = "the TAP's MAC address as its source"
-    IPV4_SOURCE: Final = "an IPv4 source that no client may have"
-    IPV6_SOURCE: Final = "an IPv6 source that no client may have"
-    ARP_SENDER: Final = "an ARP sender that no client may be"
-    ARP_MAC: Final = "an ARP sender with another's MAC address"
-    ND_TARGET: Final = "a neighbour discovery target that no client may be"
-    ND_MAC: Final = "neighbour discovery with another's MAC address"
-    FRAGMENT: Final = "a fragment that could hide what it carries"
-    ROUTER: Final = "a router advertisement or a redirect"
-    DHCP_SERVER: Final = "what only a DHCP server sends"
 
 
 class SourceFilter:
@@ -161,18 +140,20 @@ class SourceFilter:
             if isinstance(net, IPv4Network) and net.prefixlen < 31
         }
 
-    def check(self, frame: Frame) -> str | None:
-        """Look at a frame that is about to leave; why it may not (`Refusal`), or None if it may."""
-        if len(frame) < HEADER_SIZE:
-            return Refusal.TRUNCATED
+    def check(self, frame: Frame) -> DropReason | None:
+        """Look at a frame that is about to leave; why it may not (`DropReason`), or None if it
+        may.
+        """
+        if len(frame) < ETHERNET_HEADER_SIZE:
+            return DropReason.CUT_SHORT
         source: bytes
         ethertype: int
-        _, source, ethertype = HEADER.unpack_from(frame)
+        _, source, ethertype = ETHERNET_HEADER.unpack_from(frame)
         if source == self._tap_mac:
-            return Refusal.TAP_MAC
+            return DropReason.TAP_MAC
         if is_multicast(source) or source == NO_MAC:
-            return Refusal.SOURCE
-        start = HEADER_SIZE
+            return DropReason.SOURCE_MAC
+        start = ETHERNET_HEADER_SIZE
         if ethertype in TAGS:
             ethertype, start = payload_of(frame, ethertype)
         if ethertype == ETHERTYPE_IPV4:
@@ -181,55 +162,55 @@ class SourceFilter:
             return self._ipv6(frame, start, source)
         if ethertype == ETHERTYPE_ARP:
             return self._arp(frame, start, source)
-        return Refusal.ETHERTYPE
+        return DropReason.ETHERTYPE
 
     # --- IPv4 -------------------------------------------------------------------------------------
 
-    def _arp(self, frame: Frame, start: int, source: bytes) -> str | None:
+    def _arp(self, frame: Frame, start: int, source: bytes) -> DropReason | None:
         if len(frame) - start < ARP.size:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         *kind, operation, sender_mac, sender, _, target = ARP.unpack_from(frame, start)
         if tuple(kind) != ARP_FOR_IPV4 or operation not in (ARP_REQUEST, ARP_REPLY):
-            return Refusal.MALFORMED
+            return DropReason.MALFORMED
         if sender_mac != source:
-            return Refusal.ARP_MAC
+            return DropReason.ARP_MAC
         if sender == 0 and operation == ARP_REQUEST:
             # Who sees a probe for the address it is probing for gives the address up.
             allowed = _within(target, self._prefixes4)
         else:
             allowed = self._may_be_ipv4(sender)
-        return None if allowed else Refusal.ARP_SENDER
+        return None if allowed else DropReason.ARP_SENDER
 
-    def _ipv4(self, frame: Frame, start: int) -> str | None:
+    def _ipv4(self, frame: Frame, start: int) -> DropReason | None:
         available = len(frame) - start
         if available < IPV4.size:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         first, total, fragment, protocol, source, destination = IPV4.unpack_from(frame, start)
         header = (first & 0x0F) * 4
         if first >> 4 != 4 or header < IPV4.size or total < header:
-            return Refusal.MALFORMED
+            return DropReason.MALFORMED
         if total > available:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         if not source:
             whole = not fragment & (IPV4_OFFSET | IPV4_MORE_FRAGMENTS)
             if protocol != UDP or destination != BROADCAST or not whole:
-                return Refusal.IPV4_SOURCE
+                return DropReason.IPV4_SOURCE
         elif not self._may_be_ipv4(source):
-            return Refusal.IPV4_SOURCE
+            return DropReason.IPV4_SOURCE
         # Later fragments are their packet's payload: the first has all that is looked at here.
         if protocol == UDP and not fragment & IPV4_OFFSET:
             if total - header < PORTS.size:
-                return Refusal.TRUNCATED
+                return DropReason.CUT_SHORT
             ports = PORTS.unpack_from(frame, start + header)
             if not source:
                 expected = ports == (DHCPV4_CLIENT, DHCPV4_SERVER)
-                return None if expected else Refusal.IPV4_SOURCE
+                return None if expected else DropReason.IPV4_SOURCE
             return _dhcp(ports, DHCPV4_SERVER, DHCPV4_CLIENT)
         if protocol == ICMPV4 and not fragment & IPV4_OFFSET:
             if total == header:
-                return Refusal.TRUNCATED
+                return DropReason.CUT_SHORT
             if frame[start + header] in (ICMPV4_REDIRECT, ICMPV4_ROUTER):
-                return Refusal.ROUTER
+                return DropReason.ROUTER_MESSAGE
         return None
 
     def _may_be_ipv4(self, address: int) -> bool:
@@ -243,57 +224,57 @@ class SourceFilter:
 
     # --- IPv6 -------------------------------------------------------------------------------------
 
-    def _ipv6(self, frame: Frame, start: int, mac: bytes) -> str | None:
+    def _ipv6(self, frame: Frame, start: int, mac: bytes) -> DropReason | None:
         available = len(frame) - start - IPV6.size
         if available < 0:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         first, length, kind, hop_limit, *halves = IPV6.unpack_from(frame, start)
         if first >> 4 != 6:
-            return Refusal.MALFORMED
+            return DropReason.MALFORMED
         if length > available:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         source = halves[0] << 64 | halves[1]
         if source and not self._may_be_ipv6(source):
-            return Refusal.IPV6_SOURCE
+            return DropReason.IPV6_SOURCE
         start += IPV6.size
         stop = start + length
         in_fragment = False
-        if kind in EXTENSIONS:
+        if kind in IPV6_EXTENSIONS:
             chain = _walk(frame, start, stop, kind)
-            if isinstance(chain, str):
+            if isinstance(chain, DropReason):
                 return chain
             kind, start, in_fragment = chain
         if kind == UDP and source:
             if stop - start < PORTS.size:
-                return Refusal.TRUNCATED
+                return DropReason.CUT_SHORT
             return _dhcp(PORTS.unpack_from(frame, start), DHCPV6_SERVER, DHCPV6_CLIENT)
         if kind != ICMPV6:
-            return None if source else Refusal.IPV6_SOURCE
+            return None if source else DropReason.IPV6_SOURCE
         if stop - start < ICMPV6_SIZE:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         message = frame[start]
         if message in (ROUTER_ADVERTISEMENT, REDIRECT):
-            return Refusal.ROUTER
+            return DropReason.ROUTER_MESSAGE
         if not source and (message not in FROM_NOBODY or halves[2] >> 56 != IPV6_GROUP):
-            return Refusal.IPV6_SOURCE
+            return DropReason.IPV6_SOURCE
         if in_fragment and (message in DISCOVERY or not source):
-            return Refusal.FRAGMENT
+            return DropReason.FRAGMENT
         if message not in DISCOVERY:
             return None
         if hop_limit != DISCOVERY_HOP_LIMIT:
-            return Refusal.MALFORMED
+            return DropReason.MALFORMED
         return self._discovery(frame[start:stop], mac, anonymous=not source)
 
-    def _discovery(self, message: Frame, mac: bytes, *, anonymous: bool) -> str | None:
+    def _discovery(self, message: Frame, mac: bytes, *, anonymous: bool) -> DropReason | None:
         """Look at a solicitation, or at a neighbour's advertisement."""
         kind = message[0]
         size = SOLICITATION_SIZE if kind == ROUTER_SOLICITATION else NEIGHBOUR_SIZE
         if len(message) < size:
-            return Refusal.TRUNCATED
+            return DropReason.CUT_SHORT
         if message[1]:
-            return Refusal.MALFORMED
+            return DropReason.MALFORMED
         if kind != ROUTER_SOLICITATION:
-            high, low = IPV6_ADDRESS.unpack_from(message, TARGET)
+            high, low = IPV6_ADDRESS.unpack_from(message, ND_TARGET_OFFSET)
             target = high << 64 | low
             if kind == NEIGHBOUR_ADVERTISEMENT:
                 allowed = self._may_be_ipv6(target)
@@ -301,7 +282,7 @@ class SourceFilter:
                 # Who sees a probe for the address it is probing for gives the address up.
                 allowed = not anonymous or _within(target, self._prefixes6)
             if not allowed:
-                return Refusal.ND_TARGET
+                return DropReason.ND_TARGET
         return _options(message, size, mac, anonymous=anonymous)
 
     def _may_be_ipv6(self, address: int) -> bool:
@@ -325,13 +306,13 @@ def _within(address: int, prefixes: list[tuple[int, int]]) -> bool:
     return False
 
 
-def _dhcp(ports: tuple[int, ...], server: int, client: int) -> str | None:
+def _dhcp(ports: tuple[int, ...], server: int, client: int) -> DropReason | None:
     """Refuse what a DHCP client could take for an answer; a relay's place is outside as well."""
     source, destination = ports
-    return Refusal.DHCP_SERVER if source == server or destination == client else None
+    return DropReason.DHCP_SERVER if source == server or destination == client else None
 
 
-def _walk(frame: Frame, start: int, stop: int, kind: int) -> str | tuple[int, int, bool]:
+def _walk(frame: Frame, start: int, stop: int, kind: int) -> DropReason | tuple[int, int, bool]:
     """Go along the extension headers of an IPv6 packet.
 
     Returns:
@@ -339,42 +320,34 @@ def _walk(frame: Frame, start: int, stop: int, kind: int) -> str | tuple[int, in
         Of a fragment that is not its packet's first it is 59, that is nothing.
     """
     in_fragment = False
-    for _ in range(EXTENSIONS_MAX):
-        if stop - start < EXTENSION.size:
-            return Refusal.TRUNCATED
-        following, size, word = EXTENSION.unpack_from(frame, start)
+    for _ in range(IPV6_EXTENSIONS_MAX):
+        if stop - start < IPV6_EXTENSION.size:
+            return DropReason.CUT_SHORT
+        following, size, word = IPV6_EXTENSION.unpack_from(frame, start)
         if kind == FRAGMENT:
             in_fragment = True
             # The header of what is fragmented has to be in the first fragment (RFC 7112), and at
             # its very start: farther on, a second fragment that overlaps could put another there.
-            if word & IPV6_FRAGMENTED and following in EXTENSIONS:
-                return Refusal.FRAGMENT
+            if word & IPV6_FRAGMENTED and following in IPV6_EXTENSIONS:
+                return DropReason.FRAGMENT
             if word & IPV6_OFFSET:
-                return NOTHING, start, True
+                return IPV6_NO_NEXT_HEADER, start, True
         start += extension_size(kind, size)
         kind = following
         if start > stop:
-            return Refusal.TRUNCATED
-        if kind not in EXTENSIONS:
+            return DropReason.CUT_SHORT
+        if kind not in IPV6_EXTENSIONS:
             return kind, start, in_fragment
-    return Refusal.MALFORMED
+    return DropReason.MALFORMED
 
 
-def _options(message: Frame, at: int, mac: bytes, *, anonymous: bool) -> str | None:
-    """Look at the options of neighbour discovery (RFC 4861, 4.6), which start at `at`."""
-    for _ in range(OPTIONS_MAX):
-        rest = len(message) - at
-        if not rest:
-            return None
-        if rest < OPTION_UNIT:
-            return Refusal.TRUNCATED
-        size = message[at + 1] * OPTION_UNIT
-        if not 0 < size <= rest:
-            return Refusal.MALFORMED
-        if message[at] in LINK_LAYER_OPTIONS:
+def _options(message: Frame, start: int, mac: bytes, *, anonymous: bool) -> DropReason | None:
+    """Check the options of neighbour discovery (RFC 4861, section 4.6), from `start` on."""
+    options, wrong = nd_options(message, start)
+    for option in options:
+        if option[0] in LINK_LAYER_OPTIONS:
             if anonymous:
-                return Refusal.MALFORMED
-            if message[at + 2 : at + size] != mac:
-                return Refusal.ND_MAC
-        at += size
-    return None if at == len(message) else Refusal.MALFORMED
+                return DropReason.MALFORMED
+            if option[2:] != mac:
+                return DropReason.ND_MAC
+    return wrong

@@ -24,10 +24,15 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import trio
 
-from vknet.endpoints.base import BATCH_BYTES
+from vknet.counters import Counters, DropReason
 from vknet.errors import EndpointGone
-from vknet.monitor import Counters
-from vknet.packet.ethernet import HEADER_SIZE, TAG_SIZE, addresses, is_multicast
+from vknet.packet.ethernet import (
+    BATCH_BYTES,
+    ETHERNET_HEADER_SIZE,
+    TAG_SIZE,
+    addresses,
+    is_multicast,
+)
 from vknet.qdisc.fq_codel import FlowQueue
 from vknet.switch.table import AGE, LIMIT, MacTable
 
@@ -35,9 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vknet.endpoints.base import Endpoint
-    from vknet.framing import Frame
+    from vknet.packet.ethernet import Frame
 
-__all__ = ["Port", "PortDrop", "Switch"]
+__all__ = ["Port", "Switch"]
 
 # What a port may have waiting: a little more than a TAP does, and a burst of the largest frames.
 QUEUE_FRAMES: Final = 1024
@@ -46,20 +51,13 @@ QUEUE_BYTES: Final = 1024 * 1024
 # What decides where a frame goes is among its first bytes, those of a tagged one.  An untagged
 # frame has two bytes of its payload there, which are as good as constant where speed counts: the
 # first ones of IP, or of ARP.
-ROUTED_BY: Final = HEADER_SIZE + TAG_SIZE - 2
-
-
-class PortDrop:
-    """The reasons a switch gives for dropping a frame; keys of the drop counters."""
-
-    RUNT: Final = "shorter than an Ethernet header"
-    SOURCE: Final = "a source that this port may not have"
+ROUTED_BY: Final = ETHERNET_HEADER_SIZE + TAG_SIZE - 2
 
 
 class FrameFilter(Protocol):
     """What may leave through a port."""
 
-    def check(self, frame: Frame) -> str | None:
+    def check(self, frame: Frame) -> DropReason | None:
         """Why this frame may not; None if it may."""
 
 
@@ -116,7 +114,7 @@ class Port:
         """A batch of what waits, counted: it leaves through this port."""
         frames = self.waiting.pull(now, BATCH_BYTES)
         self.count_out(frames)
-        self.counters.outbound.marks = self.waiting.marks
+        self.counters.outbound.ecn_marks = self.waiting.ecn_marks
         return frames
 
     def count_out(self, frames: list[Frame]) -> None:
@@ -253,14 +251,14 @@ class _Sorting:
         parts = addresses(frame)
         drops = self._from.counters.inbound.drops
         if parts is None:
-            drops[PortDrop.RUNT] += 1
+            drops[DropReason.RUNT] += 1
             return []
         vlan, destination, source = parts
         table, now = self._table, self._now
         if table.lookup(vlan, source, now) is not self._from:
             self.routes.clear()
         if not table.learn(vlan, source, self._from, now):
-            drops[PortDrop.SOURCE] += 1
+            drops[DropReason.SOURCE_NOT_ALLOWED] += 1
             return []
         known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
         route = [

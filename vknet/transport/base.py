@@ -1,24 +1,18 @@
-"""What carries a link: a byte stream, and whatever has to live beside it.
+"""What carries a link: a byte stream, and the tasks and processes that belong to it.
 
-The link's nursery holds everything; a carrier only says what that is.  `SshTransport`
-(vknet.transport.ssh) brings a subprocess with it, `StreamTransport` a stream that somebody already
-has.
+The link's nursery holds everything; a transport only says what that is.  `SshTransport`
+(vknet.transport.ssh) runs ssh, `StdioTransport` (vknet.transport.stdio) uses this program's own
+stdin and stdout, and `StreamTransport` uses a stream that the caller already has.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.errors import PeerGone, UsageError
-from vknet.framing import Bye, encode_control
-from vknet.transport.pipes import PipeStream
+from vknet.errors import PeerGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +25,85 @@ if TYPE_CHECKING:
     StartSoon: TypeAlias = Callable[..., None]
     """Starts a task, as `trio.Nursery.start_soon` does."""
 
-__all__ = ["StdioTransport", "StreamTransport", "Transport"]
+__all__ = ["RECEIVE_SIZE", "ByteStream", "StreamTransport", "Transport"]
 
-STDIN: Final = 0
-STDOUT: Final = 1
+RECEIVE_SIZE: Final = 256 * 1024
+"""The number of bytes to read at once.  Twice as many gain nothing; a quarter costs more turns."""
+
+
+class ByteStream(trio.abc.HalfCloseableStream):
+    """The byte stream of one link.
+
+    One task may send and one may receive at a time.  The other methods are those of trio's streams:
+    they raise trio.BrokenResourceError when the stream broke, and trio.ClosedResourceError when
+    this end was closed.
+    """
+
+    def send_nowait(self, *parts: bytes | bytearray | memoryview) -> int:
+        """Write what the stream takes without waiting.  Do not call it during a `send_all`.
+
+        Args:
+            parts: the bytes in order, in at most IOV_MAX (1024) parts.
+
+        Returns:
+            The number of bytes written, possibly 0.
+
+        Raises:
+            trio.BrokenResourceError: the reader is gone.
+            trio.ClosedResourceError: this end was closed.
+        """
+        del parts
+        return 0
+
+    def shorten(self) -> None:
+        """Buffer little in front of the reader unless it proves fast; by default a no-op."""
+
+    @abstractmethod
+    async def receive(self) -> bytes | memoryview:
+        """Wait for bytes; they are empty at the end of the stream.
+
+        A view is valid until the next call.
+
+        Raises:
+            trio.BrokenResourceError: the stream broke.
+            trio.ClosedResourceError: this end was closed.
+        """
+
+
+class AdaptedStream(ByteStream):
+    """Any trio stream as the byte stream of a link; it owns the stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """End the sending direction, if the stream can do that."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def receive(self) -> bytes:
+        return await self.receive_some(RECEIVE_SIZE)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Transport(ABC):
     """Opens the byte stream of one link, once.
 
     Attributes:
-        peer: whom the stream leads to, for people.
+        peer: what people call the other end.
         reached: set when the other end of the stream is known to be there.
     """
 
@@ -50,62 +112,31 @@ class Transport(ABC):
         self.reached = trio.Event()
 
     @abstractmethod
-    async def open(self, start_soon: StartSoon) -> Stream:
-        """Open the byte stream, which the link will close.
+    async def open(self, start_soon: StartSoon) -> ByteStream:
+        """Open the byte stream; the link closes it.
 
-        Tasks the stream needs are started with `start_soon`, in the link's own nursery: they end
-        with it, and it ends with the first of them that fails.  When `open` is cancelled, nothing
+        Tasks that the stream needs are started with `start_soon`, in the link's own nursery: they
+        end with it, and it ends with the first of them that fails.  If `open` is cancelled, nothing
         has been opened.
 
         Raises:
-            SetupError: it cannot be opened.
+            SetupError: the stream cannot be opened.
         """
 
     async def why_ended(self) -> VknetError:
-        """The stream has ended or broken: the error that says why.  Waits a moment to find out."""
+        """Return the error that says why the stream ended; it may wait a moment to find out."""
         await trio.lowlevel.checkpoint()
         return PeerGone(f"{self.peer} closed the stream")
 
 
 class StreamTransport(Transport):
-    """A stream that is already open.  The link owns it from `open` on, and closes it."""
+    """A trio stream that is already open.  The link owns it from `open` on, and closes it."""
 
     def __init__(self, stream: Stream, peer: str = "the peer") -> None:
         super().__init__(peer)
         self._stream = stream
 
-    async def open(self, start_soon: StartSoon) -> Stream:
+    async def open(self, start_soon: StartSoon) -> ByteStream:
+        del start_soon
         self.reached.set()
-        return self._stream
-
-
-class StdioTransport(Transport):
-    """This program's own stdin and stdout: the remote half, as sshd started it.
-
-    O_NONBLOCK belongs to the open file, which the two may share with each other and with other
-    programs.  Each stream puts back what it found when it is closed; stdin, opened first, is closed
-    last, so that what it found is what stays.
-    """
-
-    def __init__(self, peer: str) -> None:
-        super().__init__(peer)
-        # Python has None for what was closed when it started.
-        if sys.stdin is None or sys.stdout is None:
-            raise UsageError("-S needs stdin and stdout: they are the link")
-        if os.isatty(STDIN) or os.isatty(STDOUT):
-            raise UsageError("-S is started by ssh, not by hand: stdin and stdout are the link")
-        for fd, useless in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY)):
-            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == useless:
-                raise UsageError("-S needs a stdin to read from and a stdout to write to")
-
-    def refuse(self, reason: str) -> None:
-        """Tell a client that speaks v2 why there will be no link, instead of opening one."""
-        with contextlib.suppress(OSError):
-            os.write(STDOUT, encode_control(Bye(reason)))
-
-    async def open(self, start_soon: StartSoon) -> Stream:
-        # Of duplicates, so that closing them leaves descriptors 0 and 1 taken.
-        stdin, stdout = (trio.lowlevel.FdStream(os.dup(fd)) for fd in (STDIN, STDOUT))
-        stream = PipeStream(stdout, stdin)
-        self.reached.set()
-        return stream
+        return self._stream if isinstance(self._stream, ByteStream) else AdaptedStream(self._stream)

@@ -1,10 +1,8 @@
-"""Two pipes as one byte stream: as trio's, but sooner with a write, and with longer pipes.
+"""Two pipes as one byte stream.
 
-trio's own stream goes through the event loop before it writes; here a frame that has just come out
-of an endpoint is written at once, and the event loop has its turn afterwards.
-
-All reads of a link go into one buffer (`PipeStream.receive_view`).  A new one for each would leave
-holes in the heap, of up to ten megabytes, and cost a little of the speed.
+It differs from trio's own stream in three points.  A write is tried at once, where trio's goes
+through the event loop first.  The pipes are longer.  And all reads of a link go into one buffer,
+since a new buffer for each would leave holes of up to ten megabytes in the heap.
 """
 
 from __future__ import annotations
@@ -16,34 +14,31 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from vknet.transport.base import RECEIVE_SIZE, ByteStream
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trio.lowlevel import FdStream
 
-__all__ = ["RECEIVE_SIZE", "PipeStream"]
+__all__ = ["PipeStream"]
 
 T = TypeVar("T")
 
-# What an unprivileged user may ask for (pipe(7), pipe-max-size).  With the 64 KB that a pipe has by
-# itself nearly every super-frame takes two turns of both sides: that is less than half as fast, and
-# two thirds as fast with 256 KB.
+# The largest size in bytes for an unprivileged user (pipe(7), pipe-max-size).  With the default of
+# 64 KB nearly every super-frame takes two turns of both sides: throughput is less than half, and
+# with 256 KB two thirds.
 PIPE_SIZE: Final = 1024 * 1024
 
-RECEIVE_SIZE: Final = 256 * 1024
-"""How many bytes to read at once.  Twice as many bring nothing more; a quarter costs turns."""
-
-# Where nothing else bounds what waits, a pipe is short until its reader has shown that it takes so
-# many bytes per second, for so many seconds: what ssh itself takes in at first is not to count.
+# Without a window a pipe is short until its reader has taken this rate in bytes per second for this
+# time.  The time excludes what ssh buffers at first.
 SHORT_SIZE: Final = 64 * 1024
-FAST: Final = 32e6
-SHOWN_FOR: Final = 0.5
+FAST_RATE: Final = 32e6
+FAST_FOR_S: Final = 0.5
 
 
-class PipeStream(trio.abc.HalfCloseableStream):
-    """Owns two pipe ends, and closes them.
-
-    One task may send and one may receive at a time.
+class PipeStream(ByteStream):
+    """Two pipe ends as one stream; it owns them and closes them.
 
     Args:
         sending: the end that is written to.
@@ -53,7 +48,7 @@ class PipeStream(trio.abc.HalfCloseableStream):
     def __init__(self, sending: FdStream, receiving: FdStream) -> None:
         self._sending = sending
         self._receiving = receiving
-        # While the pipe is short: since when bytes are counted, and how many.
+        # While the pipe is short: when counting began, and the bytes written since then.
         self._counted: tuple[float, int] | None = None
         self._buffer = bytearray(RECEIVE_SIZE)
         self._view = memoryview(self._buffer).toreadonly()
@@ -61,28 +56,10 @@ class PipeStream(trio.abc.HalfCloseableStream):
             resize(end.fileno(), PIPE_SIZE)
 
     def shorten(self) -> None:
-        """Let little wait in the pipe that is written to, unless its reader proves fast."""
         resize(self._sending.fileno(), SHORT_SIZE)
         self._counted = (trio.current_time(), 0)
 
-    def lengthen(self) -> None:
-        """Let much wait again, as it was at first."""
-        resize(self._sending.fileno(), PIPE_SIZE)
-        self._counted = None
-
     def send_nowait(self, *parts: bytes | bytearray | memoryview) -> int:
-        """Write what the pipe takes at once, not while a `send_all` is under way.
-
-        Args:
-            parts: of what is to be written, in order, IOV_MAX (1024) at the most.
-
-        Returns:
-            How many bytes that were: perhaps none.
-
-        Raises:
-            trio.BrokenResourceError: nobody reads any more.
-            trio.ClosedResourceError: this end was closed.
-        """
         fd = self._fd(self._sending)
         try:
             sent = os.write(fd, parts[0]) if len(parts) == 1 else os.writev(fd, parts)
@@ -113,13 +90,7 @@ class PipeStream(trio.abc.HalfCloseableStream):
         size = PIPE_SIZE if max_bytes is None else max_bytes
         return await self._receive(lambda fd: os.read(fd, size))
 
-    async def receive_view(self) -> memoryview:
-        """As `receive_some`, but what comes stays good until the next call only.
-
-        Raises:
-            trio.BrokenResourceError: the pipe broke.
-            trio.ClosedResourceError: this end was closed.
-        """
+    async def receive(self) -> memoryview:
         return self._view[: await self._receive(lambda fd: os.readv(fd, (self._buffer,)))]
 
     async def _receive(self, read: Callable[[int], T]) -> T:
@@ -128,7 +99,7 @@ class PipeStream(trio.abc.HalfCloseableStream):
         waited = False
         while True:
             try:
-                got = read(fd)
+                result = read(fd)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(fd)
                 waited = True
@@ -138,7 +109,7 @@ class PipeStream(trio.abc.HalfCloseableStream):
                 break
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return got
+        return result
 
     async def send_eof(self) -> None:
         await self._sending.aclose()
@@ -150,13 +121,14 @@ class PipeStream(trio.abc.HalfCloseableStream):
             await self._receiving.aclose()
 
     def _count(self, sent: int) -> None:
-        """Find out whether the reader is fast."""
+        """Find out whether the reader is fast; if so, make the pipe long."""
         since, before = self._counted or (0.0, 0)
         now = trio.current_time()
-        if now - since < SHOWN_FOR:
+        if now - since < FAST_FOR_S:
             self._counted = (since, before + sent)
-        elif before + sent >= FAST * (now - since):
-            self.lengthen()
+        elif before + sent >= FAST_RATE * (now - since):
+            resize(self._sending.fileno(), PIPE_SIZE)
+            self._counted = None
         else:
             self._counted = (now, 0)
 
@@ -173,9 +145,9 @@ class PipeStream(trio.abc.HalfCloseableStream):
 
 
 def resize(fd: int, size: int) -> None:
-    """Make a pipe hold so many bytes, if this user may, and if it is one."""
-    # It may be a socket, as some sshd have it, or more may be in it, or the user may have too many
-    # long pipes already; and a closed one, whose number is -1, is a ValueError.
+    """Set the size of a pipe in bytes, if it is one and this user may."""
+    # It may be a socket, as some sshd have it; more bytes may be in it; or the user may have too
+    # many long pipes already.  A closed one has the number -1, which is a ValueError.
     with contextlib.suppress(OSError, ValueError):
         if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) != size:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)

@@ -31,15 +31,15 @@ from vknet.transport.ssh_command import (
 )
 
 if TYPE_CHECKING:
-    from trio.abc import ReceiveStream, Stream
+    from trio.abc import ReceiveStream
 
     from vknet.errors import VknetError
-    from vknet.transport.base import StartSoon
+    from vknet.transport.base import ByteStream, StartSoon
     from vknet.transport.ssh_command import SshSettings
 
 __all__ = ["SshDialer", "SshTransport"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 # A human may be typing a password; sshd's LoginGraceTime gives them as long.
 LOGIN_PATIENCE: Final = 120.0
@@ -127,7 +127,7 @@ class SshTransport(Transport):
             self._patience = math.inf
             self.reached.set()
 
-    async def open(self, start_soon: StartSoon) -> Stream:
+    async def open(self, start_soon: StartSoon) -> ByteStream:
         argv = ssh_argv(
             self._settings,
             await ssh_configuration(self._settings),

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vknet.errors import PeerGone, SetupError, UsageError
-from vknet.wire.keepalive import DEFAULT_TIMEOUT
+from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ class SshSettings:
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = DEFAULT_SSH
     remote_vknet: str = "vknet"
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT_S
     verbose: bool = False
     marked: bool = True
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from vknet.cli.vknetd_args import CONTROL_SUFFIX
 from vknet.errors import SetupError
+from vknet.vknetd.settings import CONTROL_SUFFIX
 
 if TYPE_CHECKING:
     import socket

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Interface, IPv6Interface
 
-    from vknet.cli.vknetd_args import Settings
     from vknet.endpoints.base import Endpoint
+    from vknet.vknetd.settings import VknetdSettings
     from vknet.vknetd.sockets import Listeners
 
 __all__ = ["Daemon"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 # struct ucred of unix(7): pid, uid, gid.
 CREDENTIALS: Final = struct.Struct("iII")
@@ -82,7 +82,7 @@ class Daemon:
         listeners: borrowed.
     """
 
-    def __init__(self, settings: Settings, listeners: Listeners) -> None:
+    def __init__(self, settings: VknetdSettings, listeners: Listeners) -> None:
         self._settings = settings
         self._listeners = listeners
         self._switch = Switch(age=settings.age)
@@ -254,7 +254,7 @@ async def _look_after(tap: TapEndpoint, serving: trio.CancelScope) -> None:
     serving.cancel()
 
 
-def _set_up_uplink(settings: Settings, tap: TapEndpoint) -> Uplink:
+def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
     """Give the host its addresses, and learn those it has: on the TAP, or else on its bridge.
 
     A port of a bridge takes no packets of its own, so the host's addresses are on the bridge then.

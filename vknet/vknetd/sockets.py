@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vknet.cli.vknetd_args import CONTROL_SUFFIX, DEFAULT_GROUP
 from vknet.errors import SetupError, escaped
+from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Listeners", "adopt", "listen_at"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 128
 

@@ -15,7 +15,7 @@ from vknet.packet.ethernet import format_mac
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from vknet.monitor import TrafficCounters
+    from vknet.counters import TrafficCounters
     from vknet.switch.switch import Port
     from vknet.switch.table import MacTable
 
@@ -93,7 +93,7 @@ def _direction(direction: TrafficCounters) -> dict[str, Any]:
     return {
         "frames": direction.frames,
         "bytes": direction.bytes,
-        "marks": direction.marks,
+        "ecn_marks": direction.ecn_marks,
         "drops": {reason: count for reason, count in sorted(direction.drops.items()) if count},
     }
 

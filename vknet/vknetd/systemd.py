@@ -17,7 +17,7 @@ from vknet.errors import SetupError
 
 __all__ = ["Background", "is_managed", "notify", "take_sockets"]
 
-log = logging.getLogger("vknet")
+log = logging.getLogger(__name__)
 
 FIRST_SOCKET: Final = 3
 STANDARD_DESCRIPTORS: Final = 3

@@ -1,8 +1,8 @@
-"""HELLO: what each side tells the other before anything else, and what follows from the two.
+"""HELLO: how each side introduces itself before anything else.  Pure.
 
-Pure.  A HELLO is a UTF-8 JSON object of at most `HELLO_LIMIT` bytes (docs/protocol.md).  Unknown
-keys are ignored, so that later versions can say more; known keys are checked one by one, because
-the peer is a stranger.
+A HELLO is a UTF-8 JSON object of at most `HELLO_LIMIT` bytes (docs/protocol.md).  Unknown keys are
+ignored, so that later versions can add some.  Known keys are checked one by one, because the peer
+is a stranger.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from vknet.errors import RemoteProtocolError, escaped
-from vknet.packet.virtio import OFFLOADS
+from vknet.packet.virtio import NO_OFFLOADS, Offload
 
 __all__ = [
     "HELLO_LIMIT",
     "MTU_MAX",
     "MTU_MIN",
-    "TIMEOUT_MAX",
-    "TIMEOUT_MIN",
+    "TIMEOUT_MAX_S",
+    "TIMEOUT_MIN_S",
     "WINDOW_MAX",
     "Hello",
-    "agree_mtu",
-    "agree_window",
 ]
 
 HELLO_LIMIT: Final = 4096
 WIRE_VERSION: Final = 2
 
-# What Linux takes for a TAP: ETH_MIN_MTU, and 65535 less the Ethernet header (drivers/net/tun.c).
+# The limits of Linux for a TAP in bytes: ETH_MIN_MTU, and 65535 less the Ethernet header
+# (drivers/net/tun.c).
 MTU_MIN: Final = 68
 MTU_MAX: Final = 65521
 
-# A dead peer cannot be told from a busy one in less than a second, and a day is for ever.
-TIMEOUT_MIN: Final = 1.0
-TIMEOUT_MAX: Final = 86400.0
+# In less than a second a dead peer cannot be told from a busy one.
+TIMEOUT_MIN_S: Final = 1.0
+TIMEOUT_MAX_S: Final = 86400.0
 
-# Of a window in bytes: more than any path holds, and than ssh takes in.
+# The largest window in bytes: more than any path holds, and more than ssh buffers.
 WINDOW_MAX: Final = 2**30
 AUTO: Final = "auto"
 
-# Even if every character takes two \uXXXX in JSON, a HELLO stays under its limit.
+# The longest name in characters.  JSON may spend 12 bytes on each, and a HELLO still fits its
+# limit.
 NAME_LIMIT: Final = 100
 
 
@@ -50,18 +50,17 @@ class Hello:
     """One side's introduction.
 
     Attributes:
-        program: name and version, for people.
+        program: name and version of the program, for people.
         endpoint: the name of the endpoint, for people.
-        frame_limit: the longest frame this side takes, in bytes.
-        mtu: the MTU of the endpoint in bytes; None where it has none of its own (a socket).
-        mtu_fixed: the MTU was asked for by a person, or is not vknet's to change.
-        timeout: seconds of silence after which this side takes the other for dead.
-        wire: the highest version of the wire this side speaks.
-        offloads: what may be left undone in the frames that are sent to this side, by the names of
-            `vknet.packet.virtio`.
-        window: how many bytes may be under way to a peer that acknowledges them: None to find out,
-            0 for no bound; then this side sends no ACKs either.
-        ack_time: this side takes ACKs that say when they were written.
+        frame_limit: the longest frame that this side takes, in bytes.
+        mtu: the MTU of the endpoint in bytes; None if it has none (a socket).
+        mtu_fixed: the user set the MTU, or vknet may not change it.
+        timeout: seconds of silence after which this side declares the other one dead.
+        wire: the highest version of the wire that this side speaks.
+        offloads: what may be left undone in the frames that are sent to this side.
+        window: bytes that may be in flight to a peer that acknowledges them.  None estimates them,
+            and 0 is no limit; with 0 this side sends no ACKs either.
+        ack_time: this side accepts ACKs with a time stamp.
     """
 
     program: str
@@ -71,7 +70,7 @@ class Hello:
     mtu_fixed: bool
     timeout: float
     wire: int = WIRE_VERSION
-    offloads: frozenset[str] = frozenset()
+    offloads: Offload = NO_OFFLOADS
     window: int | None = 0
     ack_time: bool = False
 
@@ -86,7 +85,7 @@ class Hello:
                 "mtu": self.mtu,
                 "mtu_fixed": self.mtu_fixed,
                 "timeout": self.timeout,
-                "offloads": [name for name in OFFLOADS if name in self.offloads],
+                "offloads": self.offloads.names,
                 "window": AUTO if self.window is None else self.window,
                 "ack_time": self.ack_time,
             },
@@ -98,7 +97,7 @@ class Hello:
         """Read a peer's HELLO.
 
         Raises:
-            RemoteProtocolError: not a JSON object, or a key is missing or makes no sense.
+            RemoteProtocolError: it is not a JSON object, or a key is missing or has a wrong value.
         """
         try:
             values = json.loads(payload.decode(), parse_constant=_not_a_number)
@@ -115,7 +114,7 @@ class Hello:
             frame_limit=int(_number(values, "frame_limit", 1, 2**31)),
             mtu=None if mtu is None else int(_number(values, "mtu", MTU_MIN, MTU_MAX)),
             mtu_fixed=values.get("mtu_fixed") is True,
-            timeout=_number(values, "timeout", TIMEOUT_MIN, TIMEOUT_MAX),
+            timeout=_number(values, "timeout", TIMEOUT_MIN_S, TIMEOUT_MAX_S),
             wire=int(_number(values, "wire", WIRE_VERSION, 2**31)),
             offloads=_offloads(values.get("offloads")),
             window=_window(values),
@@ -123,38 +122,17 @@ class Hello:
         )
 
 
-def agree_mtu(ours: Hello, theirs: Hello) -> int | None:
-    """The MTU both ends should have: the lower one, of those that somebody fixed if any is fixed.
-
-    A TAP that vknet made for itself follows the other side; one whose MTU a person chose does not.
-    None where neither side has an MTU.
-    """
-    fixed = [h.mtu for h in (ours, theirs) if h.mtu is not None and h.mtu_fixed]
-    free = [h.mtu for h in (ours, theirs) if h.mtu is not None]
-    return min(fixed or free, default=None)
-
-
-def agree_window(ours: Hello, theirs: Hello) -> int | None:
-    """The window of this side, as in `Hello`: none if either wants none; or else its number.
-
-    A side that would find out takes the other's number, if that has one.
-    """
-    if 0 in (ours.window, theirs.window):
-        return 0
-    return theirs.window if ours.window is None else ours.window
-
-
 def _not_a_number(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-def _offloads(value: Any) -> frozenset[str]:
-    """The names of a list that are known; later ones will be added to them."""
+def _offloads(value: Any) -> Offload:
+    """Read a list of names; later versions will add names, so unknown ones are ignored."""
     if value is None:
-        return frozenset()
+        return NO_OFFLOADS
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise RemoteProtocolError("the peer's HELLO has no list of texts for 'offloads'")
-    return frozenset(value).intersection(OFFLOADS)
+        raise RemoteProtocolError("the peer's HELLO has no list of strings for 'offloads'")
+    return Offload.from_names(value)
 
 
 def _window(values: dict[str, Any]) -> int | None:
@@ -166,7 +144,7 @@ def _window(values: dict[str, Any]) -> int | None:
 def _text(values: dict[str, Any], key: str) -> str:
     value = values.get(key)
     if not isinstance(value, str):
-        raise RemoteProtocolError(f"the peer's HELLO has no text for {key!r}")
+        raise RemoteProtocolError(f"the peer's HELLO has no string for {key!r}")
     return value
 
 
