@@ -63,6 +63,8 @@ def test_a_quiet_peer_of_2008_is_linked_with_wire_1(bed: Bed) -> None:
     remote = ("--remote-command", f"{sys.executable} {PEER}")
     vknet = Program(here, "vknet", "--wire", "1", *remote, "auto", "there:auto")
     vknet.says("link up: tap0 to there, wire v1")
+    # With v1 the link is up when ssh has logged in; the peer starts after that.
+    eventually(lambda: "tap0" in there.interfaces(), "the peer's TAP")
     for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
         host.ip("addr", "add", address, "dev", "tap0")
     here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
