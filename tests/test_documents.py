@@ -13,20 +13,23 @@ import pytest
 
 import vknet
 from vknet import memory_endpoint_pair
-from vknet.cli.vknet_args import HELP
+from vknet.cli.vknet_args import HELP, WINDOW_MIN
 from vknet.cli.vknet_args import _parser as command_line
 from vknet.cli.vknetd_args import AGE_MAX, AGE_MIN, CLIENTS_MAX
 from vknet.cli.vknetd_args import HELP as SWITCH_HELP
 from vknet.cli.vknetd_args import _parser as switch_command_line
+from vknet.link.settings import LinkSettings
 from vknet.packet.ethernet import ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.ip import IPV6_MIN_MTU
-from vknet.spec import SOCKET_PATH_LIMIT
+from vknet.spec import DEFAULT_SOCKET, INTERFACE_LIMIT, SOCKET_PATH_LIMIT
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE, LIMIT, MacTable
 from vknet.vknetd.daemon import Daemon
 from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_CLIENTS
 from vknet.vknetd.status import Peer, port_status, table_status
-from vknet.wire.hello import MTU_MAX, MTU_MIN
+from vknet.wire.blocks import FRAME_LIMIT_V1, FRAME_LIMIT_V2
+from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX_S, TIMEOUT_MIN_S, WINDOW_MAX
+from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
     import argparse
@@ -135,16 +138,39 @@ def test_every_key_of_the_status_is_in_the_manual(key: str) -> None:
     assert re.search(rf"^\.(It )?Cm (.* , )?{key}\b", page, re.M)
 
 
+def words_of(page: str) -> str:
+    """The text of a manual page, without the macros that begin its lines."""
+    return re.sub(r"\s+", " ", re.sub(r"^\.\w+ ", "", page, flags=re.M))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"any name of up to {INTERFACE_LIMIT} characters",
+        f"It has at most {SOCKET_PATH_LIMIT} bytes",
+        f"The default remote-spec is {DEFAULT_SOCKET}",
+        f"This amount on any path, from {WINDOW_MIN} to {WINDOW_MAX}",
+        f"The MTU of the local TAP interface, from {MTU_MIN} to {MTU_MAX}",
+        f"A number from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:g}; {DEFAULT_TIMEOUT_S:g} by default",
+        f"frames of up to {FRAME_LIMIT_V1} bytes and nothing else",
+        f"It carries frames of up to {FRAME_LIMIT_V2} bytes",
+        f"{LinkSettings().hello_timeout:g} seconds after the login",
+    ],
+)
+def test_a_limit_in_the_manual_of_vknet_is_that_of_the_program(words: str) -> None:
+    assert words in words_of(MANUAL)
+
+
 def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> None:
-    page = re.sub(r"\s+", " ", re.sub(r"^\.\w+ ", "", SWITCH_MANUAL, flags=re.M))
+    page = words_of(SWITCH_MANUAL)
     for words in (
-        f"{SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes at the most",
+        f"The path has at most {SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes",
         f"From {AGE_MIN} to {AGE_MAX}; {AGE:g} by default",
         f"From 1 to {CLIENTS_MAX}; {DEFAULT_CLIENTS} by default",
         f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MIN_MTU}",
         f"A frame of up to {LONGEST_FRAME} bytes",
         f"shorter than the {ETHERNET_HEADER_SIZE} bytes",
-        f"{LIMIT} are known at a time",
+        f"It knows at most {LIMIT} addresses",
         f"up to {QUEUE_FRAMES} frames or {QUEUE_BYTES >> 20} MiB",
     ):
         assert words in page, words
