@@ -17,7 +17,7 @@ from vknet.endpoints import memory_endpoint_pair, open_endpoint
 from vknet.endpoints.mmsg import CHUNK, receive_messages
 from vknet.endpoints.seqpacket import open_seqpacket
 from vknet.packet.ethernet import LONGEST_FRAME
-from vknet.packet.virtio import ALL_OFFLOADS
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -85,14 +85,14 @@ async def test_whoever_did_not_ask_for_offload_frames_gets_plain_ones(rig: Rig) 
 async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
     one, two = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     four, six = BIG.frame(), Super(bytes(5000), version=6).frame()
-    await two.set_offload(["csum", "tso4"])
+    await two.set_offload(Offload.CSUM | Offload.TSO4)
     await one.send_offload([four, six])
     whole, *cut = two.receive_offload_nowait()
     assert whole == four
     assert len(cut) == 4
 
     await one.send_offload([four])
-    await two.set_offload(())
+    await two.set_offload(NO_OFFLOADS)
     await one.send_offload([four])
     waiting, *cut = two.receive_offload_nowait()
     assert waiting == four, "what is waiting stays as it is"

@@ -34,11 +34,10 @@ from vknet.framing import (
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
-    from trio.abc import Stream
     from trio.testing import MockClock
 
     from tests.support.links import Streams
-    from vknet.transport.base import StartSoon
+    from vknet.transport.base import ByteStream, StartSoon
 
 
 async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
@@ -97,7 +96,7 @@ async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
 class SlowLogin(StreamTransport):
     """A carrier whose peer is reached a minute after the stream is open."""
 
-    async def open(self, start_soon: StartSoon) -> Stream:
+    async def open(self, start_soon: StartSoon) -> ByteStream:
         stream = await super().open(start_soon)
         self.reached = trio.Event()
         start_soon(self.log_in)
@@ -125,7 +124,7 @@ async def test_no_byte_goes_to_a_silent_peer_and_the_link_gives_up(
     assert "has not answered as vknet within 120 s" in str(client.outcome)
     assert "--wire 1" in str(client.outcome)
     assert not client.link.was_up
-    assert caplog.text.count("waiting for vknet on the other side") == 2
+    assert caplog.text.count("waiting for vknet on the peer") == 2
 
 
 async def test_a_hello_that_comes_late_brings_the_link_up(

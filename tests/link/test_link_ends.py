@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tests.support.links import Streams
-    from vknet.transport.base import StartSoon
+    from vknet.transport.base import ByteStream, StartSoon
 
 # --- one fails, all end ---------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ class FailingTransport(StreamTransport):
         super().__init__(stream, "the other side")
         self.fail = trio.Event()
 
-    async def open(self, start_soon: StartSoon) -> Stream:
+    async def open(self, start_soon: StartSoon) -> ByteStream:
         stream = await super().open(start_soon)
         start_soon(self._task)
         return stream
@@ -103,7 +103,7 @@ async def _bye(one: Side, transport: FailingTransport, peer: Peer) -> None:
             "ended inside a block, 67 bytes",
             "inside a block",
         ),
-        (_silence, PeerGone, "nothing heard for 15.0 s", None),
+        (_silence, PeerGone, "nothing received for 15.0 s", None),
         (_bye, PeerGone, r"ended the link: gone\x1b[31m fishing", None),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -140,7 +140,7 @@ async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
 
 async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
     class NoStream(Transport):
-        async def open(self, start_soon: StartSoon) -> Stream:
+        async def open(self, start_soon: StartSoon) -> ByteStream:
             raise SetupError("no ssh")
 
     one = side(NoStream("nowhere"))
@@ -150,7 +150,7 @@ async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
 
 async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None:
     class Buggy(StreamTransport):
-        async def open(self, start_soon: StartSoon) -> Stream:
+        async def open(self, start_soon: StartSoon) -> ByteStream:
             start_soon(self._bug)
             return await super().open(start_soon)
 
@@ -165,7 +165,7 @@ async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
     streams: Streams,
 ) -> None:
     class Buggy(StreamTransport):
-        async def open(self, start_soon: StartSoon) -> Stream:
+        async def open(self, start_soon: StartSoon) -> ByteStream:
             start_soon(self._bug)
             return await super().open(start_soon)
 

@@ -25,7 +25,14 @@ from vknet.framing import (
     Bye,
     encode_frames,
 )
-from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, OffloadFrame, header_kinds
+from vknet.packet.virtio import (
+    ALL_OFFLOADS,
+    DEFAULT_OFFLOADS,
+    NO_OFFLOADS,
+    Offload,
+    OffloadFrame,
+    header_kinds,
+)
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def offload_side(
-    stream: Stream, wire: Wire = Wire.V2, offloads: frozenset[str] = DEFAULT_OFFLOADS
+    stream: Stream, wire: Wire = Wire.V2, offloads: Offload = DEFAULT_OFFLOADS
 ) -> Side:
     """A link on an endpoint that can do everything, as a TAP can."""
     plug, endpoint = memory_endpoint_pair(accepts=ALL_OFFLOADS)
@@ -73,9 +80,8 @@ async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -
 
 @pytest.mark.parametrize("off", ["here", "there"])
 async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> None:
-    nothing: frozenset[str] = frozenset()
-    one = offload_side(streams[0], offloads=nothing if off == "here" else DEFAULT_OFFLOADS)
-    two = offload_side(streams[1], offloads=nothing if off == "there" else DEFAULT_OFFLOADS)
+    one = offload_side(streams[0], offloads=NO_OFFLOADS if off == "here" else DEFAULT_OFFLOADS)
+    two = offload_side(streams[1], offloads=NO_OFFLOADS if off == "there" else DEFAULT_OFFLOADS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         nursery.start_soon(two.run)
@@ -106,7 +112,7 @@ async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Stream
         nursery.start_soon(one.run)
         greeting = await peer.next()
         assert isinstance(greeting, Hello)
-        assert greeting.offloads == frozenset()
+        assert greeting.offloads == NO_OFFLOADS
         await peer.send(
             hello(), encode_frames([SUPER], FRAME_LIMIT_V2, header_kinds(ALL_OFFLOADS)).data
         )
@@ -137,7 +143,7 @@ async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_anoth
     await one.plug.send_offload([SUPER, six])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
-        await peer.send(replace(hello(), offloads=frozenset(("csum", "tso6"))))
+        await peer.send(replace(hello(), offloads=Offload.CSUM | Offload.TSO6))
         assert isinstance(await peer.next(), Hello)
         cut = [await peer.next() for _ in range(3)]
         assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
@@ -149,7 +155,7 @@ async def test_nothing_is_left_undone_any_more_when_the_link_has_ended(streams: 
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
-        greeting = replace(hello(), offloads=frozenset(ALL_OFFLOADS))
+        greeting = replace(hello(), offloads=ALL_OFFLOADS)
         await peer.send(greeting)
         await one.up()
         await trio.testing.wait_all_tasks_blocked()

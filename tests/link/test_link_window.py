@@ -150,7 +150,7 @@ async def test_a_peer_that_acknowledges_too_much_is_left(streams: Streams) -> No
         nursery.start_soon(one.run)
         await peer.send(with_window(None), Ack(1))
     assert isinstance(one.outcome, RemoteProtocolError)
-    assert "acknowledged 1 bytes, where 0 were sent" in str(one.outcome)
+    assert "the peer acknowledged 1 bytes, where 0 were sent" in str(one.outcome)
 
 
 async def test_what_waits_for_the_window_does_not_stop_the_taking_in(

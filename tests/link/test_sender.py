@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
 from tests.support.blocks import feed
+from tests.support.terms import TERMS
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair
 from vknet.counters import TrafficCounters
 from vknet.framing import (
@@ -23,8 +25,9 @@ from vknet.framing import (
     encode_control,
 )
 from vknet.link import sender
-from vknet.link.sender import IDLE, Sender, unsent_tail
+from vknet.link.sender import IDLE_S, Sender, unsent_tail
 from vknet.packet.ethernet import BATCH_FRAMES
+from vknet.packet.virtio import NO_OFFLOADS
 from vknet.transport.pipes import PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
@@ -52,7 +55,7 @@ class Rig:
         hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15.0)
         self.session = Session(hello, Wire.AUTO, adopt_timeout=False)
         self.sender = Sender(self.endpoint, self.session, TrafficCounters(0, 0, Counter()))
-        self.sender.attach(self.stream)
+        self.sender.set_stream(self.stream)
         self._decoder = Decoder(Wire.AUTO)
         self.acks: list[int] = []
 
@@ -61,9 +64,9 @@ class Rig:
 
     def speak_v2(self) -> None:
         """Have the writer acknowledge, and send long frames, and the reader understand it."""
-        self.sender.sends_acks = True
         feed(self._decoder, encode_control(self.session.ours))
-        self.sender.scheduler.on_negotiated(FRAME_LIMIT_V2, frozenset(), 0, 0.0)
+        terms = replace(TERMS, offloads=NO_OFFLOADS, window=0, sends_acks=True)
+        self.sender.on_negotiated(terms, 0.0)
 
     def read_nowait(self) -> list[bytes]:
         """The frames that are in the pipe."""
@@ -85,7 +88,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def running(rig: Rig, nursery: trio.Nursery) -> None:
     nursery.start_soon(rig.sender.run)
-    rig.sender.begin()
+    rig.sender.enable_frames()
     await trio.testing.wait_all_tasks_blocked()
 
 
@@ -97,7 +100,7 @@ def answer(rig: Rig) -> None:
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
-        await trio.sleep(IDLE)
+        await trio.sleep(IDLE_S)
         rig.plug.send_nowait([FRAME])
         answer(rig)
         assert rig.read_nowait() == [FRAME]
@@ -105,13 +108,14 @@ async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
 
 
 async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Rig) -> None:
-    rig.sender.scheduler.on_negotiated(FRAME_LIMIT_V2, frozenset(), None, trio.current_time())
+    terms = replace(TERMS, offloads=NO_OFFLOADS, window=None)
+    rig.sender.scheduler.on_negotiated(terms, trio.current_time())
     window = rig.sender.scheduler.window
     assert window is not None
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
         for number in range(1, 6):
-            await trio.sleep(3 * IDLE)
+            await trio.sleep(3 * IDLE_S)
             rig.plug.send_nowait([FRAME])
             answer(rig)
             rig.sender.scheduler.on_ack(number * len(FRAME), trio.current_time() + number)
@@ -136,7 +140,7 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
 ) -> None:
     rig.shorten_pipe()
     # Always idle, so that every frame is answered at once.
-    monkeypatch.setattr(sender, "IDLE", 0.0)
+    monkeypatch.setattr(sender, "IDLE_S", 0.0)
     sent = [number.to_bytes(2, "big") * 2500 for number in range(200)]
     got: list[bytes] = []
     async with trio.open_nursery() as nursery:
@@ -187,7 +191,7 @@ async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
     rig.shorten_pipe()
     async with trio.open_nursery() as nursery:
         await running(rig, nursery)
-        await trio.sleep(IDLE)
+        await trio.sleep(IDLE_S)
         rig.plug.send_nowait([bytes(2 * SHORT_PIPE)])
         answer(rig)
         nursery.cancel_scope.cancel()
@@ -232,7 +236,7 @@ async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(
     monkeypatch.setattr(rig.endpoint, "__class__", Looked)
     async with rig.stream, rig.far_end, rig.plug, rig.endpoint, trio.open_nursery() as nursery:
         await running(rig, nursery)
-        await trio.sleep(2 * IDLE)
+        await trio.sleep(2 * IDLE_S)
         asked.clear()
         rig.plug.send_nowait([FRAME] * 3)
         await trio.testing.wait_all_tasks_blocked()

@@ -30,7 +30,8 @@ from tests.support.packets import (
     udp,
 )
 from vknet.packet.ethernet import TAGS_MAX
-from vknet.packet.flow import EXTENSIONS_MAX, flow_of
+from vknet.packet.flow import flow_of
+from vknet.packet.ip import IPV6_EXTENSIONS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,8 +133,8 @@ def test_no_more_than_a_few_extension_headers_are_looked_behind() -> None:
         extensions = extension(DESTINATION) * (headers - 1) + extension(TCP)
         return ethernet(IPV6, ipv6(HERE6, DESTINATION, extensions + udp(source_port, 2)))
 
-    assert flow_of(chain(EXTENSIONS_MAX, 1)) != flow_of(chain(EXTENSIONS_MAX, 3))
-    assert flow_of(chain(EXTENSIONS_MAX + 1, 1)) == flow_of(chain(EXTENSIONS_MAX + 1, 3))
+    assert flow_of(chain(IPV6_EXTENSIONS_MAX, 1)) != flow_of(chain(IPV6_EXTENSIONS_MAX, 3))
+    assert flow_of(chain(IPV6_EXTENSIONS_MAX + 1, 1)) == flow_of(chain(IPV6_EXTENSIONS_MAX + 1, 3))
 
 
 def test_what_is_no_ip_goes_by_addresses_and_type() -> None:

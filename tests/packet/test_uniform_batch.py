@@ -30,7 +30,7 @@ from vknet.wire.hello import Hello
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.support.blocks import Item
+    from vknet.packet.virtio import AnyFrame
 
 DATAGRAM: Final = Super(bytes(18), size=0, protocol=UDP)
 HELLO: Final = encode_control(
@@ -48,13 +48,14 @@ def with_byte(data: bytes, at: int, value: int) -> bytes:
     return data[:at] + bytes([value]) + data[at + 1 :]
 
 
-def decoded(stream: bytes) -> list[Item]:
-    blocks: list[Item] = []
+def decoded(stream: bytes) -> list[Sequence[AnyFrame]]:
+    """The batches in a stream that follows a HELLO."""
     decoder = Decoder(Wire.V2, offload=True)
     feed(decoder, HELLO)
-    feed(decoder, stream, blocks)
+    piece = decoder.feed(stream)
+    assert piece.error is None
     decoder.end()
-    return blocks
+    return piece.batches
 
 
 def encoded(datas: Sequence[bytes]) -> bytes:
@@ -96,7 +97,7 @@ def test_no_train(why: str, batch: list[bytes]) -> None:
 
 def test_a_flood_from_the_wire_is_a_train_behind_its_first_frame() -> None:
     first, train = decoded(encoded(raws(count=100)))
-    assert first == OffloadFrame(raws()[0])
+    assert first == [OffloadFrame(raws()[0])]
     assert isinstance(train, UniformBatch)
     assert [*train] == [*map(OffloadFrame, raws(count=100)[1:])]
 
@@ -110,8 +111,9 @@ def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
     flood = encoded(raws(count=50))
     longer = encode_frames([bytes(400)], FRAME_LIMIT_V2).data
     blocks = decoded(flood + longer + flood)
-    assert [len(block) for block in blocks if isinstance(block, UniformBatch)] == [49, 49]
-    assert blocks[50] == bytes(400)
+    assert [isinstance(batch, UniformBatch) for batch in blocks] == [False, True, False, True]
+    assert [len(batch) for batch in blocks] == [1, 49, 2, 49]
+    assert blocks[2][0] == bytes(400)
 
 
 def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:
@@ -127,7 +129,9 @@ def test_a_stream_that_only_looks_like_trains_is_looked_at_once() -> None:
     two_and_two = b"".join(
         encode_frames([bytes(length)] * 2, FRAME_LIMIT_V2).data for length in (60, 61) * 50
     )
-    assert len(decoded(two_and_two + encoded(raws(count=50)))) == 250
+    (batch,) = decoded(two_and_two + encoded(raws(count=50)))
+    assert not isinstance(batch, UniformBatch)
+    assert len(batch) == 250
 
 
 # --- what a train says of its frames --------------------------------------------------------------

@@ -18,10 +18,11 @@ from vknet.packet.gso import from_kernel, plain_frames, segment
 from vknet.packet.virtio import (
     ALL_OFFLOADS,
     DEFAULT_OFFLOADS,
+    NO_OFFLOADS,
+    Offload,
     OffloadFrame,
     Offsets,
     header_kinds,
-    usable,
     validate,
 )
 
@@ -49,34 +50,57 @@ def patched(frame: OffloadFrame, at: int, new: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("names", "those"),
+    ("names", "usable"),
     [
-        (ALL_OFFLOADS, set(ALL_OFFLOADS)),
-        (["csum", "tso4", "later"], {"csum", "tso4"}),
-        (["tso4", "tso6", "uso"], set()),
-        (["csum", "tso_ecn"], {"csum"}),
-        (["csum", "tso6", "tso_ecn"], {"csum", "tso6", "tso_ecn"}),
-        (["csum", "uso", "tso_ecn"], {"csum", "uso"}),
-        ([], set()),
+        (ALL_OFFLOADS.names, ALL_OFFLOADS),
+        (["csum", "tso4", "later"], Offload.CSUM | Offload.TSO4),
+        (["tso4", "tso6", "uso"], NO_OFFLOADS),
+        (["csum", "tso_ecn"], Offload.CSUM),
+        (["csum", "tso6", "tso_ecn"], Offload.CSUM | Offload.TSO6 | Offload.TSO_ECN),
+        (["csum", "uso", "tso_ecn"], Offload.CSUM | Offload.USO),
+        ([], NO_OFFLOADS),
     ],
 )
-def test_offloads_that_rest_on_others_go_with_them(names: list[str], those: set[str]) -> None:
-    assert usable(names) == those
+def test_offload_is_usable_only_with_those_it_needs(names: list[str], usable: Offload) -> None:
+    assert Offload.from_names(names).usable == usable
+
+
+def test_offload_names_are_in_the_order_of_a_hello_and_read_back() -> None:
+    assert ALL_OFFLOADS.names == ["csum", "tso4", "tso6", "tso_ecn", "uso"]
+    assert (Offload.USO | Offload.CSUM).names == ["csum", "uso"]
+    assert NO_OFFLOADS.names == []
+    for offload in (*Offload, DEFAULT_OFFLOADS, ALL_OFFLOADS, NO_OFFLOADS):
+        assert Offload.from_names(offload.names) == offload
+
+
+def test_offload_from_an_unknown_name_is_none() -> None:
+    assert Offload.from_names(["later", "CSUM", ""]) == NO_OFFLOADS
+    assert Offload.from_names(["tso4", "later", "tso4"]) == Offload.TSO4
+
+
+def test_default_offloads_are_all_but_uso() -> None:
+    assert DEFAULT_OFFLOADS | Offload.USO == ALL_OFFLOADS
+    assert Offload.USO not in DEFAULT_OFFLOADS
 
 
 @pytest.mark.parametrize(
-    ("frame", "name"),
+    ("frame", "offload"),
     [
-        (Super(size=0), "csum"),
-        (Super(), "tso4"),
-        (Super(version=6), "tso6"),
-        (Super(ecn=True), "tso_ecn"),
-        (Super(protocol=UDP), "uso"),
+        (Super(size=0), Offload.CSUM),
+        (Super(), Offload.TSO4),
+        (Super(version=6), Offload.TSO6),
+        (Super(ecn=True), Offload.TSO_ECN),
+        (Super(protocol=UDP), Offload.USO),
     ],
 )
-def test_a_kind_is_allowed_by_its_name_and_not_without_it(frame: Super, name: str) -> None:
+def test_header_kind_is_allowed_only_with_its_offload(frame: Super, offload: Offload) -> None:
     assert frame.frame().kind in header_kinds(ALL_OFFLOADS)
-    assert frame.frame().kind not in header_kinds(set(ALL_OFFLOADS) - {name})
+    assert frame.frame().kind not in header_kinds(ALL_OFFLOADS & ~offload)
+
+
+def test_without_offloads_no_header_kind_is_allowed() -> None:
+    assert header_kinds(NO_OFFLOADS) == frozenset()
+    assert header_kinds(ALL_OFFLOADS & ~Offload.CSUM) == frozenset()
 
 
 def test_udp_is_not_cut_unless_asked_for() -> None:

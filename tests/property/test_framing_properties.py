@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.blocks import apart
 from tests.support.streams import (
     PROMISES,
     V1_MAGIC,
@@ -15,15 +16,19 @@ from tests.support.streams import (
     frames_to,
     garbage,
     hellos,
+    in_small_pieces,
     later_controls,
     offload_frames,
+    offloads,
     oracle_block,
     oracle_decode,
     oracle_encode,
     run,
+    run_in_order,
     thoroughly,
     trains,
 )
+from vknet.counters import DropReason
 from vknet.framing import (
     FRAME_LIMIT_V1,
     Ack,
@@ -36,7 +41,7 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.packet.uniform_batch import UniformBatch
-from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame
+from vknet.packet.virtio import OffloadFrame, header_kinds
 from vknet.wire.hello import (
     Hello,
 )
@@ -48,7 +53,7 @@ def test_any_frames_through_any_chopping_come_out_the_same(
     frames: list[bytes], sizes: list[int], wire: Wire
 ) -> None:
     encoded = encode_frames(frames, FRAME_LIMIT_V1)
-    assert (encoded.frames, encoded.refused) == (len(frames), 0)
+    assert (encoded.frames, encoded.drops) == (len(frames), {})
     assert encoded.size == sum(map(len, frames))
     assert run(wire, 65664, chopped(encoded.data, sizes)) == Outcome([*frames], None, None)
 
@@ -66,9 +71,11 @@ def test_frames_in_equal_pieces_come_out_the_same(frames: list[bytes], size: int
 def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
     hello: Hello, blocks: list[bytes | OffloadFrame | Ack | Ping | Pong | Bye], sizes: list[int]
 ) -> None:
-    stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
-    outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))
-    assert outcome == Outcome([hello, *blocks], None, None)
+    pieces = [encode_control(hello), *map(oracle_block, blocks)]
+    outcome = run(Wire.AUTO, 65664, chopped(b"".join(pieces), sizes))
+    assert outcome == Outcome(apart([hello, *blocks]), None, None)
+    in_order = run_in_order(Wire.AUTO, 65664, pieces)
+    assert in_order == Outcome([hello, *blocks], None, None)
 
 
 @thoroughly
@@ -77,16 +84,18 @@ def test_trains_through_any_chopping_come_out_frame_by_frame(
     hello: Hello, groups: list[list[bytes | OffloadFrame | Control]], sizes: list[int]
 ) -> None:
     blocks = [block for group in groups for block in group]
-    stream = encode_control(hello) + b"".join(map(oracle_block, blocks))
-    outcome = run(Wire.AUTO, 65664, chopped(stream, sizes))
-    assert outcome == Outcome([hello, *blocks], None, None)
+    pieces = [encode_control(hello), *map(oracle_block, blocks)]
+    outcome = run(Wire.AUTO, 65664, chopped(b"".join(pieces), sizes))
+    assert outcome == Outcome(apart([hello, *blocks]), None, None)
+    in_order = run_in_order(Wire.AUTO, 65664, pieces)
+    assert in_order == Outcome([hello, *blocks], None, None)
 
 
 @thoroughly
 @given(
     trains(),
     st.sampled_from([23, 24, 60, 65664]),
-    st.sets(st.sampled_from(list(ALL_OFFLOADS))).map(kinds),
+    offloads.map(header_kinds),
 )
 def test_a_train_is_encoded_as_its_frames_are(
     frames: list[bytes | OffloadFrame], limit: int, taken: frozenset[int]
@@ -106,7 +115,9 @@ def test_the_encoder_agrees_with_the_oracle(frames: list[bytes], limit: int) -> 
     encoded = encode_frames(frames, limit)
     assert encoded.data == oracle_encode(taken)
     assert encoded.frames == len(taken)
-    assert encoded.refused == len(frames) - len(taken)
+    empty, long = frames.count(b""), sum(len(frame) > limit for frame in frames)
+    drops = {DropReason.EMPTY: empty, DropReason.OVER_PEER_LIMIT: long}
+    assert encoded.drops == {reason: count for reason, count in drops.items() if count}
 
 
 @thoroughly
@@ -155,6 +166,7 @@ def test_chopping_changes_nothing_about_what_comes_out(
 def test_a_stream_cut_short_brings_a_prefix_of_its_blocks(
     wire: Wire, promised: int, stream: bytes, cut: int
 ) -> None:
-    whole = run(wire, promised, [stream])
-    part = run(wire, promised, [stream[:cut]])
+    whole = run_in_order(wire, promised, in_small_pieces(stream))
+    part = run_in_order(wire, promised, in_small_pieces(stream[:cut]))
     assert part.blocks == whole.blocks[: len(part.blocks)]
+    assert run(wire, promised, [stream[:cut]]).blocks == apart(part.blocks)

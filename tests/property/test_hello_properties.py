@@ -24,8 +24,8 @@ from vknet.wire.hello import (
     TIMEOUT_MAX_S,
     TIMEOUT_MIN_S,
     Hello,
-    agree_mtu,
 )
+from vknet.wire.negotiation import negotiate
 
 no_json = st.sampled_from([float("nan"), float("inf"), float("-inf")])
 json_values = st.recursive(
@@ -111,8 +111,8 @@ def test_unknown_keys_of_a_hello_change_nothing(hello: Hello, more: dict[str, An
 @thoroughly
 @given(hellos, hellos)
 def test_both_sides_agree_on_the_same_mtu(ours: Hello, theirs: Hello) -> None:
-    agreed = agree_mtu(ours, theirs)
-    assert agreed == agree_mtu(theirs, ours)
+    agreed = negotiate(ours, theirs).mtu
+    assert agreed == negotiate(theirs, ours).mtu
     assert agreed in (ours.mtu, theirs.mtu)
     fixed = [h.mtu for h in (ours, theirs) if h.mtu_fixed and h.mtu is not None]
     assert not fixed or agreed == min(fixed)

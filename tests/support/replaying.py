@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tests.support.blocks import flat
+from tests.support.blocks import apart, flat
 from vknet.errors import RemoteProtocolError
 from vknet.framing import (
     Ack,
@@ -111,10 +111,11 @@ def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool =
 
 
 def decoded(wire: Wire, stream: bytes) -> list[Any]:
-    """The blocks of a stream that has to be right."""
-    outcome = replay(wire, [stream])
-    assert outcome.error is None
-    return outcome.blocks
+    """Decode a valid stream whole and byte by byte; return its blocks in their true order."""
+    whole, in_order = replay(wire, [stream]), replay(wire, one_by_one(stream))
+    assert whole.error is in_order.error is None
+    assert whole.blocks == apart(in_order.blocks)
+    return in_order.blocks
 
 
 def one_by_one(stream: bytes) -> list[bytes]:

@@ -39,17 +39,17 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
+from vknet.transport.base import AdaptedStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trio.abc import Stream
     from trio.testing import MemoryReceiveStream, MemorySendStream
 
     from tests.support.blocks import Item
-    from vknet.transport.base import StartSoon
+    from vknet.transport.base import ByteStream, StartSoon
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
@@ -224,7 +224,7 @@ class StagedCarrier(Transport):
         super().__init__("the peer")
         self._stage = stage
 
-    async def open(self, start_soon: StartSoon) -> Stream:
+    async def open(self, start_soon: StartSoon) -> ByteStream:
         stage = self._stage
         step = stage.step()
         if step is None:
@@ -238,7 +238,7 @@ class StagedCarrier(Transport):
         stage.streams.append(WatchedStream(ours))
         start_soon(self._play, step, theirs)
         self.reached.set()
-        return stage.streams[-1]
+        return AdaptedStream(stage.streams[-1])
 
     async def _play(self, step: Step, stream: MemoryStream) -> None:
         self._stage.peers += 1

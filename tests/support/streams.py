@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate, pairwise
 from operator import or_
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 V1_MAGIC: Final = b"+xiZ"
+SHORTEST_BLOCK: Final = BLOCK_HEADER_SIZE + 1
 CONTROL_LIMIT: Final = max(HELLO_LIMIT, SKIP_LIMIT)
 PROMISES: Final = st.sampled_from([1, 7, 100, FRAME_LIMIT_V1, 65664])
 WIRES: Final = st.sampled_from(Wire)
@@ -80,6 +81,7 @@ def frames_to(limit: int) -> st.SearchStrategy[bytes]:
     return st.one_of(small, st.builds(bytes.__mul__, st.binary(min_size=1, max_size=1), length))
 
 
+offloads = st.sets(st.sampled_from(Offload)).map(lambda flags: reduce(or_, flags, NO_OFFLOADS))
 names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=150).filter(
     str.isprintable
 )
@@ -92,7 +94,7 @@ hellos = st.builds(
     mtu_fixed=st.booleans(),
     timeout=st.floats(TIMEOUT_MIN_S, TIMEOUT_MAX_S),
     wire=st.integers(2, 2**31),
-    offloads=st.sets(st.sampled_from(Offload)).map(lambda flags: reduce(or_, flags, NO_OFFLOADS)),
+    offloads=offloads,
     window=st.none() | st.integers(0, WINDOW_MAX),
 )
 reasons = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=200).filter(
@@ -163,6 +165,11 @@ garbage = st.one_of(
 chops = st.lists(st.integers(1, 20) | st.integers(1, 10_000), max_size=30)
 
 
+def in_small_pieces(stream: bytes) -> list[bytes]:
+    """The stream in pieces that complete at most one block each."""
+    return [stream[at : at + SHORTEST_BLOCK] for at in range(0, len(stream), SHORTEST_BLOCK)]
+
+
 def chopped(stream: bytes, sizes: Sequence[int]) -> list[bytes]:
     """The stream in pieces of these sizes, and the rest of it."""
     cuts = [0, *accumulate(sizes), len(stream)]
@@ -179,7 +186,16 @@ class Outcome:
 
 
 def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
-    """Decode, and see that nothing is raised but what may be, and no more held than may be."""
+    """Decode as `run_in_order` does; the control messages come before the frames."""
+    outcome = run_in_order(wire, promised, chunks)
+    return replace(outcome, blocks=apart(outcome.blocks))
+
+
+def run_in_order(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
+    """Decode, and check that only allowed errors are raised and no more is held than allowed.
+
+    The order of the blocks is the true one if no chunk completes more than one of them.
+    """
     decoder = Decoder(wire, promised, offload=True)
     blocks: list[bytes | OffloadFrame | Control] = []
     error: str | None = None
@@ -199,4 +215,4 @@ def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
         except RemoteProtocolError as exc:
             error, where = str(exc), "end"
     assert decoder.held == 0
-    return Outcome(apart(blocks), error, where)
+    return Outcome(blocks, error, where)
