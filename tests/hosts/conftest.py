@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from testbed.hosts import Bed, Host
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # In this folder only: namespaces need root.
+    item.add_marker(pytest.mark.root)
+
+
 @pytest.fixture
 def bed() -> Iterator[Bed]:
     with two_hosts() as bed:
