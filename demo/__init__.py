@@ -1,1 +1,1 @@
-"""`make demo`: two hosts joined in front of your eyes."""
+"""`make demo`: join two hosts in network namespaces, and show each step."""

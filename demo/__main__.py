@@ -1,4 +1,4 @@
-"""Two hosts, a real sshd, two bridges, one vknet; ssh is killed, and the link heals itself."""
+"""Join two hosts with a real sshd and two bridges; kill ssh, and see the link heal."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def say(text: str) -> None:
 
 
 def shell(host: Host, command: str) -> str:
-    """Run a command on a host, and show it as one would type it."""
+    """Run a command on a host, and show it as if it were typed."""
     say(f"  {host.name}# {command}")
     return host.output(*shlex.split(command))
 
 
 def repeat(program: Program) -> threading.Event:
-    """Show what a program says, as it says it, until the event is set."""
+    """Show each line that a program prints, until the event is set."""
     stop = threading.Event()
 
     def follow() -> None:
@@ -52,24 +52,24 @@ def ping(host: Host, count: int) -> str:
     output = shell(host, f"ping -n -c{count} -i0.1 -q {LAN_THERE}")
     got = re.search(r"(\d+) received.*= ([\d./]+) ms", output, re.DOTALL)
     if got is None or int(got[1]) != count:
-        raise AssertionError(f"not every ping came back:\n{output}")
-    return f"{count} of {count} came back; min/avg/max/mdev {got[2]} ms"
+        raise AssertionError(f"not every ping was answered:\n{output}")
+    return f"{count} of {count} replies; min/avg/max/mdev {got[2]} ms"
 
 
 def run(bed: Bed) -> None:
     """The demo."""
     here, there = bed.here, bed.there
-    say(f"two hosts: here ({bed.HERE4}), and there ({bed.THERE4}), where a real sshd runs")
-    say("\non both a bridge, each with an address of one common network; no wire between them yet:")
+    say(f"two hosts: here ({bed.HERE4}) and there ({bed.THERE4}), which runs a real sshd")
+    say("\neach gets a bridge with an address of one network; the bridges are not joined yet:")
     for host, address in ((here, LAN_HERE), (there, LAN_THERE)):
         shell(host, "ip link add bridge0 type bridge")
         shell(host, "ip link set bridge0 up")
         shell(host, f"ip addr add {address}/24 dev bridge0")
     if here.reaches(LAN_THERE):
-        raise AssertionError("there is a wire already")
+        raise AssertionError("the bridges are joined already")
     say(f"  a ping from here to {LAN_THERE}: no answer")
 
-    say(f"\none command makes them one Ethernet:\n  here# {COMMAND}")
+    say(f"\none command joins them into one Ethernet:\n  here# {COMMAND}")
     began = time.monotonic()
     vknet = Program(here, *shlex.split(COMMAND))
     stop = repeat(vknet)
@@ -78,7 +78,7 @@ def run(bed: Bed) -> None:
     say(f"  command to first ping: {first:.2f} s")
     say(f"  {ping(here, 20)}")
 
-    say("\nssh is killed:")
+    say("\nkill ssh, and the link heals:")
     (ssh,) = here.processes("ssh -x -T")
     index = here.link("tap0")["ifindex"]
     killed = time.monotonic()
@@ -87,19 +87,19 @@ def run(bed: Bed) -> None:
     eventually(lambda: not here.reaches(LAN_THERE), "the loss", every=0)
     eventually(lambda: here.reaches(LAN_THERE), "a ping across again", every=0)
     healed = time.monotonic() - killed
-    say(f"  ssh killed to first ping: {healed:.2f} s, of which 1 s is the delay asked for by -r 1")
+    say(f"  kill to first ping: {healed:.2f} s, including the delay of 1 s that -r 1 asks for")
     if here.link("tap0")["ifindex"] != index:
         raise AssertionError("the TAP did not outlive the link")
     say(f"  tap0 is still the same interface (index {index}), still in bridge0")
     say(f"  {ping(here, 20)}")
 
-    say(f"\nand the end:\n  here# kill {vknet.process.pid}")
+    say(f"\nstop vknet:\n  here# kill {vknet.process.pid}")
     status = vknet.stop()
     eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
     left = [f"{h.name} {' '.join(h.interfaces())}" for h in (here, there)]
     time.sleep(0.05)
     stop.set()
-    say(f"  status {status}; interfaces left: {', '.join(left)}")
+    say(f"  exit status {status}; interfaces left: {', '.join(left)}")
     if status != 0 or here.processes("ssh") or there.processes("vknet -S"):
         raise AssertionError("something was left behind")
 
