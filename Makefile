@@ -22,7 +22,7 @@ demo:
 	@testbed/give_back.sh .venv/bin/python -m demo
 
 test:
-	@testbed/prepare.sh test $(HOSTS) tcpdump procps mandoc systemd user-mode-linux busybox-static
+	@testbed/prepare.sh test $(HOSTS) nftables tcpdump procps mandoc systemd user-mode-linux busybox-static
 	@CI=1 testbed/give_back.sh .venv/bin/nox
 
 bench:

@@ -1,4 +1,7 @@
-"""What the documents say is what the program does."""
+"""The documents agree with the program: its options, limits, status keys, names and files.
+
+Code blocks and links of the Markdown pages are in tests/test_docs_*.py.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
     import argparse
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs/guide.md").read_text()
+SWITCH_GUIDE = (ROOT / "docs/vknetd.md").read_text()
+LIBRARY = (ROOT / "docs/library.md").read_text()
 MANUAL = (ROOT / "docs/vknet.1").read_text()
 SWITCH_MANUAL = (ROOT / "docs/vknetd.8").read_text()
 
@@ -60,12 +65,12 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def test_the_example_of_the_readme_runs() -> None:
-    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_example_of_the_library_page_runs() -> None:
+    example, _ = re.findall(r"^```python\n(.*?)^```", LIBRARY, re.DOTALL | re.MULTILINE)
     output = run_python(example)
     assert "Up(peer='the peer', wire=2" in output
     assert "[b'a whole Ethernet frame']" in output
-    assert "Direction(frames=1, bytes=22" in output
+    assert "TrafficCounters(frames=1, bytes=22" in output
 
 
 def test_the_example_of_the_package_runs() -> None:
@@ -82,12 +87,27 @@ def test_everything_public_has_a_docstring_and_is_there() -> None:
         assert name == "__version__" or not callable(thing) or thing.__doc__, name
 
 
+def names_section() -> str:
+    return section("## Names", LIBRARY)
+
+
+@pytest.mark.parametrize("name", sorted(set(vknet.__all__) - {"__version__"}))
+def test_every_public_name_is_in_the_library_page(name: str) -> None:
+    assert re.search(rf"`[^`]*\b{name}\b[^`]*`", names_section())
+
+
+def test_the_library_page_names_nothing_that_is_not_public() -> None:
+    first_cells = re.findall(r"^\| (.*?) \|", names_section(), re.M)
+    named = {name for cell in first_cells for name in re.findall(r"`(?:await )?(\w+)", cell)}
+    assert named <= set(vknet.__all__)
+
+
 def options(parser: argparse.ArgumentParser) -> list[str]:
     return sorted({option for action in parser._actions for option in action.option_strings})
 
 
 def section(heading: str, text: str) -> str:
-    """What stands under a heading of the README, up to the next of its level."""
+    """What stands under a heading of a page, up to the next of its level."""
     found = re.search(rf"^{heading}$.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert found, heading
     return found[0]
@@ -103,10 +123,9 @@ def is_item(option: str, page: str) -> bool:
 
 
 @pytest.mark.parametrize("option", options(command_line()))
-def test_every_option_is_in_the_help_the_readme_and_the_manual(option: str) -> None:
+def test_every_option_is_in_the_help_the_guide_and_the_manual(option: str) -> None:
     assert is_named(option, HELP)
-    if option != "-h":
-        assert is_named(option, section("## Options", README))
+    assert is_named(option, section("## Options", GUIDE))
     assert is_item(option, MANUAL)
 
 
@@ -117,12 +136,19 @@ def test_every_option_of_vknetd_is_in_its_help_and_manual(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", options(switch_command_line()))
-def test_every_option_of_vknetd_is_in_the_readme(option: str) -> None:
-    if option != "-h":
-        assert is_named(option, section("## vknetd", README))
+def test_every_option_of_vknetd_is_in_its_page(option: str) -> None:
+    assert is_named(option, section("## Options", SWITCH_GUIDE))
 
 
-@pytest.mark.parametrize("page", [MANUAL, SWITCH_MANUAL])
+@pytest.mark.parametrize("page", [GUIDE, SWITCH_GUIDE], ids=["guide", "vknetd"])
+def test_no_table_has_an_option_that_is_not_there(page: str) -> None:
+    there = options(command_line() if page is GUIDE else switch_command_line())
+    for cell in re.findall(r"^\| (`-.*?) \| ", section("## Options", page), re.M):
+        for option in re.findall(r"`(--?[\w-]+)", cell):
+            assert option in there, cell
+
+
+@pytest.mark.parametrize("page", [MANUAL, SWITCH_MANUAL], ids=["vknet", "vknetd"])
 def test_no_page_explains_an_option_that_is_not_there(page: str) -> None:
     there = options(command_line() if page is MANUAL else switch_command_line())
     explained = page[page.index(".Sh OPTIONS") :]
@@ -179,11 +205,6 @@ def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> Non
 @pytest.mark.parametrize("text", [HELP, SWITCH_HELP])
 def test_the_help_fits_a_terminal(text: str) -> None:
     assert max(len(line) for line in text.splitlines()) <= 79
-
-
-def test_every_file_the_readme_names_exists() -> None:
-    for path in re.findall(r"`((?:vknet|testbed|tests|docs|demo|systemd)/[\w./-]*)`", README):
-        assert (ROOT / path).exists(), path
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -1,0 +1,309 @@
+"""What README.md and docs/guide.md tell users to type, between real hosts.
+
+Blocks are taken from the pages and run as they stand, by root; `sudo` is a script that does what
+the real one does for root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from testbed.hosts import REPOSITORY, Bed, Host, eventually
+from testbed.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.lan import Lan
+
+README: Final = REPOSITORY / "README.md"
+LIBRARY: Final = REPOSITORY / "docs/library.md"
+GUIDE: Final = REPOSITORY / "docs/guide.md"
+
+SUDO: Final = """\
+while [ $# -gt 0 ]; do
+    case $1 in
+    -u) shift 2 ;;
+    -*) shift ;;
+    *) break ;;
+    esac
+done
+exec "$@"
+"""
+
+# Of a user on a host: what stands for the real card in the guide, and its address and gateway.
+CARD: Final = "eth0"
+CARD_ADDRESS: Final = "192.0.2.10"
+GATEWAY: Final = "192.0.2.1"
+
+# A UDP message to everybody on the bridge's network, and whether one comes.
+SEND_DHCP: Final = """\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.bind(("198.18.1.1", 68))
+s.sendto(b"discover", ("198.18.1.255", 67))
+"""
+AWAIT_DHCP: Final = """\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 67))
+print(flush=True)
+s.settimeout(1)
+try:
+    print(s.recv(100).decode(), flush=True)
+except TimeoutError:
+    print("nothing", flush=True)
+"""
+
+# A router advertisement, and whether one comes.
+SEND_RA: Final = """\
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+index = socket.if_nametoindex("bridge0")
+s.sendto(bytes([134, 0, 0, 0, 64, 0, 7, 8, *[0] * 8]), ("ff02::1", 0, 0, index))
+"""
+AWAIT_RA: Final = """\
+import socket, time
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+print(flush=True)
+end = time.monotonic() + 1
+found = "nothing"
+while found == "nothing" and (left := end - time.monotonic()) > 0:
+    s.settimeout(left)
+    try:
+        if s.recv(100)[0] == 134:
+            found = "advertisement"
+    except TimeoutError:
+        break
+print(found, flush=True)
+"""
+
+
+def blocks(heading: str, language: str = "sh") -> list[str]:
+    """The blocks under a heading of the guide, or of the README where it is one of that."""
+    for page in (GUIDE, README):
+        found = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", page.read_text(), re.S | re.M)
+        if found:
+            return re.findall(rf"^```{language}\n(.*?)^```$", found[1], re.S | re.M)
+    raise AssertionError(f"no page has the heading {heading}")
+
+
+def words_of(block: str) -> list[str]:
+    """The words of a block that is one command, without its sudo."""
+    (line,) = block.replace("\\\n", " ").splitlines()
+    words = shlex.split(line)
+    return words[1:] if words[0] == "sudo" else words
+
+
+def type_in(host: Host, script: str, *more: str) -> str:
+    """Run a block on a host, as root; what it prints."""
+    folder = host.directory / "shims"
+    folder.mkdir(exist_ok=True)
+    path = folder / "sudo"
+    path.write_text(f"#!/bin/sh\n{SUDO}")
+    path.chmod(0o755)
+    environment = {"PATH": f"{folder}:{host.environment()['PATH']}"}
+    return host.output("sh", "-ec", script, *more, env=environment)
+
+
+def add_card(host: Host) -> None:
+    """Give a host a card with the guide's address, and a station on the other end of its cable."""
+    type_in(
+        host,
+        f"""
+        ip netns add station
+        ip link add {CARD} type veth peer name {CARD} netns station
+        ip link set {CARD} up
+        ip addr add {CARD_ADDRESS}/24 dev {CARD}
+        ip -n station link set {CARD} up
+        ip -n station addr add {GATEWAY}/24 dev {CARD}
+        """,
+    )
+
+
+def heard(host: Host, program: str, source: Host, send: str) -> str:
+    """What a program prints on a host when another one sends something."""
+    waiting = host.start("python", "-c", program, stdout=subprocess.PIPE)
+    if waiting.stdout is None:
+        raise AssertionError("asked for as a pipe")
+    waiting.stdout.readline()
+    source.run("python", "-c", send)
+    return waiting.stdout.read().decode().strip()
+
+
+def test_the_quick_start_ends_in_a_ping(bed: Bed) -> None:
+    _, link, addresses, bridges = blocks("Quick start")
+    vknet = Program(bed.here, *words_of(link))
+    vknet.says("link up: tap0 to myhomesystem tap0, wire v2")
+    assert "3 received" in type_in(bed.here, addresses)
+    assert vknet.stop() == 0
+
+    eventually(lambda: "tap0" not in bed.there.interfaces(), "the TAP there gone")
+    Program(bed.here, *words_of(bridges)).says("link up: tap0 to myhomesystem tap0")
+    assert bed.there.link("tap0")["master"] == "bridge0"
+
+
+def test_the_addresses_of_the_guide_are_reached(bed: Bed) -> None:
+    (link,) = blocks("Join two bridges")
+    Program(bed.here, *words_of(link)).says("link up")
+    (addresses,) = blocks("Addresses")
+    here, there = addresses.splitlines()
+    type_in(bed.here, here)
+    type_in(bed.there, there)
+    eventually(lambda: bed.here.reaches("198.18.1.2"), "a ping across")
+
+
+def test_a_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
+    here, there = bed.here, bed.there
+    add_card(there)
+    mac = there.link(CARD)["address"]
+
+    type_in(there, blocks("Connect the real LAN")[0])
+    (link,) = blocks("Join two bridges")
+    Program(here, *words_of(link)).says("link up")
+    here.ip("addr", "add", "192.0.2.20/24", "dev", "bridge0")
+
+    eventually(lambda: here.reaches(GATEWAY), "a station of the LAN there")
+    assert here.reaches(CARD_ADDRESS), "the host there, at its old address"
+    assert there.link("bridge0")["address"] == mac
+    assert f"default via {GATEWAY} dev bridge0" in there.ip("route")
+    ping = ("ip", "netns", "exec", "station", "ping", "-n", "-c1", "-W2")
+    there.run(*ping, CARD_ADDRESS)
+    there.run(*ping, "192.0.2.20")
+
+
+def test_an_ssh_session_outlives_the_move_of_the_address_it_came_to(bed: Bed) -> None:
+    script = blocks("Connect the real LAN")[0].replace("sudo ", "").replace(CARD, "wan0")
+    script = script.replace(f"{CARD_ADDRESS}/24", f"{bed.THERE4}/30").replace(GATEWAY, bed.HERE4)
+    output = bed.here.output("ssh", "there", f"{script}\nsleep 1; echo still here")
+    assert output == "still here\n"
+    assert bed.there.link("wan0")["master"] == "bridge0"
+
+
+def test_a_container_is_reached_through_the_bridge(lan: Lan) -> None:
+    container, _ = blocks("Virtual machines and containers")
+    type_in(lan.bed.there, container)
+    lan.vknet().says("link up")
+    eventually(lambda: lan.bed.here.reaches("198.18.1.11"), "the container there")
+
+
+def test_auto_does_not_take_the_tap_of_a_virtual_machine(bed: Bed) -> None:
+    bed.here.ip("link", "add", "bridge0", "type", "bridge")
+    _, machine = blocks("Virtual machines and containers")
+    type_in(bed.here, machine)
+    bed.here.run("bash", "-c", "ip tuntap add dev tap0 mode tap user alice; ip link set tap0 up")
+    vknet = Program(bed.here, "vknet", "auto", "root@there:auto", user="alice")
+    vknet.says("link up: tap0 to there")
+
+
+@pytest.fixture
+def third(bed: Bed) -> Iterator[Host]:
+    """A host that reaches `there` by a wire of its own, where that is called hub."""
+    with Host("third", bed.directory) as host:
+        host.ip("link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
+        host.ip("link", "set", "wan1", "netns", str(bed.there.init))
+        ends = ((host, "wan0", "198.18.0.5"), (bed.there, "wan1", "198.18.0.6"))
+        for each, name, address in ends:
+            each.ip("addr", "add", f"{address}/30", "dev", name)
+            each.ip("link", "set", name, "up")
+        hosts = "127.0.0.1 localhost\n198.18.0.6 hub\n"
+        (host.directory / "etc/hosts").write_text(hosts)
+        host.run("cp", "-a", f"{bed.here.home}/.ssh", str(host.home))
+        known = host.home / ".ssh/known_hosts"
+        known.write_text(known.read_text().replace("there,", "there,198.18.0.6,hub,"))
+        yield host
+
+
+def test_three_sites_are_one_network_by_a_star(bed: Bed, third: Host) -> None:
+    hub = bed.there
+    for host, last in ((bed.here, 1), (hub, 2), (third, 3)):
+        host.ip("link", "add", "bridge0", "type", "bridge")
+        host.ip("link", "set", "bridge0", "up")
+        host.ip("addr", "add", f"198.18.1.{last}/24", "dev", "bridge0")
+    with (bed.here.directory / "etc/hosts").open("a") as hosts:
+        hosts.write(f"{bed.THERE4} hub\n")
+    known = bed.here.home / ".ssh/known_hosts"
+    known.write_text(known.read_text().replace("there,", "there,hub,"))
+    (link,) = blocks("Three sites")
+    for host in (bed.here, third):
+        Program(host, *words_of(link)).says("link up: tap0 to hub")
+    assert {"tap0", "tap1"} <= set(hub.interfaces())
+    eventually(lambda: bed.here.reaches("198.18.1.3"), "a ping across the hub")
+    assert third.reaches("198.18.1.1", wait=2)
+    assert third.reaches("198.18.1.2", wait=2)
+
+
+def test_a_user_needs_no_rights_once_the_taps_are_made(bed: Bed) -> None:
+    prepare, link = blocks("Without root")
+    for host in (bed.here, bed.there):
+        type_in(host, prepare)
+    vknet = Program(bed.here, *words_of(link), user="alice")
+    vknet.says("link up: tap0 to myhomesystem tap0")
+    assert vknet.stop() == 0
+    assert bed.there.link("tap0")["master"] == "bridge0"
+
+
+def test_dhcp_and_router_advertisements_are_blocked(lan: Lan) -> None:
+    here, there = lan.bed.here, lan.bed.there
+    lan.vknet().says("link up: tap0 to myhomesystem tap0")
+    lan.carries()
+    assert heard(there, AWAIT_DHCP, here, SEND_DHCP) == "discover"
+    assert heard(there, AWAIT_RA, here, SEND_RA) == "advertisement"
+
+    (rules,) = blocks("Block DHCP and router advertisements", "nft")
+    (commands,) = blocks("Block DHCP and router advertisements")
+    path = there.directory / "no-dhcp.nft"
+    path.write_text(rules)
+    load, show, delete = commands.replace("/etc/vknet/no-dhcp.nft", str(path)).splitlines()
+    type_in(there, load)
+
+    assert heard(there, AWAIT_DHCP, here, SEND_DHCP) == "nothing"
+    assert heard(there, AWAIT_RA, here, SEND_RA) == "nothing"
+    back = SEND_DHCP.replace("198.18.1.1", "198.18.1.2")
+    assert heard(here, AWAIT_DHCP, there, back) == "nothing"
+    assert heard(here, AWAIT_RA, there, SEND_RA) == "nothing"
+    lan.carries()
+    counted = re.findall(r"counter packets (\d+)", type_in(there, show))
+    assert [int(number) > 0 for number in counted] == [True, True]
+    type_in(there, delete)
+    assert heard(there, AWAIT_DHCP, here, SEND_DHCP) == "discover"
+
+
+def test_jumbo_frames_pass_a_bridge_whose_mtu_was_set_on_both_sides(lan: Lan) -> None:
+    (commands,) = blocks("MTU")
+    bridge, link = commands.splitlines()
+    for host in (lan.bed.here, lan.bed.there):
+        type_in(host, bridge)
+    Program(lan.bed.here, *words_of(link)).says("link up")
+    lan.carries()
+    assert lan.bed.there.link("bridge0")["mtu"] == 9000
+    lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "8972", "198.18.1.2")
+
+
+def test_the_jump_host_of_the_guide_is_an_option_of_ssh(bed: Bed) -> None:
+    (link,) = blocks("Jump hosts")
+    words = [word.replace("jump.example.net", "root@there") for word in words_of(link)]
+    Program(bed.here, *words).says("link up: tap0 to myhomesystem tap0")
+
+
+def test_the_example_of_a_link_between_two_hosts_reconnects(bed: Bed) -> None:
+    _, example = re.findall(r"^```python\n(.*?)^```", LIBRARY.read_text(), re.S | re.M)
+    path = bed.here.directory / "example.py"
+    path.write_text(example)
+    output = bed.here.directory / "output"
+    with output.open("wb") as out:
+        bed.here.start("python", "-u", str(path), stdout=out, stderr=out)
+    eventually(lambda: "Up(peer='myhomesystem', wire=2" in output.read_text(), "the link up")
+    (ssh,) = bed.here.processes("ssh -x -T")
+    os.kill(ssh, signal.SIGKILL)
+    eventually(lambda: "Lost(cause=PeerGone('ssh was killed" in output.read_text(), "its loss")
+    assert bed.here.link("tap0")["master"] == "bridge0"
