@@ -22,6 +22,7 @@ FILES = {
 } | {path.name for path in ROOT.iterdir()}
 
 FENCED = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
+SHELL = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 IN_FOLDER = re.compile(rf"(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./@*-]*")
 FILE_NAME = re.compile(r"[A-Za-z][\w@.-]*\.(?:py|md|json|png|svg|c|sh|toml|service|socket|1|8)")
 MODULE = re.compile(r"python3? -m ((?:vknet|bench|demo|testbed)[\w.]*)")
@@ -49,8 +50,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def paths_in(page: Path) -> set[str]:
-    """What looks like a path or a file of this repository in code spans."""
-    words = {word.strip(",;:()'\"") for span in code_spans(page) for word in span.split()}
+    """What looks like a path or a file of this repository in code spans and shell blocks."""
+    texts = [*code_spans(page), *SHELL.findall(page.read_text())]
+    words = {word.strip(",;:()'\"") for text in texts for word in text.split()}
     # A unit is named with its instance, too.
     words = {re.sub(r"@\w+\.", "@.", word) for word in words}
     return {word for word in words if IN_FOLDER.fullmatch(word) or FILE_NAME.fullmatch(word)}
@@ -88,7 +90,7 @@ def test_names_of_all_kinds_are_looked_for() -> None:
     readme = ROOT / "README.md"
     assert {"docs/vknet.1", "docs/vknetd.8"} <= paths_in(readme)
     assert {"docs/demo.svg", "docs/benchmarks.png", "docs/guide.md"} <= set(links(readme))
-    assert "vknetd.service" in paths_in(ROOT / "docs/guide.md")
+    assert {"vknetd.service", "systemd/*"} <= paths_in(ROOT / "docs/guide.md")
     assert "connect-the-real-lan" in anchors(ROOT / "docs/guide.md")
 
 

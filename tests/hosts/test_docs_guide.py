@@ -1,44 +1,28 @@
 """What README.md and docs/guide.md tell users to type, between real hosts.
 
-Blocks are taken from the pages and run as they stand, by root; `sudo` is a script that does what
-the real one does for root.
+Blocks are taken from the pages and run as they stand, by root.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from testbed.hosts import REPOSITORY, Bed, Host, eventually
+from testbed.hosts import Bed, Host, eventually
 from testbed.program import Program
+from tests.support.pages import GUIDE, LIBRARY, README, blocks, type_in, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.lan import Lan
 
-README: Final = REPOSITORY / "README.md"
-LIBRARY: Final = REPOSITORY / "docs/library.md"
-GUIDE: Final = REPOSITORY / "docs/guide.md"
-
-SUDO: Final = """\
-while [ $# -gt 0 ]; do
-    case $1 in
-    -u) shift 2 ;;
-    -*) shift ;;
-    *) break ;;
-    esac
-done
-exec "$@"
-"""
-
-# Of a user on a host: what stands for the real card in the guide, and its address and gateway.
+# The real card of the guide, its address and its gateway.
 CARD: Final = "eth0"
 CARD_ADDRESS: Final = "192.0.2.10"
 GATEWAY: Final = "192.0.2.1"
@@ -88,31 +72,8 @@ print(found, flush=True)
 """
 
 
-def blocks(heading: str, language: str = "sh") -> list[str]:
-    """The blocks under a heading of the guide, or of the README where it is one of that."""
-    for page in (GUIDE, README):
-        found = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", page.read_text(), re.S | re.M)
-        if found:
-            return re.findall(rf"^```{language}\n(.*?)^```$", found[1], re.S | re.M)
-    raise AssertionError(f"no page has the heading {heading}")
-
-
-def words_of(block: str) -> list[str]:
-    """The words of a block that is one command, without its sudo."""
-    (line,) = block.replace("\\\n", " ").splitlines()
-    words = shlex.split(line)
-    return words[1:] if words[0] == "sudo" else words
-
-
-def type_in(host: Host, script: str, *more: str) -> str:
-    """Run a block on a host, as root; what it prints."""
-    folder = host.directory / "shims"
-    folder.mkdir(exist_ok=True)
-    path = folder / "sudo"
-    path.write_text(f"#!/bin/sh\n{SUDO}")
-    path.chmod(0o755)
-    environment = {"PATH": f"{folder}:{host.environment()['PATH']}"}
-    return host.output("sh", "-ec", script, *more, env=environment)
+def guide(heading: str, language: str = "sh") -> list[str]:
+    return blocks(GUIDE.read_text(), heading, language)
 
 
 def add_card(host: Host) -> None:
@@ -141,7 +102,7 @@ def heard(host: Host, program: str, source: Host, send: str) -> str:
 
 
 def test_the_quick_start_ends_in_a_ping(bed: Bed) -> None:
-    _, link, addresses, bridges = blocks("Quick start")
+    _, link, addresses, bridges = blocks(README.read_text(), "Quick start")
     vknet = Program(bed.here, *words_of(link))
     vknet.says("link up: tap0 to myhomesystem tap0, wire v2")
     assert "3 received" in type_in(bed.here, addresses)
@@ -153,9 +114,9 @@ def test_the_quick_start_ends_in_a_ping(bed: Bed) -> None:
 
 
 def test_the_addresses_of_the_guide_are_reached(bed: Bed) -> None:
-    (link,) = blocks("Join two bridges")
+    (link,) = guide("Join two bridges")
     Program(bed.here, *words_of(link)).says("link up")
-    (addresses,) = blocks("Addresses")
+    (addresses,) = guide("Addresses")
     here, there = addresses.splitlines()
     type_in(bed.here, here)
     type_in(bed.there, there)
@@ -167,8 +128,8 @@ def test_a_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
     add_card(there)
     mac = there.link(CARD)["address"]
 
-    type_in(there, blocks("Connect the real LAN")[0])
-    (link,) = blocks("Join two bridges")
+    type_in(there, guide("Connect the real LAN")[0])
+    (link,) = guide("Join two bridges")
     Program(here, *words_of(link)).says("link up")
     here.ip("addr", "add", "192.0.2.20/24", "dev", "bridge0")
 
@@ -182,7 +143,7 @@ def test_a_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
 
 
 def test_an_ssh_session_outlives_the_move_of_the_address_it_came_to(bed: Bed) -> None:
-    script = blocks("Connect the real LAN")[0].replace("sudo ", "").replace(CARD, "wan0")
+    script = guide("Connect the real LAN")[0].replace("sudo ", "").replace(CARD, "wan0")
     script = script.replace(f"{CARD_ADDRESS}/24", f"{bed.THERE4}/30").replace(GATEWAY, bed.HERE4)
     output = bed.here.output("ssh", "there", f"{script}\nsleep 1; echo still here")
     assert output == "still here\n"
@@ -190,7 +151,7 @@ def test_an_ssh_session_outlives_the_move_of_the_address_it_came_to(bed: Bed) ->
 
 
 def test_a_container_is_reached_through_the_bridge(lan: Lan) -> None:
-    container, _ = blocks("Virtual machines and containers")
+    container, _ = guide("Virtual machines and containers")
     type_in(lan.bed.there, container)
     lan.vknet().says("link up")
     eventually(lambda: lan.bed.here.reaches("198.18.1.11"), "the container there")
@@ -198,7 +159,7 @@ def test_a_container_is_reached_through_the_bridge(lan: Lan) -> None:
 
 def test_auto_does_not_take_the_tap_of_a_virtual_machine(bed: Bed) -> None:
     bed.here.ip("link", "add", "bridge0", "type", "bridge")
-    _, machine = blocks("Virtual machines and containers")
+    _, machine = guide("Virtual machines and containers")
     type_in(bed.here, machine)
     bed.here.run("bash", "-c", "ip tuntap add dev tap0 mode tap user alice; ip link set tap0 up")
     vknet = Program(bed.here, "vknet", "auto", "root@there:auto", user="alice")
@@ -233,7 +194,7 @@ def test_three_sites_are_one_network_by_a_star(bed: Bed, third: Host) -> None:
         hosts.write(f"{bed.THERE4} hub\n")
     known = bed.here.home / ".ssh/known_hosts"
     known.write_text(known.read_text().replace("there,", "there,hub,"))
-    (link,) = blocks("Three sites")
+    (link,) = guide("Three sites")
     for host in (bed.here, third):
         Program(host, *words_of(link)).says("link up: tap0 to hub")
     assert {"tap0", "tap1"} <= set(hub.interfaces())
@@ -243,7 +204,7 @@ def test_three_sites_are_one_network_by_a_star(bed: Bed, third: Host) -> None:
 
 
 def test_a_user_needs_no_rights_once_the_taps_are_made(bed: Bed) -> None:
-    prepare, link = blocks("Without root")
+    prepare, link = guide("Without root")
     for host in (bed.here, bed.there):
         type_in(host, prepare)
     vknet = Program(bed.here, *words_of(link), user="alice")
@@ -259,8 +220,8 @@ def test_dhcp_and_router_advertisements_are_blocked(lan: Lan) -> None:
     assert heard(there, AWAIT_DHCP, here, SEND_DHCP) == "discover"
     assert heard(there, AWAIT_RA, here, SEND_RA) == "advertisement"
 
-    (rules,) = blocks("Block DHCP and router advertisements", "nft")
-    (commands,) = blocks("Block DHCP and router advertisements")
+    (rules,) = guide("Block DHCP and router advertisements", "nft")
+    (commands,) = guide("Block DHCP and router advertisements")
     path = there.directory / "no-dhcp.nft"
     path.write_text(rules)
     load, show, delete = commands.replace("/etc/vknet/no-dhcp.nft", str(path)).splitlines()
@@ -279,7 +240,7 @@ def test_dhcp_and_router_advertisements_are_blocked(lan: Lan) -> None:
 
 
 def test_jumbo_frames_pass_a_bridge_whose_mtu_was_set_on_both_sides(lan: Lan) -> None:
-    (commands,) = blocks("MTU")
+    (commands,) = guide("MTU")
     bridge, link = commands.splitlines()
     for host in (lan.bed.here, lan.bed.there):
         type_in(host, bridge)
@@ -290,13 +251,13 @@ def test_jumbo_frames_pass_a_bridge_whose_mtu_was_set_on_both_sides(lan: Lan) ->
 
 
 def test_the_jump_host_of_the_guide_is_an_option_of_ssh(bed: Bed) -> None:
-    (link,) = blocks("Jump hosts")
+    (link,) = guide("Jump hosts")
     words = [word.replace("jump.example.net", "root@there") for word in words_of(link)]
     Program(bed.here, *words).says("link up: tap0 to myhomesystem tap0")
 
 
 def test_the_example_of_a_link_between_two_hosts_reconnects(bed: Bed) -> None:
-    _, example = re.findall(r"^```python\n(.*?)^```", LIBRARY.read_text(), re.S | re.M)
+    (example,) = blocks(LIBRARY.read_text(), "A link between two hosts", "python")
     path = bed.here.directory / "example.py"
     path.write_text(example)
     output = bed.here.directory / "output"
