@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     StartSoon: TypeAlias = Callable[..., None]
     """Starts a task, as `trio.Nursery.start_soon` does."""
 
-__all__ = ["RECEIVE_SIZE", "ByteStream", "StreamTransport", "Transport"]
+__all__ = ["RECEIVE_SIZE", "AdaptedStream", "ByteStream", "StreamTransport", "Transport"]
 
 RECEIVE_SIZE: Final = 256 * 1024
 """The number of bytes to read at once.  Twice as many gain nothing; a quarter costs more turns."""

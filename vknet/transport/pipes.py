@@ -88,6 +88,8 @@ class PipeStream(ByteStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         size = PIPE_SIZE if max_bytes is None else max_bytes
+        if size < 1:
+            raise ValueError(f"max_bytes must be at least 1, not {size}")
         return await self._receive(lambda fd: os.read(fd, size))
 
     async def receive(self) -> memoryview:
