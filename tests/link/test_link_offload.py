@@ -151,7 +151,7 @@ async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_anoth
         nursery.cancel_scope.cancel()
 
 
-async def test_nothing_is_left_undone_any_more_when_the_link_has_ended(streams: Streams) -> None:
+async def test_offloads_are_off_when_the_link_has_ended(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)

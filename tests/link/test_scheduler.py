@@ -119,7 +119,7 @@ def test_a_batch_passes_as_it_is_while_there_is_room() -> None:
     assert (link.counted.frames, link.counted.bytes) == (7, 6 * FULL + 60)
 
 
-def test_what_is_too_much_waits_for_an_ack() -> None:
+def test_frames_over_the_window_wait_for_an_ack() -> None:
     link = Link(window=3 * FULL)
     frames = flood(1, 7)
     assert link.next_writes(*frames) == frames[:3]
@@ -131,7 +131,7 @@ def test_what_is_too_much_waits_for_an_ack() -> None:
     assert not link.ack()
 
 
-def test_a_ping_passes_what_waits() -> None:
+def test_ping_passes_queued_frames() -> None:
     link = Link(window=3 * FULL)
     link.next_writes(*flood(1, 30))
     ping = datagram(2, 0, 98)
@@ -140,7 +140,7 @@ def test_a_ping_passes_what_waits() -> None:
     assert link.next_writes()[0] == ping
 
 
-def test_two_flows_that_wait_share_what_there_is() -> None:
+def test_two_queued_flows_share_the_window() -> None:
     link = Link(window=10 * FULL)
     link.next_writes(*flood(1, 50))
     link.next_writes(*flood(2, 50))
@@ -168,7 +168,7 @@ def test_one_frame_goes_even_if_it_is_more_than_the_window() -> None:
     assert link.next_writes() == [second]
 
 
-def test_what_was_sent_before_the_hello_is_under_way() -> None:
+def test_frames_sent_before_the_hello_are_in_flight() -> None:
     counted = TrafficCounters()
     scheduler = Scheduler(counted)
     frame = bytes(1000)
@@ -180,7 +180,7 @@ def test_what_was_sent_before_the_hello_is_under_way() -> None:
     assert counted.drops == {DropReason.OVER_PEER_LIMIT: 1}
 
 
-def test_an_ack_of_what_was_never_sent_is_an_error() -> None:
+def test_ack_of_more_than_was_sent_is_an_error() -> None:
     link = Link()
     link.next_writes(bytes(100))
     with pytest.raises(ValueError, match=r"^acknowledged 101 bytes, where 100 were sent"):
@@ -240,7 +240,7 @@ def test_no_more_goes_by_a_grant_than_the_window_has_room_for(fast: Link) -> Non
     )
 
 
-def test_who_runs_out_within_a_grant_is_not_held_up_by_the_window(fast: Link) -> None:
+def test_sender_that_runs_out_within_a_grant_is_not_limited_by_the_window(fast: Link) -> None:
     window = fast.scheduler.window
     assert window is not None
     rate = window.rate
@@ -305,7 +305,7 @@ def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
     assert unfinished in link.drain(0.0)
 
 
-def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
+def test_long_queue_of_ecn_frames_is_marked_and_counted() -> None:
     link = settled(ecn=ECT0)
     assert link.counted.ecn_marks > 0
     assert DropReason.QUEUE_DELAY not in link.drops
@@ -317,13 +317,13 @@ def test_a_long_queue_of_who_can_be_marked_is_marked_and_counted() -> None:
     assert any(isinstance(frame, bytes) and frame[15] & 3 == CE for frame in written)
 
 
-def test_a_long_queue_of_who_cannot_be_marked_is_shortened_and_counted() -> None:
+def test_long_queue_without_ecn_is_dropped_from_and_counted() -> None:
     link = settled()
     assert link.drops[DropReason.QUEUE_DELAY] > 0
     assert link.drops.keys() <= {DropReason.QUEUE_DELAY, DropReason.QUEUE_FULL}
 
 
-def test_while_the_path_is_not_known_to_be_full_nobody_is_told_to_slow_down() -> None:
+def test_nothing_is_dropped_in_startup() -> None:
     link = Link()
     # A slow start: twice as much each round trip, and never more than has been acknowledged.
     count, now = 10, 0.0
@@ -373,7 +373,7 @@ def test_on_a_slow_path_a_windows_worth_goes_piece_by_piece() -> None:
     assert link.scheduler.next_at == math.inf
 
 
-def test_what_waits_when_the_link_ends_is_counted() -> None:
+def test_frames_queued_when_the_link_ends_are_counted() -> None:
     link = Link(window=FULL)
     link.next_writes(*flood(1, 10))
     link.scheduler.end()

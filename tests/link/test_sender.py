@@ -183,7 +183,7 @@ async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig)
 
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.binary(max_size=6), max_size=6), st.integers(0, 40))
-def test_what_a_write_left_is_what_comes_behind_it(parts: list[bytes], sent: int) -> None:
+def test_unsent_tail_is_what_a_partial_write_left(parts: list[bytes], sent: int) -> None:
     assert unsent_tail(parts, sent) == b"".join(parts)[sent:]
 
 

@@ -91,7 +91,7 @@ def test_a_flood_of_plain_frames_is_a_train_without_offload_headers() -> None:
         ("their kernel found their sums good", [with_byte(raw, 0, 3) for raw in raws()]),
     ],
 )
-def test_no_train(why: str, batch: list[bytes]) -> None:
+def test_frames_that_differ_make_no_uniform_batch(why: str, batch: list[bytes]) -> None:
     assert not isinstance(batch_from_kernel(batch), UniformBatch), why
 
 

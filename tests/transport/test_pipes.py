@@ -91,7 +91,7 @@ async def test_a_cancelled_sender_that_need_not_wait_has_sent_all_or_nothing() -
         assert scope.cancelled_caught
 
 
-async def test_a_flood_leaves_turns_to_others() -> None:
+async def test_flooding_task_lets_other_tasks_run() -> None:
     one, two = pair()
     turns = 0
 
@@ -122,7 +122,7 @@ async def test_the_end_and_what_is_closed() -> None:
         await one.receive_some()
 
 
-async def test_a_pipe_that_nobody_reads_any_more_is_broken() -> None:
+async def test_pipe_whose_reader_is_closed_is_broken() -> None:
     one, two = pair()
     await two.aclose()
     with pytest.raises(trio.BrokenResourceError):
@@ -130,7 +130,7 @@ async def test_a_pipe_that_nobody_reads_any_more_is_broken() -> None:
     await one.aclose()
 
 
-async def test_closing_wakes_whoever_waits() -> None:
+async def test_closing_wakes_a_waiting_receiver() -> None:
     one, two = pair()
 
     async def wait() -> None:

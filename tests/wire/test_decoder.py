@@ -76,7 +76,7 @@ def test_a_hello_over_its_limit_is_refused_at_the_header() -> None:
     assert decoded(Wire.AUTO, control(1, padded)) == [plain(GREETING)]
 
 
-def test_what_is_held_is_the_unfinished_block_and_nothing_else() -> None:
+def test_decoder_holds_only_the_unfinished_block() -> None:
     decoder = Decoder(Wire.V1)
     blocks: list[Item] = []
     block = frame_block(bytes(FRAME_LIMIT_V1))

@@ -123,7 +123,7 @@ def test_offload_frames_are_carried_as_they_are() -> None:
         assert blocks[1:] == sent
 
 
-def test_what_the_peer_does_not_take_is_done_before_it_is_sent() -> None:
+def test_offloads_that_the_peer_does_not_take_are_completed_before_sending() -> None:
     four, six = (Super(bytes(3000), version=version).frame() for version in (4, 6))
     sent: list[AnyFrame] = [four, six, b"last"]
     encoded = encode_frames(sent, FRAME_LIMIT_V1, header_kinds(Offload.CSUM | Offload.TSO6))

@@ -40,7 +40,7 @@ def with_window(window: int | None) -> Hello:
     return Hello("vknet 2.0", "tap0", 65664, 1500, False, 15.0, window=window)
 
 
-def test_what_is_sent_has_every_key_of_the_document() -> None:
+def test_encoded_hello_has_every_key_of_the_document() -> None:
     assert json.loads(OURS.to_json()) == {
         "wire": 2,
         "program": "vknet 2.0",
@@ -63,12 +63,12 @@ def test_a_window_comes_back_as_it_was(window: int | None) -> None:
 @pytest.mark.parametrize(
     ("said", "meant"), [(True, True), (False, False), (None, False), (1, False)]
 )
-def test_only_who_says_so_takes_acks_with_a_time(said: object, meant: bool) -> None:
+def test_ack_time_is_on_only_if_the_hello_has_true(said: object, meant: bool) -> None:
     assert Hello.from_json(payload(ack_time=said)).ack_time is meant
     assert Hello.from_json(without("ack_time")).ack_time is False
 
 
-def test_who_says_nothing_of_a_window_has_none() -> None:
+def test_hello_without_a_window_has_window_0() -> None:
     assert Hello.from_json(without("window")).window == 0
 
 
@@ -174,7 +174,7 @@ def test_fractions_are_rounded_down_but_for_the_timeout() -> None:
     [b"", b"{", b"hello", b"\xff\xff", b"{'wire':2}", b"[" * HELLO_LIMIT]
     + [OURS.to_json().replace(b"15.0", v) for v in (b"NaN", b"Infinity", b"-Infinity")],
 )
-def test_what_is_not_json_is_refused_and_shown(text: bytes) -> None:
+def test_hello_that_is_not_json_is_refused_and_shown(text: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="HELLO is not JSON: ") as caught:
         Hello.from_json(text)
     assert str(caught.value).isprintable()
@@ -182,7 +182,7 @@ def test_what_is_not_json_is_refused_and_shown(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"[]", b"null", b"2", b'"hello"', b"true"])
-def test_what_is_not_an_object_is_refused(text: bytes) -> None:
+def test_hello_that_is_not_an_object_is_refused(text: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="not a JSON object"):
         Hello.from_json(text)
 
