@@ -1,4 +1,4 @@
-"""When the peer is told what was handed on."""
+"""The ACK policy: when the receiver acknowledges delivered bytes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 import pytest
 
 from vknet.congestion.ack_policy import (
-    ACK_DELAY,
-    ACK_EVERY,
-    BEGINNING,
-    BEGINNING_BYTES,
-    FAST,
-    FAST_BYTES,
-    LITTLE,
-    MANY,
-    MANY_FRAMES,
-    PAUSE,
-    USUAL,
-    VERY_FAST,
-    VERY_FAST_BYTES,
+    ACK_DELAY_S,
+    ACK_EVERY_BYTES,
+    FAST_RATE,
+    FASTER_RATE,
+    RARE_ACK_FRAMES_PER_S,
+    STARTUP_AFTER_IDLE_S,
+    STARTUP_BYTES,
+    TIMING_FAST,
+    TIMING_FASTER,
+    TIMING_FEW_BYTES,
+    TIMING_NORMAL,
+    TIMING_SMALL_FRAMES,
+    TIMING_STARTUP,
     AckPolicy,
     AckTiming,
 )
@@ -27,93 +27,94 @@ from vknet.congestion.ack_policy import (
 
 @pytest.fixture
 def ack_policy() -> AckPolicy:
-    """One past its beginning, on a path of moderate speed, that has just told all, at 5 s."""
+    """A policy past startup, at a moderate rate, which acknowledged everything at 5 s."""
     ack_policy = AckPolicy()
     assert ack_policy.due() == math.inf
-    ack_policy.on_delivered(BEGINNING_BYTES, 4.95)
+    ack_policy.on_delivered(STARTUP_BYTES, 4.95)
     ack_policy.on_ack_sent(4.95)
-    ack_policy.on_delivered(ACK_EVERY, 5.0)
+    ack_policy.on_delivered(ACK_EVERY_BYTES, 5.0)
     ack_policy.on_ack_sent(5.0)
     assert ack_policy.due() == math.inf
-    assert ack_policy.timing is USUAL
+    assert ack_policy.timing is TIMING_NORMAL
     return ack_policy
 
 
-def test_a_full_batch_is_acknowledged_soon_and_at_once_where_it_goes_along(
+def test_ack_of_a_full_batch_waits_for_a_frame_and_piggybacks_at_once(
     ack_policy: AckPolicy,
 ) -> None:
-    handed = ack_policy.delivered_bytes
-    ack_policy.on_delivered(ACK_EVERY - 1, 5.001)
-    assert ack_policy.due() == 5.0 + ACK_DELAY
+    delivered = ack_policy.delivered_bytes
+    ack_policy.on_delivered(ACK_EVERY_BYTES - 1, 5.001)
+    assert ack_policy.due() == 5.0 + ACK_DELAY_S
     assert ack_policy.due(piggyback=True) > 5.001
     ack_policy.on_delivered(1, 5.002)
-    assert ack_policy.due() == 5.001 + USUAL.piggyback_s
+    assert ack_policy.due() == 5.001 + TIMING_NORMAL.piggyback_s
     assert ack_policy.due() > 5.002
     assert ack_policy.due(piggyback=True) <= 5.002
     ack_policy.on_ack_sent(5.002)
     assert ack_policy.due() == math.inf
-    assert ack_policy.delivered_bytes == handed + ACK_EVERY
+    assert ack_policy.delivered_bytes == delivered + ACK_EVERY_BYTES
 
 
-def test_one_that_goes_along_keeps_a_distance_too_where_batches_come_fast(
+def test_piggybacked_acks_of_fast_batches_keep_the_minimum_interval(
     ack_policy: AckPolicy,
 ) -> None:
-    ack_policy.on_delivered(100 * ACK_EVERY, 5.0002)
-    assert ack_policy.due(piggyback=True) == 5.0 + USUAL.min_interval_s
-    assert ack_policy.due() == 5.0002 + USUAL.piggyback_s
+    ack_policy.on_delivered(100 * ACK_EVERY_BYTES, 5.0002)
+    assert ack_policy.due(piggyback=True) == 5.0 + TIMING_NORMAL.min_interval_s
+    assert ack_policy.due() == 5.0002 + TIMING_NORMAL.piggyback_s
 
 
 @pytest.mark.parametrize(
-    ("size", "frames", "timing"),
+    ("bytes_per_s", "frames_per_s", "timing"),
     [
-        (1.1 * VERY_FAST_BYTES, 2000, VERY_FAST),
-        (0.9 * VERY_FAST_BYTES, 2000, FAST),
-        (1.1 * FAST_BYTES, 2000, FAST),
-        (0.9 * FAST_BYTES, 2000, USUAL),
-        (0.1 * FAST_BYTES, 1.1 * MANY_FRAMES, MANY),
-        (0.1 * FAST_BYTES, 0.9 * MANY_FRAMES, USUAL),
+        (1.1 * FASTER_RATE, 2000, TIMING_FASTER),
+        (0.9 * FASTER_RATE, 2000, TIMING_FAST),
+        (1.1 * FAST_RATE, 2000, TIMING_FAST),
+        (0.9 * FAST_RATE, 2000, TIMING_NORMAL),
+        (0.1 * FAST_RATE, 1.1 * RARE_ACK_FRAMES_PER_S, TIMING_SMALL_FRAMES),
+        (0.1 * FAST_RATE, 0.9 * RARE_ACK_FRAMES_PER_S, TIMING_NORMAL),
     ],
 )
-def test_the_faster_a_path_the_rarer_are_its_acks(
-    ack_policy: AckPolicy, size: float, frames: float, timing: AckTiming
+def test_acks_are_rarer_on_a_faster_path(
+    ack_policy: AckPolicy, bytes_per_s: float, frames_per_s: float, timing: AckTiming
 ) -> None:
-    # Not by one moment: a bunch is no fast path.
+    # One burst alone does not make a path fast.
     ack_policy.on_delivered(10_000_000, 5.005, 10_000)
     ack_policy.on_ack_sent(5.005)
-    assert ack_policy.timing is USUAL
+    assert ack_policy.timing is TIMING_NORMAL
     for twentieth in range(1, 4):
         now = 5.005 + twentieth / 20
-        ack_policy.on_delivered(int(size / 20), now, int(frames / 20))
+        ack_policy.on_delivered(int(bytes_per_s / 20), now, int(frames_per_s / 20))
         ack_policy.on_ack_sent(now)
     assert ack_policy.timing is timing
-    ack_policy.on_delivered(ACK_EVERY, 5.1551)
+    ack_policy.on_delivered(ACK_EVERY_BYTES, 5.1551)
     due = ack_policy.due()
     assert ack_policy.due(piggyback=True) == pytest.approx(
         5.155 + max(timing.min_interval_s, 0.0001)
     )
     assert due == pytest.approx(5.1551 + timing.piggyback_s)
     assert due <= ack_policy.alarm(5.1551) < due + timing.timer_slack_s
-    # Nor is it put off for long when there is little.
+    # The ACK of a few bytes is delayed for a bounded time, too.
     ack_policy.on_ack_sent(5.165)
     ack_policy.on_delivered(1, 5.1651)
-    assert ack_policy.due() <= 5.1651 + max(ACK_DELAY, timing.piggyback_s)
-    assert ack_policy.alarm(5.1651) <= ack_policy.due() + max(LITTLE, timing).timer_slack_s
+    assert ack_policy.due() <= 5.1651 + max(ACK_DELAY_S, timing.piggyback_s)
+    slack = max(TIMING_FEW_BYTES, timing).timer_slack_s
+    assert ack_policy.alarm(5.1651) <= ack_policy.due() + slack
 
 
-def test_an_alarm_for_what_is_due_is_not_put_off(ack_policy: AckPolicy) -> None:
+def test_alarm_of_an_overdue_ack_is_not_rounded_up(ack_policy: AckPolicy) -> None:
     assert ack_policy.alarm(5.0) == math.inf
-    ack_policy.on_delivered(ACK_EVERY, 5.001)
+    ack_policy.on_delivered(ACK_EVERY_BYTES, 5.001)
     assert ack_policy.alarm(5.0031) == ack_policy.due() < 5.0031
 
 
-def test_in_a_beginning_an_ack_goes_along_with_every_answer() -> None:
+def test_every_write_may_carry_an_ack_in_startup() -> None:
     ack_policy = AckPolicy()
     now = 5.0
     for _ in range(2):
-        for _ in range(BEGINNING_BYTES // 100_000 - 1):
+        for _ in range(STARTUP_BYTES // 100_000 - 1):
             ack_policy.on_delivered(100_000, now)
             assert ack_policy.due(piggyback=True) == now
-            assert ack_policy.due() == now + BEGINNING.piggyback_s
+            assert ack_policy.due() == now + TIMING_STARTUP.piggyback_s
             ack_policy.on_ack_sent(now)
             now += 0.0001
         for _ in range(2):
@@ -122,16 +123,16 @@ def test_in_a_beginning_an_ack_goes_along_with_every_answer() -> None:
         ack_policy.on_delivered(100_000, now)
         assert ack_policy.due(piggyback=True) > now
         ack_policy.on_ack_sent(now)
-        now += 2 * PAUSE
+        now += 2 * STARTUP_AFTER_IDLE_S
 
 
-def test_a_small_one_keeps_its_distance_from_the_last_and_goes_along_if_it_may() -> None:
+def test_ack_of_few_bytes_is_delayed_unless_it_may_piggyback() -> None:
     ack_policy = AckPolicy()
     ack_policy.on_delivered(100, 5.0)
     assert ack_policy.due(piggyback=True) <= 5.0
     assert ack_policy.due() > 5.0
     ack_policy.on_ack_sent(5.0)
     ack_policy.on_delivered(100, 5.001)
-    assert ack_policy.due() == 5.0 + ACK_DELAY
+    assert ack_policy.due() == 5.0 + ACK_DELAY_S
     assert ack_policy.due(piggyback=True) > 5.002
-    assert ack_policy.due() <= 5.0 + ACK_DELAY
+    assert ack_policy.due() <= 5.0 + ACK_DELAY_S

@@ -1,4 +1,4 @@
-"""Which path is taken for a crowded one, and which is not."""
+"""The min RTT estimator: which paths have a competing queue, and which do not."""
 
 from __future__ import annotations
 
@@ -6,62 +6,69 @@ import math
 
 import pytest
 
-from vknet.congestion.min_rtt import CROWDED, CROWDED_BY, PROBE_SAMPLES, MinRttEstimator
+from vknet.congestion.min_rtt import (
+    COMPETING_MARGIN_S,
+    COMPETING_RATIO,
+    PROBE_SAMPLES,
+    MinRttEstimator,
+)
+from vknet.packet.ethernet import FULL_FRAME
 
-FULL_FRAME = 1514
 RATE = 1e6
-"""Bytes per second."""
+"""The delivery rate in bytes per second."""
 
 
 def probed(
-    first: float, found: float, *, back: float = 0.0, frame: float = FULL_FRAME
+    first_rtt: float, probe_rtt: float, *, reverse_s: float = 0.0, frame_bytes: float = FULL_FRAME
 ) -> MinRttEstimator:
-    """A path on which one round trip was seen first, and a probe found another later."""
-    length = MinRttEstimator(0.0, FULL_FRAME)
-    length.frame = frame
-    length.see(first, 1.0, rate=RATE, back=0.0, alone=True)
+    """Return an estimator whose first sample was one RTT, and whose probe saw another."""
+    estimator = MinRttEstimator(0.0, FULL_FRAME)
+    estimator.frame_bytes = frame_bytes
+    estimator.on_sample(first_rtt, 1.0, rate=RATE, reverse_s=0.0, was_idle=True)
     now = 100.0
-    length.end_round(RATE, now, was_full=True)
-    assert length.probing
-    assert not length.probe(now, sent=1000, acked=1000, rate=RATE, gone=0)
+    estimator.on_round_end(RATE, now, window_was_full=True)
+    assert estimator.probing
+    assert not estimator.update_probe(now, sent=1000, acked=1000, rate=RATE, delivered=0)
     for number in range(1, PROBE_SAMPLES + 1):
-        length.see(found, now, rate=RATE, back=back, alone=False)
-        ended = length.probe(now, sent=10_000, acked=1000 + number, rate=RATE, gone=0)
+        estimator.on_sample(probe_rtt, now, rate=RATE, reverse_s=reverse_s, was_idle=False)
+        ended = estimator.update_probe(
+            now, sent=10_000, acked=1000 + number, rate=RATE, delivered=0
+        )
         assert ended is (number == PROBE_SAMPLES)
-    return length
+    return estimator
 
 
-def test_a_queue_that_stands_while_ours_is_empty_makes_a_path_crowded() -> None:
-    length = probed(0.03, 0.3)
-    assert length.round_trip == 0.3
-    assert length.has_competing_queue(RATE)
+def test_queue_that_stands_during_a_probe_is_a_competing_queue() -> None:
+    estimator = probed(0.03, 0.3)
+    assert estimator.min_rtt_s == 0.3
+    assert estimator.has_competing_queue(RATE)
 
 
-def test_a_path_that_became_a_little_longer_is_not_crowded() -> None:
-    assert not probed(0.03, CROWDED * 0.03).has_competing_queue(RATE)
+def test_slightly_longer_path_has_no_competing_queue() -> None:
+    assert not probed(0.03, COMPETING_RATIO * 0.03).has_competing_queue(RATE)
 
 
-def test_milliseconds_of_a_busy_machine_are_nobodys_queue() -> None:
-    short = 0.0002
-    empty = short + FULL_FRAME / RATE
-    assert not probed(short, CROWDED * empty + 0.99 * CROWDED_BY).has_competing_queue(RATE)
-    assert probed(short, CROWDED * empty + 1.01 * CROWDED_BY).has_competing_queue(RATE)
+def test_milliseconds_of_host_jitter_are_no_competing_queue() -> None:
+    shortest = 0.0002
+    limit = COMPETING_RATIO * (shortest + FULL_FRAME / RATE)
+    assert not probed(shortest, limit + 0.99 * COMPETING_MARGIN_S).has_competing_queue(RATE)
+    assert probed(shortest, limit + 1.01 * COMPETING_MARGIN_S).has_competing_queue(RATE)
 
 
-def test_a_large_frame_where_small_ones_were_seen_first_is_nobodys_queue() -> None:
+def test_large_frames_after_small_ones_are_no_competing_queue() -> None:
     seconds = 0.065
     super_frame = seconds * RATE
-    assert not probed(0.001, 2 * seconds, frame=super_frame).has_competing_queue(RATE)
+    assert not probed(0.001, 2 * seconds, frame_bytes=super_frame).has_competing_queue(RATE)
     assert probed(0.001, 2 * seconds).has_competing_queue(RATE)
 
 
-@pytest.mark.parametrize("back", [0.27, math.inf])
-def test_what_waits_on_the_way_back_makes_no_path_crowded(back: float) -> None:
-    assert not probed(0.03, 0.3, back=back).has_competing_queue(RATE)
+@pytest.mark.parametrize("reverse_s", [0.27, math.inf])
+def test_reverse_delay_is_no_competing_queue(reverse_s: float) -> None:
+    assert not probed(0.03, 0.3, reverse_s=reverse_s).has_competing_queue(RATE)
 
 
-def test_nothing_is_known_before_the_first_round_trip_and_rate() -> None:
-    length = MinRttEstimator(0.0, FULL_FRAME)
-    assert not length.has_competing_queue(RATE)
-    length.see(0.03, 1.0, rate=0.0, back=0.0, alone=True)
-    assert not length.has_competing_queue(0.0)
+def test_estimator_without_a_sample_or_a_rate_reports_no_competing_queue() -> None:
+    estimator = MinRttEstimator(0.0, FULL_FRAME)
+    assert not estimator.has_competing_queue(RATE)
+    estimator.on_sample(0.03, 1.0, rate=0.0, reverse_s=0.0, was_idle=True)
+    assert not estimator.has_competing_queue(0.0)

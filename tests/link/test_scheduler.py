@@ -23,7 +23,7 @@ from vknet.framing import (
 from vknet.link.scheduler import GRANT_S, SUPER_BYTES, SUPER_TIME_S, Scheduler
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OffloadFrame
-from vknet.qdisc.codel import TARGET
+from vknet.qdisc.codel import TARGET_S
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -219,8 +219,8 @@ def test_on_a_fast_path_the_window_is_told_of_many_turns_at_once(fast: Link) -> 
     # The time is that of the first of them, and an ACK of all of them is one of what was sent.
     fast.ack(3.0 + 1.02 * GRANT_S + 0.0001)
     assert window.bytes_in_flight == 0
-    assert window.round_trip is not None
-    assert window.round_trip == pytest.approx(0.0001)
+    assert window.min_rtt_s is not None
+    assert window.min_rtt_s == pytest.approx(0.0001)
 
 
 def test_no_more_goes_by_a_grant_than_the_window_has_room_for(fast: Link) -> None:
@@ -338,12 +338,12 @@ def test_nothing_is_dropped_in_startup() -> None:
     assert not link.drops
 
 
-@pytest.mark.parametrize(("round_trip", "target"), [(0.001, TARGET), (0.03, TARGET), (0.2, 0.02)])
+@pytest.mark.parametrize(("round_trip", "target"), [(0.001, TARGET_S), (0.03, TARGET_S), (0.2, 0.02)])
 def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, target: float) -> None:
     link = settled()
     window = link.scheduler.window
     assert window is not None
-    window._length.round_trip = round_trip
+    window._min_rtt.min_rtt_s = round_trip
     link.next_writes(*flood(1, 500), now=10.0)
     assert link.scheduler._queue.target == pytest.approx(target)
 

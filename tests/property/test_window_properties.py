@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.support.paths import MBIT, Path, Simulation
 from vknet.congestion.ack_policy import (
-    ACK_DELAY,
-    ACK_EVERY,
-    BEGINNING_BYTES,
-    USUAL,
+    ACK_DELAY_S,
+    ACK_EVERY_BYTES,
+    STARTUP_BYTES,
+    TIMING_NORMAL,
     AckPolicy,
 )
-from vknet.congestion.bandwidth import BUNCH_MAX, FINE
-from vknet.congestion.window import BUSIEST, BUSY, BUSY_RATE
+from vknet.congestion.bandwidth import EXTRA_ACKED_MAX_S, RESOLUTION_S
+from vknet.congestion.window import HOST_SLACK_SCALE_MAX, HOST_SLACK_S, HOST_SLACK_RATE
 from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def longest_wanted(path: Path) -> float:
 
     Nothing goes the other way here, so every ACK waits in vain for company.
     """
-    slack = FINE + BUSY * min(BUSIEST, path.rate / BUSY_RATE)
+    slack = RESOLUTION_S + HOST_SLACK_S * min(HOST_SLACK_SCALE_MAX, path.rate / HOST_SLACK_RATE)
     floor = 1.1 * slack + 5 * FULL_FRAME / path.rate + 2 * path.busy
-    return 1.5 * (path.round_trip + USUAL.piggyback_s) + floor
+    return 1.5 * (path.round_trip + TIMING_NORMAL.piggyback_s) + floor
 
 
 def is_full(simulation: Simulation, start: float) -> bool:
@@ -89,7 +89,7 @@ def test_a_path_whose_acks_come_in_bunches_is_not_starved(
     start = simulation.now
     simulation.run(4)
     assert simulation.delivered(start, simulation.now) >= 0.4
-    held_up = BUNCH_MAX + 2 * jitter + busy
+    held_up = EXTRA_ACKED_MAX_S + 2 * jitter + busy
     assert simulation.median_round_trip(start) <= longest_wanted(path) + held_up
 
 
@@ -132,9 +132,9 @@ def test_acks_are_never_late_and_never_many(
     ack_policy, now, acks, waiting_since = AckPolicy(), 0.0, 0, 0.0
     told, told_at = 0, -math.inf
     if not beginning:
-        ack_policy.on_delivered(BEGINNING_BYTES, now)
+        ack_policy.on_delivered(STARTUP_BYTES, now)
         ack_policy.on_ack_sent(now)
-        told, told_at = BEGINNING_BYTES, now
+        told, told_at = STARTUP_BYTES, now
     for size, pause, frames in batches:
         due = ack_policy.due()
         assert (due == math.inf) is (ack_policy.delivered_bytes == told)
@@ -152,10 +152,10 @@ def test_acks_are_never_late_and_never_many(
         assert ack_policy.not_before_alone <= due
         alarm = ack_policy.alarm(now)
         assert alarm == due if due <= now else 0 <= alarm - due <= timing.timer_slack_s
-        if ack_policy.delivered_bytes - told < ACK_EVERY:
-            assert due <= waiting_since + max(ACK_DELAY, timing.min_interval_s)
+        if ack_policy.delivered_bytes - told < ACK_EVERY_BYTES:
+            assert due <= waiting_since + max(ACK_DELAY_S, timing.min_interval_s)
         else:
             assert along == max(waiting_since, told_at + timing.min_interval_s)
             assert due == max(along, waiting_since + timing.piggyback_s)
         now += pause
-    assert acks <= ack_policy.delivered_bytes / ACK_EVERY + now / ACK_DELAY + 1
+    assert acks <= ack_policy.delivered_bytes / ACK_EVERY_BYTES + now / ACK_DELAY_S + 1

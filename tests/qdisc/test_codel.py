@@ -11,13 +11,13 @@ INTERVAL = 100.0
 
 def signals(codel: Codel, times: range) -> list[int]:
     """When CoDel asks for a signal, if a packet is late at each of these times."""
-    return [now for now in times if codel.late(now, INTERVAL)]
+    return [now for now in times if codel.should_signal(now, INTERVAL)]
 
 
 def test_a_queue_that_is_late_for_less_than_an_interval_is_a_burst() -> None:
     codel = Codel()
     assert signals(codel, range(1000, 1100)) == []
-    codel.in_time()
+    codel.on_below_target()
     assert signals(codel, range(1100, 1200)) == []
 
 
@@ -31,14 +31,14 @@ def test_a_queue_that_stands_is_signalled_ever_more_often() -> None:
 def test_one_packet_in_time_ends_it() -> None:
     codel = Codel()
     signals(codel, range(1000, 1300))
-    codel.in_time()
+    codel.on_below_target()
     assert signals(codel, range(1300, 1400)) == []
 
 
 def test_a_queue_that_stands_again_soon_is_signalled_at_the_last_rate() -> None:
     codel = Codel()
     signals(codel, range(1000, 1500))
-    codel.in_time()
+    codel.on_below_target()
     # Seven signals it took, of which the first is not to be repeated: the distance is 100/sqrt(6).
     assert signals(codel, range(2000, 2180)) == [2100, 2141, 2179]
 
@@ -46,16 +46,16 @@ def test_a_queue_that_stands_again_soon_is_signalled_at_the_last_rate() -> None:
 def test_the_last_rate_is_forgotten_after_sixteen_intervals() -> None:
     codel = Codel()
     signals(codel, range(1000, 1500))
-    codel.in_time()
+    codel.on_below_target()
     assert signals(codel, range(4000, 4280)) == [4100, 4200, 4271]
 
 
 def test_only_what_the_last_time_added_is_taken_up_again() -> None:
     codel = Codel()
     signals(codel, range(1000, 1500))
-    codel.in_time()
+    codel.on_below_target()
     assert signals(codel, range(2000, 2140)) == [2100]
-    codel.in_time()
+    codel.on_below_target()
     # Nothing was added to the six: it begins anew.
     assert signals(codel, range(3000, 3280)) == [3100, 3200, 3271]
 
@@ -70,6 +70,6 @@ def test_after_a_stall_the_signals_that_were_due_come_at_once(late_for: int) -> 
         due += 1
         when += INTERVAL / (1 + due) ** 0.5
     burst = 0
-    while codel.late(now, INTERVAL):
+    while codel.should_signal(now, INTERVAL):
         burst += 1
     assert burst == due > 5

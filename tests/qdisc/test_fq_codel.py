@@ -20,7 +20,7 @@ from tests.support.bottleneck import (
 from tests.support.packets import tag
 from vknet.counters import DropReason
 from vknet.packet.ethernet import FULL_FRAME
-from vknet.qdisc.fq_codel import FLOWS, FlowQueue
+from vknet.qdisc.fq_codel import FLOWS_MAX, FlowQueue
 
 EVERYTHING = 1 << 40
 SUPER = 65000
@@ -348,12 +348,12 @@ def test_a_flood_of_flows_is_bounded_and_keeps_order_where_they_share() -> None:
     for _ in range(2):
         waves = 8
         for wave in range(waves):
-            queue.push([frame[:-1] + bytes([wave]) for frame in strangers(5 * FLOWS)], 0.0)
+            queue.push([frame[:-1] + bytes([wave]) for frame in strangers(5 * FLOWS_MAX)], 0.0)
             # How many share a queue is the secret of this run's hashes; that there are many is not.
-            assert FLOWS // 2 < queue.flows <= 2 * FLOWS
-            queue.pull(0.0, 64 * FLOWS)
+            assert FLOWS_MAX // 2 < queue.flows <= 2 * FLOWS_MAX
+            queue.pull(0.0, 64 * FLOWS_MAX)
         left = queue.pull(0.0, EVERYTHING)
-        assert len(left) == 4 * waves * FLOWS
+        assert len(left) == 4 * waves * FLOWS_MAX
         last: dict[bytes, int] = {}
         for frame in left:
             assert last.get(frame[26:30], -1) < frame[-1]
@@ -363,9 +363,9 @@ def test_a_flood_of_flows_is_bounded_and_keeps_order_where_they_share() -> None:
 
 def test_a_flow_that_shares_a_queue_gets_none_of_its_own_before_that_is_empty() -> None:
     queue = FlowQueue[bytes]()
-    queue.push(strangers(FLOWS), 0.0)
+    queue.push(strangers(FLOWS_MAX), 0.0)
     queue.push(frames_of(1, 20), 0.0)
-    queue.pull(0.0, FLOWS * 64 + 1)
+    queue.pull(0.0, FLOWS_MAX * 64 + 1)
     # The others have left; this one still has frames where it had to share.
     assert (len(queue), queue.flows) == (19, 1)
     queue.push(frames_of(1, 1, start=20), 0.0)
@@ -381,17 +381,17 @@ def test_a_flood_of_flows_starves_nobody() -> None:
         queue.push(strangers(256, FULL, start=256 * turn), 0.0)
         out = queue.pull(0.0, 256 * FULL)
         served += sum(frame[26:30] == datagram(7)[26:30] for frame in out)
-    # The strangers have twice FLOWS queues; when each has been new once, they all take turns.
-    assert served >= 100 * 256 // (2 * FLOWS) - 2
+    # The strangers have twice FLOWS_MAX queues; when each has been new once, they all take turns.
+    assert served >= 100 * 256 // (2 * FLOWS_MAX) - 2
 
 
 def test_what_is_known_of_idle_flows_is_bounded() -> None:
     queue = FlowQueue[bytes](limit_frames=1)
-    for n in range(3 * FLOWS):
+    for n in range(3 * FLOWS_MAX):
         queue.push(strangers(1, start=n) * 2, 0.0)
         queue.pull(0.0, EVERYTHING)
-    assert queue.drops == {DropReason.QUEUE_FULL: 3 * FLOWS}
-    assert queue.flows == FLOWS
+    assert queue.drops == {DropReason.QUEUE_FULL: 3 * FLOWS_MAX}
+    assert queue.flows == FLOWS_MAX
 
 
 # --- a slow path ----------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""How many bytes may be in flight."""
+"""Congestion control: how many bytes may be in flight.  Pure; it knows no protocol."""

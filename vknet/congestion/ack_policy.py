@@ -1,12 +1,15 @@
-"""When to tell the peer what was handed on: the other half of its window.  Pure.
+"""When the receiver acknowledges delivered bytes.  Pure: the caller passes the time in.
 
-An ACK that goes alone costs four processes a wake-up, which on a LAN is a tenth of all there is,
-and for every small frame its block would cost a sixth of the bytes.  So an ACK waits a moment for a
-frame that goes its way anyway, as the answer of a TCP that was handed a segment does at once.  Nor
-does every batch of a fast path have one, where both ends are busy with thousands in a second.
+The ACKs open the peer's window (`vknet.congestion.window`).  An ACK that is written by itself wakes
+up four processes, which on a LAN is a tenth of all wake-ups.  With an ACK for every small frame,
+ACKs would be a sixth of all bytes.  So an ACK waits a short time for a frame that goes the same way
+and shares its write: a TCP that has received a segment answers at once, for example.  On a fast
+path, where both ends handle thousands of batches per second, not every batch is acknowledged.
 
-But a window that is yet to open waits for each ACK, and so a beginning has one with every answer:
-on a LAN a link reaches its full rate in a few milliseconds, instead of over a hundred.
+In startup the peer's window grows with each ACK.  So in startup every write carries an ACK: on a
+LAN, a link then reaches its full rate in a few milliseconds instead of more than a hundred.
+
+Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
 
 from __future__ import annotations
@@ -17,154 +20,170 @@ from typing import Final, NamedTuple
 from vknet.congestion import window
 
 __all__ = [
-    "ACK_DELAY",
-    "ACK_EVERY",
-    "BEGINNING",
-    "FAST",
-    "MANY",
-    "PAUSE",
-    "USUAL",
-    "VERY_FAST",
+    "ACK_DELAY_S",
+    "ACK_EVERY_BYTES",
+    "STARTUP_AFTER_IDLE_S",
+    "TIMING_FAST",
+    "TIMING_FASTER",
+    "TIMING_NORMAL",
+    "TIMING_SMALL_FRAMES",
+    "TIMING_STARTUP",
     "AckPolicy",
     "AckTiming",
 ]
 
-ACK_EVERY: Final = 2000
-"""Bytes handed over that are worth an ACK: of so many its block is one in a hundred."""
+ACK_EVERY_BYTES: Final = 2000
+"""The number of unacknowledged bytes that justifies an ACK: its block is a hundredth of them."""
 
-ACK_DELAY: Final = 0.02
-"""Seconds from one ACK to the next, if it is for fewer bytes."""
+ACK_DELAY_S: Final = 0.02
+"""The time from one ACK to the next while fewer than `ACK_EVERY_BYTES` wait for it."""
 
-PAUSE: Final = 0.1
-"""Seconds after which what comes is a beginning."""
+STARTUP_AFTER_IDLE_S: Final = 0.1
+"""The pause in the traffic after which ACKs are timed as in startup again."""
 
-BEGINNING_BYTES: Final = 4_000_000
-"""How much belongs to it."""
+STARTUP_BYTES: Final = 4_000_000
+"""The number of bytes that are acknowledged as in startup."""
 
-# Bytes and frames per second from which on each ACK is felt, and the sender's window has room for
-# them to be rare: see the slack in vknet.congestion.window.  And the seconds that it takes to tell.
-FAST_BYTES: Final = window.BUSY_RATE
-VERY_FAST_BYTES: Final = window.BUSIEST * window.BUSY_RATE
-MANY_FRAMES: Final = 2 * window.MANY_FRAMES
-JUDGED_BY: Final = 0.01
+# From these rates on the cost of each ACK shows, and the sender's window has room for rare ACKs:
+# see the slack in vknet.congestion.window.
+FAST_RATE: Final = window.HOST_SLACK_RATE
+FASTER_RATE: Final = window.HOST_SLACK_SCALE_MAX * window.HOST_SLACK_RATE
+RARE_ACK_FRAMES_PER_S: Final = 2 * window.SMALL_FRAMES_PER_S
+
+# The shortest time over which the rates are measured.
+MEASURED_OVER_S: Final = 0.01
 
 
 class AckTiming(NamedTuple):
-    """How ACKs go; the greater, the rarer."""
+    """How often ACKs are sent.  A greater tuple means rarer ACKs."""
 
     min_interval_s: float
-    """Seconds from one to the next, at the least."""
+    """The minimum time from one ACK to the next."""
     piggyback_s: float
-    """Seconds that one waits for a frame to go along with."""
+    """The time that an ACK waits for a frame to share its write."""
     timer_slack_s: float
-    """Seconds that one which goes alone may come late: an alarm for each would cost more."""
+    """How late an ACK may be written by itself.  An exact timer for each would cost more."""
 
 
-USUAL: Final = AckTiming(0.001, 0.002, 0.002)
-LITTLE: Final = USUAL._replace(min_interval_s=ACK_DELAY)
-BEGINNING: Final = USUAL._replace(min_interval_s=0.0)
-FAST: Final = AckTiming(0.004, 0.008, 0.004)
-VERY_FAST: Final = AckTiming(0.016, 0.016, 0.004)
-MANY: Final = AckTiming(0.048, 0.048, 0.016)
+TIMING_NORMAL: Final = AckTiming(0.001, 0.002, 0.002)
+TIMING_FEW_BYTES: Final = TIMING_NORMAL._replace(min_interval_s=ACK_DELAY_S)
+TIMING_STARTUP: Final = TIMING_NORMAL._replace(min_interval_s=0.0)
+TIMING_FAST: Final = AckTiming(0.004, 0.008, 0.004)
+TIMING_FASTER: Final = AckTiming(0.016, 0.016, 0.004)
+TIMING_SMALL_FRAMES: Final = AckTiming(0.048, 0.048, 0.016)
 
 
 class AckPolicy:
-    """When to tell the peer how many bytes its frames were, so that its window can go on.
+    """Decides when to send an ACK.
 
-    Every frame taken out of the stream counts, whether the endpoint took it or dropped it: what is
-    never acknowledged would stay under way for good.
+    Every frame that was read from the stream counts as delivered, whether the endpoint accepted or
+    dropped it.  Bytes that are never acknowledged would stay in flight for ever.
 
     Attributes:
-        delivered_bytes: bytes so far; what an ACK says.
-        not_before: the least that `due` may be, for who asks often.
-        not_before_alone: and the least where nothing else goes that way.
-        manner: how those of `ACK_EVERY` bytes and more go now.
+        delivered_bytes: all bytes delivered so far; the number that an ACK carries.
+        not_before: a lower bound of `due`, for callers that ask often.
+        not_before_alone: a lower bound of `due` without piggybacking.
+        timing: how often ACKs of `ACK_EVERY_BYTES` or more are sent now.
     """
 
     def __init__(self) -> None:
         self.delivered_bytes = 0
         self.not_before = self.not_before_alone = -math.inf
-        self.timing = BEGINNING
+        self.timing = TIMING_STARTUP
         self._acked_bytes = 0
         self._acked_at = -math.inf
-        # Since when something waits.
-        self._since = 0.0
+        # When the oldest unacknowledged bytes were delivered.
+        self._unacked_since = 0.0
         self._delivered_at = -math.inf
-        # What is handed over by then belongs to a beginning.
-        self._beginning_until = BEGINNING_BYTES
-        # The manner goes by what was handed over since then: bytes before, and frames after.
-        self._judged_at = -math.inf
-        self._judged = 0
-        self._frames = 0
+        # The value of `delivered_bytes` at which startup ends.
+        self._startup_until_bytes = STARTUP_BYTES
+        # The measurement of the rates: when it began, `delivered_bytes` at that time, and the
+        # frames delivered since.
+        self._measured_at = -math.inf
+        self._measured_bytes = 0
+        self._measured_frames = 0
 
     def on_delivered(self, size: int, now: float, frames: int = 1) -> None:
-        """So many bytes were handed to the endpoint; to be called once a batch.
+        """Count one batch of frames that was delivered to the endpoint.
 
         Args:
-            size: these bytes.
+            size: the bytes of the batch.
             now: the time.
-            frames: how many frames they were.
+            frames: the number of frames in it.
         """
-        if now - self._delivered_at > PAUSE:
-            self._beginning_until = self.delivered_bytes + BEGINNING_BYTES
-            self.timing = BEGINNING
+        if now - self._delivered_at > STARTUP_AFTER_IDLE_S:
+            self._startup_until_bytes = self.delivered_bytes + STARTUP_BYTES
+            self.timing = TIMING_STARTUP
         self._delivered_at = now
         if self.delivered_bytes == self._acked_bytes:
-            self._since = now
-            self.not_before_alone = max(now + USUAL.piggyback_s, self.not_before)
+            self._unacked_since = now
+            self.not_before_alone = max(now + TIMING_NORMAL.piggyback_s, self.not_before)
         self.delivered_bytes += size
-        self._frames += frames
+        self._measured_frames += frames
 
     def due(self, *, piggyback: bool = False) -> float:
-        """When the next ACK has to go, perhaps long ago; infinity while there is nothing to tell.
+        """Return the time from which an ACK is due.
 
         Args:
-            piggyback: something else goes that way now: since when an ACK may go along with it.
+            piggyback: whether the ACK would share the write of a frame.
+
+        Returns:
+            The time, which may be in the past; infinity if every delivered byte is acknowledged.
         """
-        waiting = self.delivered_bytes - self._acked_bytes
-        if not waiting:
+        unacked = self.delivered_bytes - self._acked_bytes
+        if not unacked:
             return math.inf
-        timing = self._timing_for(waiting)
-        worth = max(self._since, self._acked_at + timing.min_interval_s)
-        return worth if piggyback else max(worth, self._since + timing.piggyback_s)
+        timing = self._timing_for(unacked)
+        earliest = max(self._unacked_since, self._acked_at + timing.min_interval_s)
+        return earliest if piggyback else max(earliest, self._unacked_since + timing.piggyback_s)
 
     def alarm(self, now: float) -> float:
-        """When to look at what is due if nothing else is a reason to: at a round time.
+        """Return when to call `due` next if no other event leads to a call.
+
+        The time is rounded up to a multiple of the timer slack, so that timers coincide.
 
         Args:
             now: the time.
         """
         due = max(self.due(), self.not_before)
-        patience = self._timing_for(self.delivered_bytes - self._acked_bytes).timer_slack_s
+        slack = self._timing_for(self.delivered_bytes - self._acked_bytes).timer_slack_s
         if now < due < math.inf:
-            return max(due, math.ceil(due / patience) * patience)
+            return max(due, math.ceil(due / slack) * slack)
         return due
 
     def on_ack_sent(self, now: float) -> None:
-        """An ACK of all that was delivered was sent."""
-        if self.delivered_bytes < self._beginning_until:
-            self._judge(BEGINNING, now)
-        elif self.timing is BEGINNING:
-            self._judge(USUAL, now)
-        elif (passed := now - self._judged_at) >= JUDGED_BY:
-            self._judge(self._timing_at(passed), now)
+        """Note that an ACK of all delivered bytes was sent.
+
+        Args:
+            now: the time.
+        """
+        if self.delivered_bytes < self._startup_until_bytes:
+            self._set_timing(TIMING_STARTUP, now)
+        elif self.timing is TIMING_STARTUP:
+            self._set_timing(TIMING_NORMAL, now)
+        elif (elapsed := now - self._measured_at) >= MEASURED_OVER_S:
+            self._set_timing(self._timing_at_rate(elapsed), now)
         self._acked_bytes, self._acked_at = self.delivered_bytes, now
         self.not_before = now + self.timing.min_interval_s
 
-    def _timing_for(self, waiting: int) -> AckTiming:
-        """How an ACK of so many bytes goes."""
-        # Of few, one goes no sooner than one of many.
-        return max(LITTLE, self.timing) if waiting < ACK_EVERY else self.timing
+    def _timing_for(self, unacked_bytes: int) -> AckTiming:
+        """Return the timing of an ACK of that many bytes."""
+        if unacked_bytes < ACK_EVERY_BYTES:
+            # Few bytes are never acknowledged sooner than many.
+            return max(TIMING_FEW_BYTES, self.timing)
+        return self.timing
 
-    def _timing_at(self, passed: float) -> AckTiming:
-        """How ACKs go where so much came in so many seconds."""
-        if self._frames > MANY_FRAMES * passed:
-            return MANY
-        size = self.delivered_bytes - self._judged
-        if size > FAST_BYTES * passed:
-            return VERY_FAST if size > VERY_FAST_BYTES * passed else FAST
-        return USUAL
+    def _timing_at_rate(self, elapsed_s: float) -> AckTiming:
+        """Return the timing for what was delivered in the measured time."""
+        if self._measured_frames > RARE_ACK_FRAMES_PER_S * elapsed_s:
+            return TIMING_SMALL_FRAMES
+        size = self.delivered_bytes - self._measured_bytes
+        if size > FAST_RATE * elapsed_s:
+            return TIMING_FASTER if size > FASTER_RATE * elapsed_s else TIMING_FAST
+        return TIMING_NORMAL
 
-    def _judge(self, timing: AckTiming, now: float) -> None:
+    def _set_timing(self, timing: AckTiming, now: float) -> None:
+        """Apply a timing, and begin a new measurement."""
         self.timing = timing
-        self._judged, self._judged_at, self._frames = self.delivered_bytes, now, 0
+        self._measured_bytes, self._measured_at = self.delivered_bytes, now
+        self._measured_frames = 0

@@ -1,7 +1,9 @@
-"""What a path delivers: the most per unit of time, and how much of it comes in bunches.  Pure.
+"""The delivery rate of a path, and how bursty its ACKs are.  Pure: the caller passes the time in.
 
-Both are filters over the last `ROUNDS` round trips in which there was something to learn, fed by
-the ACKs of `vknet.congestion.window`.
+Both are maximum filters over the last `FILTER_ROUNDS` round trips in which there was a sample: they
+are BBR.max_bw and BBR.extra_acked of draft-ietf-ccwg-bbr.  `vknet.congestion.window` feeds them.
+
+Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
 
 from __future__ import annotations
@@ -9,76 +11,80 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-__all__ = ["FINE", "BandwidthEstimator"]
+__all__ = ["RESOLUTION_S", "BandwidthEstimator"]
 
-# Seconds; nothing shorter is told apart.  For so long either end may be busy with a batch, and so
-# much delay is nothing to anyone.
-FINE: Final = 0.002
+RESOLUTION_S: Final = 0.002
+"""The shortest time that is measured.  Either end may be busy with a batch for this long, and this
+much delay is negligible."""
 
-ROUNDS: Final = 10
+# The length of both filters in round trips, as BBR.ExtraAckedFilterLen.
+FILTER_ROUNDS: Final = 10
 
-# Seconds of the rate that a bunch may be: longer than Wi-Fi or a busy peer holds ACKs up.
-BUNCH_MAX: Final = 0.1
+# The longest aggregation time that extra_acked allows for.  Wi-Fi and a busy peer hold ACKs back
+# for less.
+EXTRA_ACKED_MAX_S: Final = 0.1
 
 
 class BandwidthEstimator:
-    """Two filters of what was acknowledged, and when.
+    """Estimates the delivery rate and the extra_acked of a path.
 
     Args:
-        now: the time, in seconds of any monotonic clock.
+        now: the time.
 
     Attributes:
-        rate: bytes per second, the greatest sample of the last rounds; 0 before the first one.
+        rate: the greatest delivery rate sample in the filter; 0 before the first sample.
     """
 
     def __init__(self, now: float) -> None:
         self.rate = 0.0
-        # The greatest sample in each of the last rounds, and when the newest began.
-        self._rates: deque[float] = deque([0.0], ROUNDS)
-        self._rates_since = now
-        # The greatest bunch in each of the same rounds; and the one that is coming in, since when.
-        self._bunches: deque[float] = deque([0.0, 0.0], ROUNDS)
-        self._bunch = 0
-        self._bunch_since = now
+        # The greatest sample of each round in the filter, and when the newest round began.
+        self._rates: deque[float] = deque([0.0], FILTER_ROUNDS)
+        self._round_began_at = now
+        # The greatest extra_acked of each of these rounds.
+        self._extras: deque[float] = deque([0.0, 0.0], FILTER_ROUNDS)
+        # The bytes acknowledged in the current measurement of extra_acked, and when it began.
+        self._interval_acked = 0
+        self._interval_began_at = now
 
-    def on_sample(self, size: int, seconds: float, now: float, round_trip: float) -> None:
-        """So many bytes were delivered in so many seconds.
+    def on_sample(self, size: int, elapsed_s: float, now: float, min_rtt_s: float) -> None:
+        """Add a delivery rate sample.
 
         Args:
-            size: bytes.
-            seconds: that they took; at least `FINE`.
+            size: the bytes delivered.
+            elapsed_s: the time that their delivery took; at least `RESOLUTION_S`.
             now: the time.
-            round_trip: that of the path.
+            min_rtt_s: the path's min RTT.
         """
-        sample = size / seconds
-        if now - self._rates_since >= max(FINE, round_trip):
-            self._rates_since = now
+        sample = size / elapsed_s
+        if now - self._round_began_at >= max(RESOLUTION_S, min_rtt_s):
+            self._round_began_at = now
             self._rates.append(sample)
-            self._bunches.append(0.0)
+            self._extras.append(0.0)
         else:
             self._rates[-1] = max(self._rates[-1], sample)
         self.rate = max(self._rates)
 
-    def on_acked(self, size: int, now: float, round_trip: float, most: float) -> None:
-        """So many bytes more were acknowledged.
+    def on_acked(self, size: int, now: float, min_rtt_s: float, limit_bytes: float) -> None:
+        """Count newly acknowledged bytes for extra_acked.
 
         Args:
-            size: bytes.
+            size: the bytes.
             now: the time.
-            round_trip: that of the path.
-            most: bytes that may be a bunch.
+            min_rtt_s: the path's min RTT.
+            limit_bytes: the greatest extra_acked that is allowed.
         """
-        elapsed = now - self._bunch_since
-        if self._bunch <= self.rate * elapsed or elapsed > max(FINE, round_trip):
-            self._bunch, self._bunch_since, elapsed = 0, now, 0.0
-        self._bunch += size
-        extra = self._bunch - self.rate * elapsed
-        self._bunches[-1] = max(self._bunches[-1], min(extra, most, BUNCH_MAX * self.rate))
+        elapsed = now - self._interval_began_at
+        if self._interval_acked <= self.rate * elapsed or elapsed > max(RESOLUTION_S, min_rtt_s):
+            self._interval_acked, self._interval_began_at, elapsed = 0, now, 0.0
+        self._interval_acked += size
+        extra = self._interval_acked - self.rate * elapsed
+        limit = min(limit_bytes, EXTRA_ACKED_MAX_S * self.rate)
+        self._extras[-1] = max(self._extras[-1], min(extra, limit))
 
     @property
     def extra_acked(self) -> float:
-        """Bytes that come over and above the rate within a round trip, again and again.
+        """Bytes acknowledged within a round trip beyond what the delivery rate explains.
 
-        The greatest but one of the last rounds: once is not enough.
+        It is the second greatest value in the filter: one burst alone does not count.
         """
-        return sorted(self._bunches)[-2]
+        return sorted(self._extras)[-2]

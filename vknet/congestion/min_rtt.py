@@ -1,13 +1,16 @@
-"""How long a path is while no queue of ours stands in it, and when to look anew.  Pure.
+"""The min RTT of a path, and when to measure it again.  Pure: the caller passes the time in.
 
-The least round trip of late is the path's.  A queue of our own that never goes would pass for a
-longer path after a while, and the window would grow by it, and the queue again.  So when none so
-low was seen for ten seconds, a probe lets the path run nearly empty for about one round trip, and
-takes the least seen then.
+The min RTT is the path's round-trip time without a queue of our own.  A queue of our own that never
+drains would pass for a longer path: the window would grow with the estimate, and the queue with the
+window.  So when the min RTT was not seen for ten seconds, a probe (ProbeRTT in
+draft-ietf-ccwg-bbr) lets the path run nearly empty for about one round trip, and takes the minimum
+of what it sees.
 
-What a probe finds in the path is not ours.  Where it is much longer than it ever was, and not for
-what the ACKs wait on their way back, somebody else's queue stands there: the path is crowded.  Or
-it has become longer, which looks the same.
+A queue that a probe sees is not ours.  If the min RTT is then much longer than the shortest RTT
+ever seen, and reverse delay does not explain it, the path has a competing queue: other traffic
+fills the bottleneck.  A route that has become longer looks the same.
+
+Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
 
 from __future__ import annotations
@@ -17,178 +20,196 @@ from typing import Final
 
 __all__ = ["MinRttEstimator"]
 
-# How long a least round trip is good for: seconds, and round trips; the longer of the two, so that
-# on a long path the probes do not cost more than one part in twenty.
-AGE: Final = 10.0
-AGE_ROUNDS: Final = 30
+# How long a min RTT is valid: the longer of a time and a number of round trips.  The latter bounds
+# the cost of probes on a long path to one part in twenty.
+EXPIRY_S: Final = 10.0
+EXPIRY_ROUNDS: Final = 30
 
-# A probe: what is under way meanwhile, of rate x round trip, and how many samples are enough.
+# The bytes in flight during a probe, as a part of rate x min RTT (BBR.ProbeRTTCwndGain).
 PROBE_GAIN: Final = 0.5
+
+# The number of RTT samples that end a probe.
 PROBE_SAMPLES: Final = 8
 
-# A probe before its time: the rate fell so far since the last one, and perhaps only because the
-# path is longer now, and the window does not fill it.  Or it rose so far where the last one found
-# the path crowded, after so many rounds to find its share: who made that queue may have gone, and
-# what stands there be our own.  Seconds between two, at the least.
-RATE_FALL: Final = 0.9
-RATE_RISE: Final = 1.75
-SETTLED_ROUNDS: Final = 5
-APART: Final = 1.0
+# A probe begins early in two cases.  The rate fell to this part of the maximum since the last
+# probe: the path may have become longer, so that the window no longer fills it.
+PROBE_RATE_FALL: Final = 0.9
 
-# Whether a path that has just become crowded goes on to be so, is seen sooner: who made that queue
-# may have been a passer-by.  Seconds, and round trips, as above.
-FIRST_AGE: Final = 2.0
-FIRST_AGE_ROUNDS: Final = 5
+# Or the last probe found a competing queue, and the rate rose by this factor after it had settled
+# for a number of rounds: the competing traffic may have ended, and the queue may be our own.
+PROBE_RATE_RISE: Final = 1.75
+SETTLING_ROUNDS: Final = 5
 
-# A path is crowded where the least of late is so many times the least ever, and so many seconds
-# more.  A longer path looks the same; but for that a route has to change under a TCP.
-CROWDED: Final = 2.0
-CROWDED_BY: Final = 0.02
+# The minimum time from the end of one probe to the next.
+PROBE_SPACING_S: Final = 1.0
+
+# How soon a new competing queue is checked again, since the competing traffic may be short-lived:
+# the longer of a time and a number of round trips.
+RECHECK_S: Final = 2.0
+RECHECK_ROUNDS: Final = 5
+
+# A path has a competing queue if its min RTT exceeds the shortest RTT ever seen by this factor and,
+# in addition, by this time.  A longer route looks the same, but a route rarely changes under a TCP
+# connection.
+COMPETING_RATIO: Final = 2.0
+COMPETING_MARGIN_S: Final = 0.02
 
 
 class MinRttEstimator:
-    """The least round trip of a path.
+    """Estimates the min RTT of a path.
 
     Args:
-        now: the time, in seconds of any monotonic clock.
-        quantum: bytes of a full frame.
+        now: the time.
+        quantum: the bytes of a full frame.
 
     Attributes:
-        round_trip: the least one of late, in seconds; None before the first.
-        probing: no more than `probe_size` may be under way now.
-        frame: bytes of a frame of late, if they are more than those of a full one.
+        min_rtt_s: the min RTT; None before the first sample.
+        probing: whether a probe is running: at most `probe_bytes` may be in flight.
+        frame_bytes: the recent mean size of a frame, if it is more than a full frame's.
     """
 
     def __init__(self, now: float, quantum: int) -> None:
-        self.round_trip: float | None = None
+        self.min_rtt_s: float | None = None
         self.probing = False
-        self.frame = float(quantum)
+        self.frame_bytes = float(quantum)
         self._quantum = quantum
-        # What of the round trip is the way back's.
-        self._back = 0.0
-        self._least_ever = math.inf
-        self._seen_at = self._taken_at = self._probed_at = now
-        # The greatest rate since the last probe.
-        self._greatest_rate = 0.0
-        # Rounds since a least was taken whatever was before; and, where it was that of a crowded
-        # path, the least rate of the first of them.
+        # The part of the min RTT that may be reverse delay.
+        self._reverse_s = 0.0
+        self._shortest_ever_s = math.inf
+        # When the min RTT was last seen, when it was last replaced, and when a probe last ended.
+        self._seen_at = self._replaced_at = self._probed_at = now
+        # The maximum rate since the last probe.
+        self._max_rate = 0.0
+        # Rounds since the min RTT was replaced.  If a competing queue was in it: whether that queue
+        # is new, and the minimum rate while the rate settled.
         self._rounds = 0
-        self._was_crowded = self._is_new = False
+        self._had_competing_queue = self._is_new_queue = False
         self._settled_rate = math.inf
-        # Once the path has drained, what was sent by then: samples count of what went later.
-        self._drained: int | None = None
+        # The bytes sent when the path had drained for the probe; None before that.  Only bytes sent
+        # later give samples.
+        self._drained_at_bytes: int | None = None
+        # RTTs, each with the part that may be reverse delay.
         self._samples: list[tuple[float, float]] = []
 
     def has_competing_queue(self, rate: float) -> bool:
-        """Whether somebody else's queue stands on the path.
+        """Whether a queue of other traffic stands on the path.
 
         Args:
-            rate: of the path, in bytes per second.
+            rate: the path's delivery rate.
         """
-        if self.round_trip is None or not rate:
+        if self.min_rtt_s is None or not rate:
             return False
-        # What was seen first may have been a small frame.
-        empty = self._least_ever + self.frame / rate
-        return self.round_trip - self._back > CROWDED * empty + CROWDED_BY
+        # The shortest RTT may be that of a small frame: add the time that a full one takes.
+        empty_s = self._shortest_ever_s + self.frame_bytes / rate
+        return self.min_rtt_s - self._reverse_s > COMPETING_RATIO * empty_s + COMPETING_MARGIN_S
 
-    def probe_size(self, rate: float) -> int:
-        """Bytes that a probe lets be under way.
+    def probe_bytes(self, rate: float) -> int:
+        """Return how many bytes may be in flight during a probe.
 
-        Where the other direction is full as well, and its ACKs do not say when they were written,
-        its queue is in the least of late.  A probe that kept that much under way would take our own
-        queue for the path, and so would theirs.
+        It is a part of rate x shortest RTT, not of rate x min RTT.  If the reverse direction is
+        full and its ACKs have no time stamps, its queue is in our min RTT.  A probe that kept that
+        many bytes in flight would take our own queue for the path, and so would the peer's probe.
 
         Args:
-            rate: of the path, in bytes per second.
+            rate: the path's delivery rate.
         """
-        return max(self._quantum, int(PROBE_GAIN * rate * self._least_ever))
+        return max(self._quantum, int(PROBE_GAIN * rate * self._shortest_ever_s))
 
-    def see(self, sample: float, now: float, *, rate: float, back: float, alone: bool) -> None:
-        """See a round trip.
+    def on_sample(
+        self, rtt: float, now: float, *, rate: float, reverse_s: float, was_idle: bool
+    ) -> None:
+        """Take an RTT sample.
 
         Args:
-            sample: how long it took, in seconds.
+            rtt: the sample.
             now: the time.
-            rate: of the path, in bytes per second.
-            back: seconds of it that its ACK waited on the way back; infinity if nobody can tell.
-            alone: the path was empty before what this was the round trip of.
+            rate: the path's delivery rate.
+            reverse_s: the part of the RTT that may be reverse delay; infinity if unknown.
+            was_idle: whether nothing else was in flight when the bytes were sent.
         """
-        self._least_ever = min(self._least_ever, sample)
-        if self.round_trip is None or sample <= self.round_trip:
-            self.round_trip, self._back = sample, back
+        self._shortest_ever_s = min(self._shortest_ever_s, rtt)
+        if self.min_rtt_s is None or rtt <= self.min_rtt_s:
+            self.min_rtt_s, self._reverse_s = rtt, reverse_s
             self._seen_at = now
-        elif alone and not self.probing and self._is_old(now):
-            # Who found the path empty has seen what a probe is to see.
-            self._take(sample, back, now, rate)
-        if self.probing and self._drained is not None:
-            self._samples.append((sample, back))
+        elif was_idle and not self.probing and self._is_expired(now):
+            # An idle path shows what a probe would show.
+            self._replace(rtt, reverse_s, now, rate)
+        if self.probing and self._drained_at_bytes is not None:
+            self._samples.append((rtt, reverse_s))
 
-    def end_round(self, rate: float, now: float, *, was_full: bool) -> None:
-        """A round trip's worth has been acknowledged: begin a probe if there is reason to.
+    def on_round_end(self, rate: float, now: float, *, window_was_full: bool) -> None:
+        """Begin a probe if there is a reason to: a round trip's bytes have been acknowledged.
 
         Args:
-            rate: of the path, in bytes per second.
+            rate: the path's delivery rate.
             now: the time.
-            was_full: the window was full in this round.
+            window_was_full: whether the window was full in this round.
         """
-        self._greatest_rate = max(self._greatest_rate, rate)
+        self._max_rate = max(self._max_rate, rate)
         self._rounds += 1
-        if self._is_new:
-            self._is_new = self.has_competing_queue(rate)
-        if self._rounds <= SETTLED_ROUNDS and self._was_crowded:
+        if self._is_new_queue:
+            self._is_new_queue = self.has_competing_queue(rate)
+        if self._rounds <= SETTLING_ROUNDS and self._had_competing_queue:
             self._settled_rate = min(self._settled_rate, rate)
-        if now - self._probed_at >= APART and self._is_doubtful(rate, now, was_full=was_full):
+        if now - self._probed_at < PROBE_SPACING_S:
+            return
+        if self._needs_probe(rate, now, window_was_full=window_was_full):
             self.probing = True
-            self._drained = None
+            self._drained_at_bytes = None
             self._samples = []
 
-    def probe(self, now: float, *, sent: int, acked: int, rate: float, gone: int) -> bool:
-        """Go on with the probe, after a round trip was seen; whether it has ended.
+    def update_probe(
+        self, now: float, *, sent: int, acked: int, rate: float, delivered: int
+    ) -> bool:
+        """Continue the running probe after a sample.
 
         Args:
             now: the time.
-            sent: bytes sent in all.
-            acked: and acknowledged.
-            rate: of the path, in bytes per second.
-            gone: bytes of those not acknowledged that are on the path no longer.
+            sent: all bytes sent so far.
+            acked: all bytes acknowledged so far.
+            rate: the path's delivery rate.
+            delivered: the unacknowledged bytes that have left the path already.
+
+        Returns:
+            Whether the probe has ended.
         """
-        if self._drained is None:
-            if sent - acked <= self.probe_size(rate) + gone:
-                self._drained = sent
+        if self._drained_at_bytes is None:
+            if sent - acked <= self.probe_bytes(rate) + delivered:
+                self._drained_at_bytes = sent
             return False
-        if acked <= self._drained:
+        if acked <= self._drained_at_bytes:
             self._samples.clear()
             return False
         if len(self._samples) < PROBE_SAMPLES and sent > acked:
             return False
-        self._take(*min(self._samples), now, rate)
+        self._replace(*min(self._samples), now, rate)
         self._probed_at = now
-        self._greatest_rate = rate
+        self._max_rate = rate
         self.probing = False
         return True
 
-    def _take(self, sample: float, back: float, now: float, rate: float) -> None:
-        """Take this for the least of late, whatever was before."""
-        # It may have ended to be crowded since it was looked at.
-        was_crowded = self._was_crowded and self.has_competing_queue(rate)
-        self.round_trip, self._back = sample, back
-        self._seen_at = self._taken_at = now
+    def _replace(self, rtt: float, reverse_s: float, now: float, rate: float) -> None:
+        """Replace the min RTT, even by a greater one."""
+        # The rate may have changed the answer since the last call.
+        had_competing_queue = self._had_competing_queue and self.has_competing_queue(rate)
+        self.min_rtt_s, self._reverse_s = rtt, reverse_s
+        self._seen_at = self._replaced_at = now
         self._rounds = 0
         self._settled_rate = math.inf
-        self._was_crowded = self.has_competing_queue(rate)
-        self._is_new = self._was_crowded and not was_crowded
+        self._had_competing_queue = self.has_competing_queue(rate)
+        self._is_new_queue = self._had_competing_queue and not had_competing_queue
 
-    def _is_doubtful(self, rate: float, now: float, *, was_full: bool) -> bool:
-        if self._is_old(now):
+    def _needs_probe(self, rate: float, now: float, *, window_was_full: bool) -> bool:
+        if self._is_expired(now):
             return True
-        first = max(FIRST_AGE, FIRST_AGE_ROUNDS * (self.round_trip or 0.0))
-        if self._is_new and now - self._taken_at > first:
+        recheck = max(RECHECK_S, RECHECK_ROUNDS * (self.min_rtt_s or 0.0))
+        if self._is_new_queue and now - self._replaced_at > recheck:
             return True
-        if self._rounds > SETTLED_ROUNDS and rate > RATE_RISE * self._settled_rate:
+        if self._rounds > SETTLING_ROUNDS and rate > PROBE_RATE_RISE * self._settled_rate:
             return True
-        # A window that was never full is not what the rate fell by.
-        return was_full and rate < RATE_FALL * self._greatest_rate
+        # A window that was never full did not limit the rate.
+        return window_was_full and rate < PROBE_RATE_FALL * self._max_rate
 
-    def _is_old(self, now: float) -> bool:
-        """Whether the least round trip was seen too long ago."""
-        return now - self._seen_at > max(AGE, AGE_ROUNDS * (self.round_trip or 0.0))
+    def _is_expired(self, now: float) -> bool:
+        """Whether the min RTT was last seen too long ago."""
+        return now - self._seen_at > max(EXPIRY_S, EXPIRY_ROUNDS * (self.min_rtt_s or 0.0))

@@ -1,9 +1,11 @@
-"""When the next bytes may go, so that they do not go in a bunch.  Pure, the time handed in.
+"""The pacer: it spreads a window over a round trip on slow paths.  Pure: the time is passed in.
 
-ssh makes one packet of all it finds in its pipe, up to 32 KB, and the other side gets nothing of a
-packet before it has all of it.  At 10 Mbit/s that is 26 ms for whatever is in it, a ping included;
-and since the whole bunch is then acknowledged at once, the next one goes as a bunch again.  So on a
-slow path a window's worth of bytes is spread over the least round trip.
+ssh makes one packet of what it reads from its pipe, up to 32 KB, and the remote ssh hands over no
+byte of a packet before it has the whole packet.  At 10 Mbit/s one packet takes 26 ms, and every
+frame in it waits that long.  The burst is then acknowledged as a whole, so the next window would be
+sent as a burst again.  So on a slow path the pacer spreads the window over the min RTT.
+
+Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
 
 from __future__ import annotations
@@ -11,58 +13,61 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["Pacer"]
+__all__ = ["UNPACED_RATE", "Pacer"]
 
-# Seconds; as much as goes in that time may go at once.  Shorter waits are not had from epoll.
-GRAIN: Final = 0.002
+# The duration of the burst that may be sent at once, at the pacing rate.  epoll cannot wait for
+# much less.
+BURST_S: Final = 0.002
 
-# Seconds that may be made up for by who had to wait and was woken late: the processor was busy.
-LATE: Final = 0.01
+# How much of a late wake-up the next send makes up for.  A wake-up is late when the CPU is busy.
+LATE_CREDIT_S: Final = 0.01
 
-# From so many bytes per second on, a grain is as much as one of ssh's packets anyway.
-UNPACED: Final = 16e6
+UNPACED_RATE: Final = 16e6
+"""The pacing rate from which on nothing is paced: a burst is as large as an ssh packet."""
 
 
 class Pacer:
-    """Spreads what is sent at a pace, which may be another each time.
+    """Spreads bytes over time; every call may bring another pacing rate.
 
     Attributes:
-        next_at: when more may go; perhaps long ago.
+        next_at: when more may be sent; may be in the past.
     """
 
     def __init__(self) -> None:
         self.next_at = -math.inf
-        # What went last, and when it was its turn.
-        self._size = 0
-        self._since = -math.inf
+        # The size of the last send, and the time that its pacing counts from.
+        self._sent_bytes = 0
+        self._paced_from = -math.inf
 
-    def budget(self, pace: float, now: float) -> float:
-        """Bytes that may go now; where it is not 0, the frame that passes it may go too.
+    def budget(self, pacing_rate: float, now: float) -> float:
+        """Return how many bytes may be sent now.
+
+        If the result is not 0, the last frame may exceed it.
 
         Args:
-            pace: in bytes per second.
+            pacing_rate: the current rate.
             now: the time.
         """
-        if pace >= UNPACED:
+        if pacing_rate >= UNPACED_RATE:
             return math.inf
-        if self._size:
-            # The pace may be another one by now.
-            self.next_at = self._since + self._size / pace
-        return max(1.0, GRAIN * pace) if now >= self.next_at else 0.0
+        if self._sent_bytes:
+            # The pacing rate may have changed since the last send.
+            self.next_at = self._paced_from + self._sent_bytes / pacing_rate
+        return max(1.0, BURST_S * pacing_rate) if now >= self.next_at else 0.0
 
-    def on_sent(self, size: int, pace: float, now: float, *, waited: bool = False) -> None:
-        """So many bytes go now.
+    def on_sent(self, size: int, pacing_rate: float, now: float, *, waited: bool = False) -> None:
+        """Note that bytes are being sent.
 
         Args:
-            size: in bytes.
-            pace: in bytes per second.
+            size: the bytes.
+            pacing_rate: the current rate.
             now: the time.
-            waited: they have waited for `next_at`.
+            waited: whether they had to wait for `next_at`.
         """
-        if pace >= UNPACED:
-            self._size, self.next_at = 0, now
+        if pacing_rate >= UNPACED_RATE:
+            self._sent_bytes, self.next_at = 0, now
         else:
-            # Who comes late makes up for it; who was idle saves no more than a grain up.
-            self._since = max(self.next_at, now - (LATE if waited else GRAIN))
-            self._size = size
-            self.next_at = self._since + size / pace
+            # Bytes that waited make up for a late wake-up.  An idle time earns one burst only.
+            self._paced_from = max(self.next_at, now - (LATE_CREDIT_S if waited else BURST_S))
+            self._sent_bytes = size
+            self.next_at = self._paced_from + size / pacing_rate

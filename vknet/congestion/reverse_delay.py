@@ -1,18 +1,20 @@
-"""How long the other direction's own queue keeps ACKs.  Pure, the time handed in.
+"""How long an ACK waited in the reverse queue.  Pure: the caller passes the time in.
 
-An ACK goes the way of the peer's frames.  Those that wait at the peer it overtakes; those that wait
-in ssh, in the outer TCP and in the path's routers it does not.  So where both directions are full,
-each sees the other's queue in its round trips, and cannot tell it from a longer path, or from a
-queue of its own.
+ACKs travel with the peer's frames.  They overtake frames that wait in the peer's flow queue, but
+not the bytes that wait in ssh, in the outer TCP and in the path's routers.  So when both directions
+are full, each direction sees the queue of the other in its round trips.  Without the reverse delay
+it could not tell that queue from a longer path, or from its own queue.
 
-Theory.  Every ACK says when it was written, on the peer's clock, which runs as fast as ours but has
-another zero.  What lies between that and its coming is the way back plus a constant that nobody
-knows.  The least of it of late was an ACK that met no queue: whatever another one took longer, it
-waited.  "Of late", for clocks drift, and are stopped or set: half a minute, in which the peer has
-emptied its queue a few times to see its own round trip.
+Theory.  An ACK's time stamp is the time when it was written, on the peer's clock.  That clock runs
+as fast as ours, but has another zero.  So arrival time minus time stamp is the one-way delay plus
+an unknown constant.  The recent minimum belongs to an ACK that met no queue; anything above it is
+queueing delay.  Only a recent minimum is valid, because clocks drift, stop and are set.  Half a
+minute is enough: in that time the peer empties its queue several times to measure its own min RTT.
 
-No ACK waited longer than the round trip that it ends is over the least of late.  Where the stamps
-say so, it is the clocks that are no longer what they were, or a liar's; and the least is set right.
+An ACK cannot have waited longer than its round trip exceeds the minimum round trip.  If the time
+stamps say otherwise, a clock was changed or the peer lies, and the minimum is corrected.
+
+Times are in seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,87 +24,88 @@ from typing import Final
 
 __all__ = ["ReverseDelay", "stamp"]
 
-MICROSECONDS: Final = 10**6
-STAMP_BITS: Final = 32
-HALF: Final = 2 ** (STAMP_BITS - 1)
-MASK: Final = 2**STAMP_BITS - 1
+MICROSECONDS_PER_S: Final = 10**6
+STAMP_MODULUS: Final = 2**32
+STAMP_MASK: Final = STAMP_MODULUS - 1
 
-# For how long a least is good, at the least; where ACKs are seldom it may be three times as long.
-# Seconds, and round trips, the longer of the two: on a long path the peer's queue is empty as much
-# more seldom.
-AGE: Final = 30.0
-AGE_ROUNDS: Final = 60
+# The length of the minimum filters: the longer of a time and a number of round trips, since on a
+# long path the peer empties its queue more rarely.  A minimum is kept for at least this time, and
+# for up to three times as long where ACKs are rare.
+FILTER_S: Final = 30.0
+FILTER_ROUNDS: Final = 60
 
 
 def stamp(now: float) -> int:
-    """The time as an ACK has it: microseconds, a u32 that begins anew every 71 minutes."""
-    return int(now * MICROSECONDS) & MASK
+    """Return a time as the time stamp of an ACK: a u32 of microseconds, which wraps modulo 2**32.
+
+    It wraps every 71 minutes.
+    """
+    return int(now * MICROSECONDS_PER_S) & STAMP_MASK
 
 
 class ReverseDelay:
-    """The way that the ACKs of one link come."""
+    """Estimates the queueing delay of the ACKs of one link."""
 
     def __init__(self) -> None:
-        # From its stamp to its coming, of the last ACK: as it is, and with all that it went round.
-        self._took = 0
+        # The last ACK's arrival time minus time stamp: modulo 2**32 in microseconds, and unwrapped
+        # in seconds.
+        self._wrapped_delay = 0
         self._delay = 0.0
-        self._delays = _Least()
-        self._round_trips = _Least()
+        self._min_delay = _MinFilter()
+        self._min_rtt = _MinFilter()
 
-    def estimate(self, at: int, now: float, round_trip: float) -> float:
-        """How long an ACK waited on its way, in seconds.
+    def estimate(self, at: int, now: float, rtt: float) -> float:
+        """Return how long an ACK waited on its way, in seconds.
 
         Args:
-            at: when it was written, as `stamp` gave it to the peer.
-            now: the time.
-            round_trip: of what it acknowledges, in seconds.
+            at: the ACK's time stamp: `stamp` of the time when the peer wrote it.
+            now: when the ACK arrived.
+            rtt: the round-trip time that the ACK ended.
         """
-        took = stamp(now) - at
-        # From one to the next it differs by little, however often either clock has gone round.
-        self._delay += (((took - self._took + HALF) & MASK) - HALF) / MICROSECONDS
-        self._took = took
-        age = max(AGE, AGE_ROUNDS * min(round_trip, self._round_trips.least))
-        most = round_trip - self._round_trips.see(round_trip, now, age)
-        waited = self._delay - self._delays.see(self._delay, now, age)
-        if waited > most:
-            self._delays.raise_to(self._delay - most)
-            return most
+        wrapped = stamp(now) - at
+        # Consecutive delays differ by less than half the modulus, however often a clock wrapped.
+        half = STAMP_MODULUS // 2
+        change = ((wrapped - self._wrapped_delay + half) & STAMP_MASK) - half
+        self._delay += change / MICROSECONDS_PER_S
+        self._wrapped_delay = wrapped
+        length = max(FILTER_S, FILTER_ROUNDS * min(rtt, self._min_rtt.value))
+        limit = rtt - self._min_rtt.update(rtt, now, length)
+        waited = self._delay - self._min_delay.update(self._delay, now, length)
+        if waited > limit:
+            self._min_delay.raise_to(self._delay - limit)
+            return limit
         return waited
 
 
-class _Least:
-    """The least of what was seen of late."""
+class _MinFilter:
+    """The minimum of recent values, over the current and the previous period."""
 
     def __init__(self) -> None:
-        self._since = -math.inf
-        # Since then, and in the time before that.
-        self._now = self._before = math.inf
+        self._period_began_at = -math.inf
+        self._current = self._previous = math.inf
 
     @property
-    def least(self) -> float:
-        """As it was when something was seen last; infinity before anything was."""
-        return min(self._now, self._before)
+    def value(self) -> float:
+        """The minimum at the last update; infinity before the first."""
+        return min(self._current, self._previous)
 
-    def see(self, value: float, now: float, age: float) -> float:
-        """See one more.
+    def update(self, value: float, now: float, period_s: float) -> float:
+        """Add a value, and return the recent minimum.
 
         Args:
-            value: this one.
+            value: the new value.
             now: the time.
-            age: for how long it is good at the least, in seconds.
-
-        Returns:
-            The least of late.
+            period_s: how long a value is kept at least.
         """
-        passed = now - self._since
-        if passed > age:
-            self._before = self._now if passed <= 2 * age else math.inf
-            self._now = math.inf
-            self._since = now
-        self._now = min(self._now, value)
-        return self.least
+        elapsed = now - self._period_began_at
+        if elapsed > period_s:
+            self._previous = self._current if elapsed <= 2 * period_s else math.inf
+            self._current = math.inf
+            self._period_began_at = now
+        self._current = min(self._current, value)
+        return self.value
 
     def raise_to(self, value: float) -> None:
-        """What was less than this was wrong."""
-        self._now = max(self._now, value)
-        self._before = max(self._before, value)
+        """Raise the minimum to a value: what was less is known to be wrong."""
+        self._current = max(self._current, value)
+        self._previous = max(self._previous, value)

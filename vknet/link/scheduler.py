@@ -24,13 +24,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from vknet.congestion.pacer import UNPACED, Pacer
+from vknet.congestion.pacer import UNPACED_RATE, Pacer
 from vknet.congestion.window import Window
 from vknet.counters import DropReason
 from vknet.packet.ethernet import BATCH_BYTES
 from vknet.packet.gso import for_receiver
 from vknet.packet.virtio import Offload, header_kinds
-from vknet.qdisc.codel import INTERVAL, TARGET
+from vknet.qdisc.codel import INTERVAL_S, TARGET_S
 from vknet.qdisc.fq_codel import FlowQueue
 from vknet.wire.blocks import FRAME_LIMIT_V1
 from vknet.wire.encoder import Encoded, encode_frames
@@ -166,7 +166,7 @@ class Scheduler:
                 self.next_at = self._pacer.next_at
             elif not frames:
                 window.app_limited()
-            elif pacing_rate >= UNPACED:
+            elif pacing_rate >= UNPACED_RATE:
                 self._grant = window.send_quota
                 self._grant_until = now + GRANT_S
         return parts
@@ -216,10 +216,12 @@ class Scheduler:
         TCP without cause.  And no sender can react to a drop in less than a round trip (RFC 8289,
         section 4.2).
         """
-        round_trip = window.round_trip or 0.0
-        target = max(TARGET, TARGET_ROUNDS * round_trip)
+        min_rtt_s = window.min_rtt_s or 0.0
+        target = max(TARGET_S, TARGET_ROUNDS * min_rtt_s)
         self._queue.target = math.inf if window.in_startup else target
-        self._queue.interval = max(INTERVAL, INTERVAL_ROUNDS * (round_trip + window.reverse_delay))
+        self._queue.interval = max(
+            INTERVAL_S, INTERVAL_ROUNDS * (min_rtt_s + window.reverse_delay_s)
+        )
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames; also true while its rate is unknown."""

@@ -1,1 +1,1 @@
-"""What waits to be sent, and in which order it goes."""
+"""Queueing discipline: which frames wait, and in which order they leave.  Pure."""

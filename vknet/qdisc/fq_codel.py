@@ -1,28 +1,30 @@
-"""The flow queue: fq_codel (RFC 8290) over CoDel (RFC 8289).  Pure: the time is handed in.
+"""The flow queue: fq_codel (RFC 8290) with CoDel (RFC 8289).  Pure: the caller passes the time in.
 
-Theory.  Frames queue by flow (`flow_of`), and the flows take turns by deficit round robin: a flow
-may send while its deficit is positive, pays with the bytes it sends, and gets a quantum whenever
-its turn has come and it cannot.  So flows share by bytes, whatever the size of their frames.
+Theory.  Frames queue by flow (`flow_of`), and deficit round robin serves the flows.  A flow may
+send while its deficit is positive; each frame it sends reduces the deficit by its bytes.  A flow
+whose deficit is not positive gets a quantum and moves to the end of the list.  So flows share the
+path by bytes, whatever the size of their frames.
 
-A flow that had nothing queued comes to the list of new flows, which is served before the list of
-the old ones; what is sparse (a ping, a key press, a handshake) therefore never waits for what is
-bulk.  When its quantum is used up it is an old flow.  When it is found empty it goes to the old
-ones as well if there are any, so that nobody stays new by sending a frame at a time.
+A flow that had nothing queued joins the list of new flows, which is served before the list of old
+flows.  So a sparse flow (a ping, a key press, a handshake) never waits for a bulk flow.  A new flow
+that has used up its quantum becomes an old flow.  So does one that is found empty, if there are old
+flows: otherwise a flow could stay new by sending one frame at a time.
 
-Each flow has its `Codel`, which has a frame marked (`mark_ce`), or dropped where it cannot be.  A
-flow with no more than one frame's worth behind that which leaves is not building a queue, whatever
-the others' turns make it wait: it is left alone.  What is behind is counted in bytes, so that a
-super-frame is not taken for one small frame.
+Each flow has its own CoDel state.  CoDel marks a frame (`mark_ce`), or drops it if it is not
+ECN-capable.  CoDel never signals a flow with at most one full frame behind the leaving frame: that
+flow builds no queue, and its sojourn time comes from the turns of others.  The backlog behind it is
+counted in bytes, because one super-frame is a queue, and one small frame is none.
 
-Who drops what: over a bound the fattest flow loses from its head, until it is not the fattest.
-One search makes room for more than a frame, so that a flood costs a constant time per frame.
+Who drops what: if the queue exceeds a bound, the fattest flow loses frames from its head, until it
+is no longer the fattest.  One search makes room for several frames, so a flood costs constant time
+per frame.
 
-Memory: frames and bytes are bounded, and so are flows.  When `FLOWS` of them have a queue of their
-own, others share queues by hash, and go on sharing one until it is empty, which keeps their order.
-Idle flows are forgotten, except for what CoDel learned of the last `FLOWS` that it had to signal.
+Memory: the queue bounds its frames, its bytes and its flows.  When `FLOWS_MAX` flows have a queue
+each, further flows share queues by hash.  A flow stays with its shared queue until that is empty,
+which keeps its frames in order.  Idle flows are forgotten, except for the CoDel state of the last
+`FLOWS_MAX` flows that were signalled.
 
-Nothing here happens by itself as time goes by: a queue changes only by being pushed to and pulled
-from, and needs no timer.
+The queue changes only in `push`, `pull` and `discard`, never by time: it needs no timer.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from vknet.counters import DropReason
 from vknet.packet.ecn import mark_ce
 from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.flow import flow_of
-from vknet.qdisc.codel import INTERVAL, TARGET, Codel
+from vknet.qdisc.codel import INTERVAL_S, TARGET_S, Codel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,24 +48,28 @@ if TYPE_CHECKING:
 __all__ = ["FlowQueue", "Wrapped"]
 
 LIMIT_FRAMES: Final = 10240
+"""The default bound of the queued frames (RFC 8290, section 5.2)."""
+
 LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Over a second of 30 Mbit/s; what must wait longer is sent again by then."""
+"""The default bound of the queued bytes: more than a second at 30 Mbit/s.  By then, the sender of a
+frame has sent it again."""
 
-FLOWS: Final = 1024
+FLOWS_MAX: Final = 1024
+"""The number of flows with a queue each, and of shared queues (RFC 8290, section 5.2)."""
 
-# Of a bound that was passed, the part to make room for in one search: 160 frames, or a super-frame.
-ROOM: Final = 64
+# When a bound is exceeded, one search frees this part of it: 160 frames, or one super-frame.
+DROP_BATCH_PART: Final = 64
 
 
 class Wrapped(Protocol):
-    """A frame with something that belongs to it; ``len()`` is the bytes it counts for."""
+    """A frame with data that belongs to it; ``len()`` is the number of bytes that it counts as."""
 
     @property
     def frame(self) -> Frame:
-        """The Ethernet frame in it."""
+        """The Ethernet frame."""
 
     def with_frame(self, frame: bytes) -> Self:
-        """Make the same, with another frame of the same length."""
+        """Return a copy with another frame of the same length."""
 
     def __len__(self) -> int: ...
 
@@ -72,49 +78,49 @@ ItemT = TypeVar("ItemT", bound="Frame | Wrapped")
 
 
 class _Flow(Codel, Generic[ItemT]):
-    """A flow's queue with its CoDel, and its deficit."""
+    """The queue of a flow, with its CoDel state and its deficit."""
 
-    __slots__ = ("backlog", "deficit", "entries", "key")
+    __slots__ = ("backlog_bytes", "deficit_bytes", "entries", "key")
 
     def __init__(self, key: bytes | int) -> None:
         super().__init__()
         self.key = key
         self.entries: deque[tuple[ItemT, int, float]] = deque()
-        """Items, their bytes, and when they came."""
-        self.backlog = 0
-        self.deficit = 0
+        """Items, each with its bytes and with the time when it was queued."""
+        self.backlog_bytes = 0
+        self.deficit_bytes = 0
 
 
 class FlowQueue(Generic[ItemT]):
-    """A queue for the frames that have to wait before a bottleneck.
+    """A queue for frames that wait for a bottleneck.
 
-    It holds frames, or `Wrapped` ones, or both.  A view is copied when it is queued, and comes out
-    as `bytes`: it might keep alive a buffer of many times its size, which no bound here could see.
-    Times are in seconds of any monotonic clock.  While nothing is queued, whoever has room for a
-    frame need not put it here.
+    It holds frames, or `Wrapped` frames, or both.  A view is copied when it is queued, and comes
+    out as `bytes`: it could keep alive a buffer many times its size, which no bound here includes.
+    While the queue is empty, a frame that may go at once need not pass through it.
 
     Args:
-        quantum: bytes of a flow's turn.
-        target: seconds that frames may wait in a standing queue.
-        interval: seconds over which a queue counts as standing.
-        floor: bytes behind the frame that leaves, up to which a flow is left alone by CoDel.
-        limit_bytes: the most bytes it holds.
-        limit_frames: the most frames it holds.
-        drops: the counter to use; one of its own if None.
+        quantum: the bytes that a flow may send in one turn.
+        target: CoDel's target, in seconds of any monotonic clock.
+        interval: CoDel's interval, in seconds.
+        floor: CoDel never signals a flow with at most this many bytes behind the leaving frame.
+        limit_bytes: the bound of the queued bytes.
+        limit_frames: the bound of the queued frames.
+        drops: the counter of drops; None for a new one.
 
     Attributes:
-        backlog_bytes: how much is queued.
-        target: as given; may be changed, as may be `interval`.
-        drops: frames dropped, by reason (`DropReason`).
-        ecn_marks: frames marked instead, those included that were marked before.
+        backlog_bytes: the bytes queued.
+        target: see above; the caller may change it.
+        interval: see above; the caller may change it.
+        drops: dropped frames by reason.
+        ecn_marks: frames that CoDel marked or found marked, instead of dropping them.
     """
 
     def __init__(
         self,
         *,
         quantum: int = FULL_FRAME,
-        target: float = TARGET,
-        interval: float = INTERVAL,
+        target: float = TARGET_S,
+        interval: float = INTERVAL_S,
         floor: int = FULL_FRAME,
         limit_bytes: int = LIMIT_BYTES,
         limit_frames: int = LIMIT_FRAMES,
@@ -130,24 +136,31 @@ class FlowQueue(Generic[ItemT]):
         self._limit_bytes = limit_bytes
         self._limit_frames = limit_frames
         self._frames = 0
-        # Who is in one of the two lists, and only who is.  A number for a key: a shared queue.
+        # The flows in the lists of new and of old flows.  The key of a shared queue is a number.
         self._flows: dict[bytes | int, _Flow[ItemT]] = {}
         self._new: deque[_Flow[ItemT]] = deque()
         self._old: deque[_Flow[ItemT]] = deque()
+        # The number of shared queues.
         self._shared = 0
+        # Idle flows that were signalled; the most recent one comes last.
         self._idle: OrderedDict[bytes | int, _Flow[ItemT]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many frames are queued."""
+        """The number of queued frames."""
         return self._frames
 
     @property
     def flows(self) -> int:
-        """How many flows are remembered, idle ones included; at most three times `FLOWS`."""
+        """The number of known flows, idle ones included; at most three times `FLOWS_MAX`."""
         return len(self._flows) + len(self._idle)
 
     def push(self, items: Iterable[ItemT], now: float) -> None:
-        """Queue these, which came just now; what that makes too much is dropped."""
+        """Queue frames, and drop what exceeds the bounds.
+
+        Args:
+            items: the frames.
+            now: the time of their arrival.
+        """
         find = self._flows.get
         frames = added = 0
         for item in items:
@@ -163,7 +176,7 @@ class FlowQueue(Generic[ItemT]):
                 flow = self._admit(key)
             size = len(item)
             flow.entries.append((item, size, now))
-            flow.backlog += size
+            flow.backlog_bytes += size
             added += size
             frames += 1
         self._frames += frames
@@ -172,11 +185,11 @@ class FlowQueue(Generic[ItemT]):
             self._make_room()
 
     def pull(self, now: float, limit_bytes: int) -> list[ItemT]:
-        """Take out what is to go now, in the order in which it is to go.
+        """Remove and return the frames to send now, in order.
 
         Args:
             now: the time.
-            limit_bytes: when this much was taken nothing more is: the last frame may pass it.
+            limit_bytes: how many bytes to return; the last frame may exceed it.
         """
         pulled: list[ItemT] = []
         take = pulled.append
@@ -184,15 +197,16 @@ class FlowQueue(Generic[ItemT]):
         quantum, floor = self._quantum, self._floor
         target, interval = self.target, self.interval
         room = limit_bytes
+        # Consecutive flows that could not send.
         passed = 0
         while room > 0:
             turns = new or old
             if not turns:
                 break
             flow = turns[0]
-            deficit = flow.deficit
+            deficit = flow.deficit_bytes
             if deficit <= 0:
-                flow.deficit += quantum
+                flow.deficit_bytes += quantum
                 old.append(turns.popleft())
                 passed += 1
                 if passed > len(old) and not new:
@@ -203,11 +217,11 @@ class FlowQueue(Generic[ItemT]):
             entries = flow.entries
             while entries and deficit > 0 and room > 0:
                 item, size, since = entries.popleft()
-                flow.backlog -= size
-                if now - since < target or flow.backlog <= floor:
-                    # As `in_time` does it: a call for every frame would be felt.
-                    flow.first_above = None
-                elif flow.late(now, interval):
+                flow.backlog_bytes -= size
+                if now - since < target or flow.backlog_bytes <= floor:
+                    # `on_below_target`, inlined: it runs for nearly every frame.
+                    flow.first_above_time = None
+                elif flow.should_signal(now, interval):
                     marked = _mark(item)
                     if marked is None:
                         self._count_drop(DropReason.QUEUE_DELAY, size)
@@ -217,11 +231,11 @@ class FlowQueue(Generic[ItemT]):
                 deficit -= size
                 room -= size
                 take(item)
-            flow.deficit = deficit
+            flow.deficit_bytes = deficit
             if not entries and deficit > 0 and room > 0:
                 turns.popleft()
                 if turns is new and old:
-                    flow.in_time()
+                    flow.on_below_target()
                     old.append(flow)
                 else:
                     self._retire(flow)
@@ -232,88 +246,88 @@ class FlowQueue(Generic[ItemT]):
         return pulled
 
     def discard(self, reason: DropReason) -> int:
-        """Drop all that is queued, counted under `reason`; how many frames that were."""
+        """Drop all queued frames, count them under a reason, and return their number."""
         dropped = self._frames
         self.drops[reason] += dropped
         self._frames = self.backlog_bytes = 0
         for flow in self._flows.values():
             flow.entries.clear()
-            flow.backlog = 0
+            flow.backlog_bytes = 0
         self._forget_turns()
         return dropped
 
     # --- flows ------------------------------------------------------------------------------------
 
     def _admit(self, key: bytes) -> _Flow[ItemT]:
-        """Find the queue of a flow that has none of its own: a new one, or a shared one."""
+        """Return a queue for a flow that has none of its own: a new one, or a shared one."""
         flows = self._flows
         name: bytes | int = key
-        if self._shared or len(flows) >= FLOWS:
-            number = hash(key) % FLOWS
-            # Before a new queue of its own: frames of this flow may still be in the shared one.
+        if self._shared or len(flows) >= FLOWS_MAX:
+            number = hash(key) % FLOWS_MAX
+            # The shared queue comes first: it may still hold frames of this flow.
             shared = flows.get(number)
             if shared is not None:
                 return shared
-            if len(flows) - self._shared >= FLOWS:
+            if len(flows) - self._shared >= FLOWS_MAX:
                 name = number
                 self._shared += 1
         flow = self._idle.pop(name, None)
         if flow is None:
             flow = _Flow(name)
-        flow.deficit = self._quantum
+        flow.deficit_bytes = self._quantum
         flows[name] = flow
         self._new.append(flow)
         return flow
 
     def _retire(self, flow: _Flow[ItemT]) -> None:
-        """Forget a flow that was found empty and has been taken from its list."""
+        """Forget an empty flow that has been removed from its list."""
         key = flow.key
         del self._flows[key]
         if isinstance(key, int):
             self._shared -= 1
         elif flow.count:
-            flow.in_time()
+            flow.on_below_target()
             self._idle[key] = flow
-            if len(self._idle) > FLOWS:
+            if len(self._idle) > FLOWS_MAX:
                 self._idle.popitem(last=False)
 
     def _forget_turns(self) -> None:
-        """Nothing is queued any more: nobody owes anything, and whoever comes is new."""
+        """Retire all flows of an empty queue: debts lapse, and every flow is new again."""
         for turns in self._new, self._old:
             while turns:
                 self._retire(turns.popleft())
 
     def _skip_rounds(self) -> None:
-        """Give at once what all would get in the next rounds in which still none of them may send.
+        """Skip the rounds in which no flow may send, and give the old flows their quanta.
 
-        Without it a super-frame would have everybody pass by once for each quantum in it.
+        After a super-frame, each quantum of its size would otherwise take a round of its own.
         """
-        rounds = min(-flow.deficit for flow in self._old) // self._quantum
+        rounds = min(-flow.deficit_bytes for flow in self._old) // self._quantum
         if rounds > 0:
             for flow in self._old:
-                flow.deficit += rounds * self._quantum
+                flow.deficit_bytes += rounds * self._quantum
 
     # --- bounds -----------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
-        """Drop from the head of the fattest flow, and so on, until there is room again."""
+        """Drop frames from the head of the respective fattest flow, until there is room."""
         frames, size = self._limit_frames, self._limit_bytes
         if self._frames > frames:
-            frames -= frames // ROOM
+            frames -= frames // DROP_BATCH_PART
         if self.backlog_bytes > size:
-            size -= size // ROOM
+            size -= size // DROP_BATCH_PART
         flows = self._flows.values()
-        fattest = [(-flow.backlog, n, flow) for n, flow in enumerate(flows) if flow.entries]
+        fattest = [(-flow.backlog_bytes, n, flow) for n, flow in enumerate(flows) if flow.entries]
         heapify(fattest)
         while self._frames > frames or self.backlog_bytes > size:
             _, n, flow = fattest[0]
             _, length, _ = flow.entries.popleft()
-            flow.backlog -= length
-            # As Linux does it: who has to be stopped here needs a stronger signal.
+            flow.backlog_bytes -= length
+            # As in Linux: a flow that overflows the queue needs a stronger signal.
             flow.count += 1
             self._count_drop(DropReason.QUEUE_FULL, length)
             if flow.entries:
-                heapreplace(fattest, (-flow.backlog, n, flow))
+                heapreplace(fattest, (-flow.backlog_bytes, n, flow))
             else:
                 heappop(fattest)
 
@@ -324,7 +338,7 @@ class FlowQueue(Generic[ItemT]):
 
 
 def _mark(item: ItemT) -> ItemT | None:
-    """Mark what an item holds, as `mark_ce` does."""
+    """Return the item with its frame marked; None if that is not ECN-capable (see `mark_ce`)."""
     if isinstance(item, (bytes, memoryview)):
         return cast("ItemT | None", mark_ce(item))
     frame = item.frame
