@@ -1,68 +1,68 @@
-"""The window beside a queue in the other direction, in which the ACKs wait."""
+"""The window while ACKs wait in the queue of the reverse direction."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.paths import MBIT, Path, Simulation, carried, dsl, run_both, settled
+from tests.support.paths import MBIT, Path, Simulation, dsl, run_both, settled, utilization
 from vknet.congestion.reverse_delay import ReverseDelay, stamp
 
 
-def test_an_ack_that_waited_in_the_other_direction_s_queue_does_not_hold_the_rate_down() -> None:
-    # As it is where that direction was first: ours was seen with a part of the rate only.
+def test_reverse_queue_does_not_hold_the_rate_down() -> None:
+    # The reverse direction was full first, so the window knows only a part of the rate.
     path = Path(20 * MBIT, 0.1)
-    simulation = Simulation(path, timed=True)
+    simulation = Simulation(path, timestamps=True)
     simulation.run(3)
-    path.rate, path.back = 100 * MBIT, 0.06
+    path.rate, path.reverse_delay_s = 100 * MBIT, 0.06
     simulation.run(20 * 0.16)
-    assert carried(simulation, 2) >= 0.9
-    # Which is more than the least round trip by its own queue, and by what the ACKs wait.
-    assert simulation.median_round_trip(simulation.now - 2) <= 1.4 * 0.1 + 0.06
+    assert utilization(simulation, 2) >= 0.9
+    # The RTT contains its own queue and the reverse delay.
+    assert simulation.median_rtt_s(simulation.now - 2) <= 1.4 * 0.1 + 0.06
     assert simulation.window.min_rtt_s == pytest.approx(0.1, abs=0.005)
 
 
-def test_a_queue_that_goes_as_it_came_leaves_no_trace() -> None:
+def test_reverse_queue_that_comes_and_goes_leaves_no_trace() -> None:
     simulation = settled(dsl())
-    before = simulation.median_round_trip(simulation.now - 1)
-    simulation = Simulation(dsl(), timed=True)
+    before = simulation.median_rtt_s(simulation.now - 1)
+    simulation = Simulation(dsl(), timestamps=True)
     simulation.run(1)
-    for back in (0.02, 0.2, 0.0):
-        simulation.path.back = back
+    for reverse_s in (0.02, 0.2, 0.0):
+        simulation.path.reverse_delay_s = reverse_s
         simulation.run(3)
-        # With a probe in it, at the worst.
-        assert carried(simulation, 3) >= 0.9
-        assert simulation.median_round_trip(simulation.now - 1) <= 1.2 * before + back
+        # There may be a probe in this time.
+        assert utilization(simulation, 3) >= 0.9
+        assert simulation.median_rtt_s(simulation.now - 1) <= 1.2 * before + reverse_s
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
-def test_a_probe_ends_however_long_the_acks_wait(share: float) -> None:
-    simulation = Simulation(Path(20 * MBIT, 0.1), timed=True)
+def test_probe_ends_for_any_reverse_delay(share: float) -> None:
+    simulation = Simulation(Path(20 * MBIT, 0.1), timestamps=True)
     simulation.run(3)
-    simulation.path.back = share * 0.1
+    simulation.path.reverse_delay_s = share * 0.1
     simulation.run(2)
     for _ in range(25):
-        assert carried(simulation, 1) >= 0.85
+        assert utilization(simulation, 1) >= 0.85
 
 
-@pytest.mark.parametrize("back", [0.3, 0.5, 1.0])
-def test_acks_that_go_on_to_wait_long_are_those_of_a_longer_path(back: float) -> None:
-    # Somebody else's upload fills the way back, which nobody empties to see the path.
-    simulation = Simulation(Path(10 * MBIT, 0.05), timed=True)
+@pytest.mark.parametrize("reverse_s", [0.3, 0.5, 1.0])
+def test_long_standing_reverse_delay_counts_as_path_length(reverse_s: float) -> None:
+    # Competing traffic fills the reverse path, and never drains it for a probe.
+    simulation = Simulation(Path(10 * MBIT, 0.05), timestamps=True)
     simulation.run(5)
-    simulation.path.back = back
-    simulation.run(10 + 10 * back)
+    simulation.path.reverse_delay_s = reverse_s
+    simulation.run(10 + 10 * reverse_s)
     start = simulation.now
-    assert carried(simulation, 10) >= 0.85
-    # It is no company on the way there, where a queue of our own would be for nothing.
-    assert simulation.median_round_trip(start) <= 1.25 * (0.05 + back) + 0.01
+    assert utilization(simulation, 10) >= 0.85
+    # It is no competing queue on the forward path: there a queue of our own would gain nothing.
+    assert simulation.median_rtt_s(start) <= 1.25 * (0.05 + reverse_s) + 0.01
 
 
-def test_what_acks_waited_when_all_was_there_is_no_room_for_what_comes_later() -> None:
+def test_reverse_delay_does_not_enlarge_the_window_of_an_idle_path() -> None:
     path = Path(100 * MBIT, 0.01)
-    simulation = Simulation(path, timed=True)
+    simulation = Simulation(path, timestamps=True)
     simulation.run(3)
     quiet = simulation.window.size
-    path.back = 0.24
+    path.reverse_delay_s = 0.24
     simulation.run(3)
     assert simulation.window.size >= quiet + 0.2 * path.rate
     simulation.offer(0)
@@ -72,33 +72,33 @@ def test_what_acks_waited_when_all_was_there_is_no_room_for_what_comes_later() -
 
 
 @pytest.mark.parametrize("seconds", [-1.0, -0.1, 0.1, 1.0])
-def test_a_peer_whose_clock_was_set_is_no_peer_without_a_window(seconds: float) -> None:
-    simulation = Simulation(Path(10 * MBIT, 0.05), timed=True)
+def test_window_works_after_the_peer_s_clock_was_set(seconds: float) -> None:
+    simulation = Simulation(Path(10 * MBIT, 0.05), timestamps=True)
     simulation.run(5)
-    before = simulation.median_round_trip(simulation.now - 1)
-    simulation.receiver_clock += seconds
+    before = simulation.median_rtt_s(simulation.now - 1)
+    simulation.receiver_clock_s += seconds
     simulation.run(1)
     for _ in range(20):
-        assert carried(simulation, 1) >= 0.85
-        assert simulation.median_round_trip(simulation.now - 1) <= 1.3 * before
+        assert utilization(simulation, 1) >= 0.85
+        assert simulation.median_rtt_s(simulation.now - 1) <= 1.3 * before
 
 
-@pytest.mark.parametrize(("rate", "round_trip"), [(10, 0.03), (100, 0.1)])
-def test_two_full_directions_do_not_take_each_other_s_queue_for_a_longer_path(
-    rate: float, round_trip: float
+@pytest.mark.parametrize(("rate", "rtt_s"), [(10, 0.03), (100, 0.1)])
+def test_two_full_directions_do_not_count_each_other_s_queue_as_path(
+    rate: float, rtt_s: float
 ) -> None:
-    one, other = (Simulation(Path(rate * MBIT, round_trip), seed, timed=True) for seed in range(2))
+    one, other = (Simulation(Path(rate * MBIT, rtt_s), seed, timestamps=True) for seed in range(2))
     run_both(one, other, 10)
     for simulation in (one, other):
-        # Both queues are in it, and a frame or two of each.  In lockstep, as they are here, the two
-        # lose a part of the rate.
-        assert simulation.median_round_trip(2) <= 1.6 * round_trip + 0.01
+        # The RTT contains both queues, and a frame or two of each.  The simulated directions run in
+        # lockstep, which costs a part of the rate.
+        assert simulation.median_rtt_s(2) <= 1.6 * rtt_s + 0.01
         assert simulation.delivered(2, 10) >= 0.75
 
 
-def test_what_an_ack_waited_is_what_it_took_longer_than_others_whatever_the_clocks_show() -> None:
+def test_reverse_delay_is_the_excess_over_the_minimum_for_any_clock_offset() -> None:
     reverse = ReverseDelay()
-    # The peer's clock begins anew meanwhile, and is a second ahead.
+    # The peer's clock is a second ahead, and wraps meanwhile.
     start = 2**32 / 1e6 - 2
     acks = [(0.0, 0.010), (0.5, 0.060), (1.5, 0.005), (2.5, 0.025)]
     waits = [
@@ -108,19 +108,19 @@ def test_what_an_ack_waited_is_what_it_took_longer_than_others_whatever_the_cloc
     assert waits == pytest.approx([0, 0.050, 0, 0.020], abs=2e-6)
 
 
-def test_no_ack_waited_longer_than_its_round_trip_allows() -> None:
+def test_reverse_delay_is_bounded_by_the_excess_of_the_rtt() -> None:
     reverse = ReverseDelay()
     assert reverse.estimate(stamp(1000.0), 0.010, 0.100) == 0
     assert reverse.estimate(stamp(1001.0), 1.030, 0.120) == pytest.approx(0.020, abs=2e-6)
-    # Its clock was set back by an hour and more, which is noticed at once; and from then on told.
+    # The peer's clock was set back by more than an hour; the minimum is corrected at once.
     assert reverse.estimate(stamp(10.0), 2.010, 0.105) == pytest.approx(0.005, abs=2e-6)
     assert reverse.estimate(stamp(11.0), 3.005, 0.100) == 0
     assert reverse.estimate(stamp(12.0), 4.045, 0.140) == pytest.approx(0.040, abs=2e-6)
 
 
 @pytest.mark.parametrize("drift", [-1e-4, 1e-4])
-def test_clocks_that_drift_apart_for_a_year_wait_for_nothing(drift: float) -> None:
-    # An ACK an hour, as on a link that is hardly used.
+def test_clock_drift_over_a_year_is_no_reverse_delay(drift: float) -> None:
+    # One ACK per hour, as on a link that is hardly used.
     reverse = ReverseDelay()
     for hour in range(365 * 24):
         now = hour * 3600.0

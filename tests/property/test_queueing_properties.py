@@ -1,4 +1,4 @@
-"""The flow queue held to a model that is written down as the RFCs have it, and to its promises."""
+"""The flow queue against a model written after the RFCs, and its invariants."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ TARGET: Final = 0.005
 INTERVAL: Final = 0.1
 EVERYTHING: Final = 1 << 40
 
-thoroughly = settings(deadline=None, max_examples=400)
-seldom = settings(deadline=None, max_examples=12)
+many_examples = settings(deadline=None, max_examples=400)
+few_examples = settings(deadline=None, max_examples=12)
 
 
 # --- the model ------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ seldom = settings(deadline=None, max_examples=12)
 
 @dataclass
 class ModelFlow:
-    """A queue of the model; the variables are those of RFC 8289, section 5.3."""
+    """A queue of the model; its variables are those of RFC 8289, section 5."""
 
     name: int
     queue: list[tuple[bytes, float]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class ModelFlow:
 
 
 class Model:
-    """RFC 8290, section 4, with RFC 8289, section 5.5, in it; as slowly as you please."""
+    """RFC 8290, section 4, with the CoDel of RFC 8289, section 5; simple, and not fast."""
 
     def __init__(self, limit_frames: int, limit_bytes: int) -> None:
         self.limits = limit_frames, limit_bytes
@@ -69,7 +69,7 @@ class Model:
         self.active: list[ModelFlow] = []
         self.new: list[ModelFlow] = []
         self.old: list[ModelFlow] = []
-        self.lost: Counter[DropReason] = Counter()
+        self.drops: Counter[DropReason] = Counter()
         self.ecn_marks = 0
 
     def held(self) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class Model:
             fattest = max(self.active, key=lambda flow: flow.bytes)
             fattest.queue.pop(0)
             fattest.count += 1
-            self.lost[DropReason.QUEUE_FULL] += 1
+            self.drops[DropReason.QUEUE_FULL] += 1
 
     def pull(self, now: float, limit: int) -> list[bytes]:
         pulled: list[bytes] = []
@@ -151,11 +151,11 @@ class Model:
                 flow.drop_next += INTERVAL / sqrt(flow.count)
                 if self.mark(frame):
                     break
-                self.lost[DropReason.QUEUE_DELAY] += 1
+                self.drops[DropReason.QUEUE_DELAY] += 1
                 frame, flow.dropping = self.codel_dodequeue(flow, now)
         elif ok_to_drop:
             if not self.mark(frame):
-                self.lost[DropReason.QUEUE_DELAY] += 1
+                self.drops[DropReason.QUEUE_DELAY] += 1
                 frame, _ = self.codel_dodequeue(flow, now)
             flow.dropping = True
             delta = flow.count - flow.lastcount
@@ -171,12 +171,12 @@ class Model:
         return capable
 
 
-# --- plays ----------------------------------------------------------------------------------------
+# --- scenarios ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Push:
-    """So many frames of a flow, alike, at once."""
+    """Push a number of equal frames of a flow at once."""
 
     flow: int
     size: int
@@ -186,7 +186,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Serve:
-    """Wait for so many seconds and pull so many bytes, a few times."""
+    """Wait for a time and pull up to a limit of bytes, several times."""
 
     wait: float
     limit: int
@@ -199,18 +199,18 @@ pushes = st.builds(
 )
 waits = st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.06, 0.5, 2.0])
 serves = st.builds(Serve, waits, st.sampled_from([1, 1, 100, 3000, 20000]), st.integers(1, 12))
-plays = st.lists(pushes | serves, min_size=5, max_size=60)
+scenarios = st.lists(pushes | serves, min_size=5, max_size=60)
 limits = st.sampled_from([(10240, 4 << 20), (200, 4 << 20), (10240, 60000), (7, 9000)])
 
 
 @settings(deadline=None, max_examples=600)
-@given(plays, limits)
-def test_it_does_what_the_model_does(play: list[Push | Serve], limit: tuple[int, int]) -> None:
+@given(scenarios, limits)
+def test_flow_queue_matches_the_model(scenario: list[Push | Serve], limit: tuple[int, int]) -> None:
     queue = FlowQueue[bytes](limit_frames=limit[0], limit_bytes=limit[1])
     model = Model(*limit)
     now = 0.0
     pushed = pulled = 0
-    for step in play:
+    for step in scenario:
         if isinstance(step, Push):
             numbers = range(pushed, pushed + step.frames)
             frames = [datagram(step.flow, n, step.size, ecn=step.ecn) for n in numbers]
@@ -224,7 +224,7 @@ def test_it_does_what_the_model_does(play: list[Push | Serve], limit: tuple[int,
                 assert got == [read(frame)[:2] for frame in model.pull(now, step.limit)]
                 pulled += len(got)
         assert (len(queue), queue.backlog_bytes) == model.held()
-        assert (queue.drops, queue.ecn_marks) == (model.lost, model.ecn_marks)
+        assert (queue.drops, queue.ecn_marks) == (model.drops, model.ecn_marks)
         assert len(queue) <= limit[0]
         assert queue.backlog_bytes <= limit[1]
         assert pulled + len(queue) + queue.drops.total() == pushed
@@ -233,17 +233,17 @@ def test_it_does_what_the_model_does(play: list[Push | Serve], limit: tuple[int,
     event(f"dropped for room: {queue.drops[DropReason.QUEUE_FULL] > 0}")
 
 
-# --- promises -------------------------------------------------------------------------------------
+# --- invariants -----------------------------------------------------------------------------------
 
 
-@thoroughly
-@given(plays)
-def test_order_is_kept_inside_a_flow(play: list[Push | Serve]) -> None:
+@many_examples
+@given(scenarios)
+def test_frames_of_a_flow_keep_their_order(scenario: list[Push | Serve]) -> None:
     queue = FlowQueue[bytes]()
     now = 0.0
     pushed = 0
     last: dict[int, int] = {}
-    for step in [*play, Serve(1.0, EVERYTHING, 1)]:
+    for step in [*scenario, Serve(1.0, EVERYTHING, 1)]:
         if isinstance(step, Push):
             numbers = range(pushed, pushed + step.frames)
             queue.push([datagram(step.flow, n, step.size, ecn=step.ecn) for n in numbers], now)
@@ -258,19 +258,19 @@ def test_order_is_kept_inside_a_flow(play: list[Push | Serve]) -> None:
     assert len(queue) == queue.backlog_bytes == 0
 
 
-@thoroughly
+@many_examples
 @given(
     fat=st.lists(st.tuples(sizes, st.integers(30, 90)), min_size=1, max_size=6),
     before=st.integers(0, 60),
     size=st.integers(70, FULL_FRAME),
 )
-def test_a_sparse_frame_leaves_before_the_fat_flows_next_quantum(
+def test_sparse_frame_leaves_before_the_next_quantum_of_fat_flows(
     fat: list[tuple[int, int]], before: int, size: int
 ) -> None:
     queue = FlowQueue[bytes]()
     for flow, (each, frames) in enumerate(fat):
         queue.push([datagram(flow, n, each) for n in range(frames)], 0.0)
-    # Everybody's first quantum is that of a new flow: these are to be old ones.
+    # Each flow uses up its first quantum, and so becomes an old flow.
     first = sum(max(FULL_FRAME, each) + each for each, _ in fat)
     queue.pull(0.0, first)
     for _ in range(before):
@@ -280,11 +280,9 @@ def test_a_sparse_frame_leaves_before_the_fat_flows_next_quantum(
     assert read(queue.pull(0.0, 1)[0])[0] == 99
 
 
-@thoroughly
+@many_examples
 @given(st.lists(sizes, min_size=2, max_size=8), st.integers(2, 30))
-def test_busy_flows_share_by_bytes_whatever_the_size_of_their_frames(
-    each: list[int], rounds: int
-) -> None:
+def test_busy_flows_share_by_bytes_at_any_frame_size(each: list[int], rounds: int) -> None:
     enough = 30 * FULL_FRAME + 60000
     queue = FlowQueue[bytes](limit_frames=1 << 20, limit_bytes=1 << 30)
     for flow, size in enumerate(each):
@@ -292,13 +290,13 @@ def test_busy_flows_share_by_bytes_whatever_the_size_of_their_frames(
     share = dict.fromkeys(range(len(each)), 0)
     for frame in queue.pull(0.0, rounds * FULL_FRAME * len(each)):
         share[read(frame)[0]] += len(frame)
-    # Shreedhar and Varghese, lemma 2: no two differ by more than a quantum and a frame of each.
+    # Shreedhar and Varghese, lemma 2: two flows differ by at most a quantum and a frame of each.
     assert max(share.values()) - min(share.values()) <= FULL_FRAME + 2 * max(each)
 
 
-@thoroughly
+@many_examples
 @given(st.lists(st.tuples(st.integers(0, 7), sizes), min_size=1, max_size=300), st.integers(1, 60))
-def test_who_holds_less_than_the_fattest_loses_nothing(
+def test_flow_smaller_than_the_fattest_loses_nothing(
     arrivals: list[tuple[int, int]], limit: int
 ) -> None:
     queue = FlowQueue[bytes](limit_frames=limit)
@@ -309,7 +307,7 @@ def test_who_holds_less_than_the_fattest_loses_nothing(
     for flow in range(8):
         lost = [n for n, (f, _) in enumerate(arrivals) if f == flow and (f, n) not in left]
         if lost:
-            # It was the fattest when it lost its last one, and the others had no less than now.
+            # It was the fattest when it lost its last frame; the others held at least as much.
             assert held[flow] + arrivals[lost[-1]][1] >= max(held)
 
 
@@ -318,7 +316,7 @@ def test_who_holds_less_than_the_fattest_loses_nothing(
 TAGS: Final = (b"", tag(5), tag(300, 0x88A8) + tag(5))
 
 
-@thoroughly
+@many_examples
 @given(
     st.integers(0, 65535),
     st.integers(0, 65535),
@@ -326,7 +324,7 @@ TAGS: Final = (b"", tag(5), tag(300, 0x88A8) + tag(5))
     st.sampled_from(TAGS),
     st.sampled_from([4, 6]),
 )
-def test_a_mark_changes_the_codepoint_and_leaves_a_right_checksum(
+def test_mark_changes_the_codepoint_and_keeps_the_checksum_valid(
     flow: int, number: int, ecn: int, tags: bytes, version: int
 ) -> None:
     frame = datagram(flow, number, 200, ecn=ecn, tags=tags, version=version)
@@ -338,7 +336,7 @@ def test_a_mark_changes_the_codepoint_and_leaves_a_right_checksum(
 
 @settings(deadline=None, max_examples=1000)
 @given(st.binary(max_size=120) | changed())
-def test_any_bytes_have_a_flow_and_may_be_marked(frame: bytes) -> None:
+def test_any_bytes_have_a_flow_and_survive_marking(frame: bytes) -> None:
     flow = flow_of(frame)
     assert flow == flow_of(memoryview(frame))
     assert (flow == b"") == (len(frame) < 14)
@@ -349,16 +347,16 @@ def test_any_bytes_have_a_flow_and_may_be_marked(frame: bytes) -> None:
         assert mark_ce(marked) is marked
 
 
-# --- under a load that responds -------------------------------------------------------------------
+# --- responsive senders ---------------------------------------------------------------------------
 
 
-@seldom
+@few_examples
 @given(
     megabits=st.sampled_from([5, 10, 20]),
     round_trip=st.sampled_from([0.01, 0.03, 0.06]),
     ecn=st.booleans(),
 )
-def test_a_standing_queue_is_brought_to_about_the_target(
+def test_standing_queue_is_reduced_to_about_the_target(
     megabits: int, round_trip: float, ecn: bool
 ) -> None:
     queue = FlowQueue[bytes]()
@@ -378,12 +376,12 @@ def test_a_standing_queue_is_brought_to_about_the_target(
         assert queue.ecn_marks == 0 < queue.drops[DropReason.QUEUE_DELAY] == queue.drops.total()
 
 
-@seldom
+@few_examples
 @given(
     size=st.sampled_from([700, FULL, 6000]),
     ecn=st.lists(st.sampled_from([0, 2]), min_size=2, max_size=8),
 )
-def test_equal_flows_get_equal_shares_and_a_ping_stays_a_ping(size: int, ecn: list[int]) -> None:
+def test_equal_flows_get_equal_shares_and_do_not_delay_a_ping(size: int, ecn: list[int]) -> None:
     queue = FlowQueue[bytes]()
     wire = Bottleneck(queue, 1_250_000)
     for flow, kind in enumerate(ecn):
@@ -394,6 +392,6 @@ def test_equal_flows_get_equal_shares_and_a_ping_stays_a_ping(size: int, ecn: li
     wire.run(9)
     shares = [wire.arrived[flow] - before[flow] for flow in range(len(ecn))]
     assert sum(shares) ** 2 / len(shares) / sum(share**2 for share in shares) >= 0.95
-    # The frame that is leaving, and a turn of another's: rarely is more than one of them new.
+    # The leaving frame, and one turn of another flow: more than one of them is rarely new.
     delays = wire.delays_after(99, 3)
     assert delays[len(delays) * 95 // 100] <= (size + FULL_FRAME + size + 99) / wire.rate

@@ -1,4 +1,4 @@
-"""The flow queue, scene by scene."""
+"""The flow queue: turns, CoDel, marks, bounds, and a slow path in virtual time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def numbers_in(frames: list[bytes]) -> list[int]:
 
 @dataclass(frozen=True)
 class Parcel:
-    """A frame behind ten bytes that belong to it, as an endpoint with offloads has them."""
+    """A frame behind a header of ten bytes, as an endpoint with offloads reads it."""
 
     data: bytes
 
@@ -57,10 +57,10 @@ class Parcel:
         return len(self.data)
 
 
-# --- in and out -----------------------------------------------------------------------------------
+# --- push, pull and discard -----------------------------------------------------------------------
 
 
-def test_an_empty_queue_has_nothing_to_give() -> None:
+def test_empty_queue_returns_nothing() -> None:
     queue = FlowQueue[bytes]()
     assert queue.pull(0.0, EVERYTHING) == []
     queue.push([], 0.0)
@@ -68,7 +68,7 @@ def test_an_empty_queue_has_nothing_to_give() -> None:
     assert queue.backlog_bytes == queue.flows == 0
 
 
-def test_what_goes_in_comes_out_in_order() -> None:
+def test_frames_of_a_flow_leave_in_order() -> None:
     queue = FlowQueue[bytes]()
     frames = frames_of(1, 10)
     queue.push(frames[:4], 0.0)
@@ -78,7 +78,7 @@ def test_what_goes_in_comes_out_in_order() -> None:
     assert (len(queue), queue.backlog_bytes, queue.drops.total()) == (0, 0, 0)
 
 
-def test_only_the_last_frame_passes_the_limit() -> None:
+def test_only_the_last_pulled_frame_exceeds_the_limit() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 10), 0.0)
     assert queue.pull(0.0, 0) == []
@@ -89,7 +89,7 @@ def test_only_the_last_frame_passes_the_limit() -> None:
     assert (len(queue), queue.backlog_bytes) == (5, 5 * FULL)
 
 
-def test_a_view_is_copied_so_that_a_small_frame_keeps_no_large_buffer() -> None:
+def test_view_is_copied_so_that_a_small_frame_keeps_no_large_buffer() -> None:
     queue = FlowQueue[bytes | memoryview]()
     buffer = bytearray(datagram(1, 0, 100) + datagram(1, 1, 100))
     with memoryview(buffer) as view:
@@ -100,7 +100,7 @@ def test_a_view_is_copied_so_that_a_small_frame_keeps_no_large_buffer() -> None:
     assert frames == [datagram(1, 0, 100), datagram(1, 1, 100)]
 
 
-def test_what_wraps_a_frame_queues_by_that_frame_and_comes_out_itself() -> None:
+def test_wrapped_frame_queues_by_its_frame_and_leaves_unchanged() -> None:
     queue = FlowQueue[bytes | Parcel]()
     parcels = [Parcel(bytes(10) + frame) for frame in frames_of(1, 3, SUPER)]
     queue.push(parcels, 0.0)
@@ -112,7 +112,7 @@ def test_what_wraps_a_frame_queues_by_that_frame_and_comes_out_itself() -> None:
     assert out[0] is parcels[0]
 
 
-def test_empty_and_odd_frames_pass_as_any_others() -> None:
+def test_empty_and_short_frames_queue_like_others() -> None:
     queue = FlowQueue[bytes](limit_frames=3)
     queue.push([b"", b"\0", b""], 0.0)
     assert queue.pull(0.0, 1) == [b"", b"\0"]
@@ -121,7 +121,7 @@ def test_empty_and_odd_frames_pass_as_any_others() -> None:
     assert queue.pull(0.0, 1) == [b"", b"", b""]
 
 
-def test_what_is_discarded_is_counted_and_nothing_of_it_stays() -> None:
+def test_discarded_frames_are_counted_and_leave_no_state() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 5) + frames_of(2, 5), 0.0)
     queue.pull(0.0, 1)
@@ -135,7 +135,7 @@ def test_what_is_discarded_is_counted_and_nothing_of_it_stays() -> None:
 # --- turns ----------------------------------------------------------------------------------------
 
 
-def test_a_ping_overtakes_a_download() -> None:
+def test_ping_overtakes_a_download() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 100), 0.0)
     queue.pull(0.0, 2 * FULL_FRAME)
@@ -151,7 +151,7 @@ def test_flows_of_large_and_small_frames_share_by_bytes() -> None:
     assert max(shares) - min(shares) <= SUPER + 2 * FULL_FRAME
 
 
-def test_a_super_frame_is_paid_for_before_the_next() -> None:
+def test_flow_pays_for_a_super_frame_before_its_next_frame() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 3, SUPER) + frames_of(2, 200), 0.0)
     out = flows_in(queue.pull(0.0, EVERYTHING))
@@ -165,14 +165,14 @@ def test_flows_of_single_frames_do_not_stay_new() -> None:
     queue.pull(0.0, 2 * FULL_FRAME)
     served = []
     for number in range(600):
-        # Two that take turns to be new: each is found empty when the other has come.
+        # Two flows are new in turn: each is found empty when the other has a frame.
         queue.push([datagram(2 + number % 2, number)], 0.0)
         served += flows_in(queue.pull(0.0, 1))
-    # In bytes, which is what they share by.
+    # Flows share by bytes.
     assert served.count(1) * FULL > 0.9 * 64 * (served.count(2) + served.count(3)) / 2
 
 
-def test_a_debt_is_forgotten_when_nobody_is_left_to_claim_it() -> None:
+def test_deficit_lapses_when_the_queue_is_empty() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 1, SUPER), 0.0)
     queue.pull(0.0, EVERYTHING)
@@ -183,34 +183,34 @@ def test_a_debt_is_forgotten_when_nobody_is_left_to_claim_it() -> None:
 # --- delay ----------------------------------------------------------------------------------------
 
 
-def standing() -> FlowQueue[bytes]:
-    """A queue whose clock counts milliseconds, so that all sums are exact."""
+def millisecond_queue() -> FlowQueue[bytes]:
+    """Return a queue whose clock counts milliseconds, so that all sums are exact."""
     return FlowQueue[bytes](target=5.0, interval=100.0)
 
 
 def serve(queue: FlowQueue[bytes], begin: int, end: int) -> list[bytes]:
-    """Pull a frame at each whole millisecond."""
+    """Pull a frame at each whole millisecond of a range."""
     return [frame for ms in range(begin, end) for frame in queue.pull(float(ms), 1)]
 
 
-def test_a_burst_passes_whole() -> None:
-    queue = standing()
+def test_burst_passes_without_a_drop() -> None:
+    queue = millisecond_queue()
     queue.push(frames_of(1, 100), 0.0)
     assert serve(queue, 0, 100) == frames_of(1, 100)
     assert queue.drops.total() == 0
 
 
-def test_a_queue_that_stands_loses_frames_from_its_head() -> None:
-    queue = standing()
+def test_standing_queue_loses_frames_from_its_head() -> None:
+    queue = millisecond_queue()
     queue.push(frames_of(1, 1000), 0.0)
     left = numbers_in(serve(queue, 0, 300))
-    # Late from 5 ms on, so standing at 105, then 100, 71 and 58 ms apart.
+    # Above the target from 5 ms on, so bad at 105 ms; then the intervals are 100, 71 and 58 ms.
     lost = sorted(set(range(left[-1])) - set(left))
     assert lost == [105, 206, 278]
     assert queue.drops == {DropReason.QUEUE_DELAY: 3}
 
 
-def test_one_frame_behind_the_other_is_no_queue_however_late_they_are() -> None:
+def test_one_frame_behind_another_is_no_queue_at_any_sojourn_time() -> None:
     queue = FlowQueue[bytes]()
     for second in range(10):
         queue.push(frames_of(1, 2, start=2 * second), float(second))
@@ -218,7 +218,7 @@ def test_one_frame_behind_the_other_is_no_queue_however_late_they_are() -> None:
     assert queue.drops.total() == 0
 
 
-def test_one_super_frame_behind_the_other_is_a_queue() -> None:
+def test_one_super_frame_behind_another_is_a_queue() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 20, SUPER), 0.0)
     for ms in range(100, 1000, 50):
@@ -226,9 +226,9 @@ def test_one_super_frame_behind_the_other_is_a_queue() -> None:
     assert queue.drops[DropReason.QUEUE_DELAY] > 3
 
 
-def test_others_turns_are_no_reason_to_lose_a_frame() -> None:
-    queue = standing()
-    # Forty flows with two frames queued each, at a frame a millisecond: all wait for eighty.
+def test_waiting_for_other_flows_turns_drops_no_frame() -> None:
+    queue = millisecond_queue()
+    # Forty flows with two frames each, at a frame per millisecond: each frame waits for 80 ms.
     for number in range(2, 22):
         for flow in range(40):
             queue.push(frames_of(flow, 1, start=number), 40.0 * number)
@@ -238,9 +238,9 @@ def test_others_turns_are_no_reason_to_lose_a_frame() -> None:
     assert queue.drops.total() == 0
 
 
-def test_a_flow_that_comes_back_soon_is_held_at_the_rate_it_needed() -> None:
+def test_flow_that_returns_soon_is_signalled_at_its_last_rate() -> None:
     def drops_of_a_second_rush(pause: int) -> int:
-        queue = standing()
+        queue = millisecond_queue()
         queue.push(frames_of(1, 1000), 0.0)
         serve(queue, 0, 600)
         queue.pull(600.0, EVERYTHING)
@@ -253,8 +253,8 @@ def test_a_flow_that_comes_back_soon_is_held_at_the_rate_it_needed() -> None:
     assert drops_of_a_second_rush(1000) > 2 * drops_of_a_second_rush(5000) > 0
 
 
-def test_a_queue_that_was_discarded_begins_anew() -> None:
-    queue = standing()
+def test_discarded_queue_starts_with_fresh_codel_state() -> None:
+    queue = millisecond_queue()
     queue.push(frames_of(1, 1000), 0.0)
     serve(queue, 0, 205)
     assert queue.discard(DropReason.LINK_ENDED) == 794
@@ -262,14 +262,14 @@ def test_a_queue_that_was_discarded_begins_anew() -> None:
     assert numbers_in(serve(queue, 300, 400)) == list(range(1000, 1100))
 
 
-def test_a_flow_that_lost_all_it_had_is_not_standing_when_it_comes_again() -> None:
+def test_flow_that_lost_all_frames_is_not_above_target_when_it_returns() -> None:
     queue = FlowQueue[bytes](target=5.0, interval=100.0, floor=0, limit_frames=40)
     queue.push(frames_of(1, 2) + frames_of(1, 1, 70, start=2), 0.0)
     queue.pull(0.0, 2 * FULL)
     queue.push(frames_of(2, 20, 100), 0.0)
     assert flows_in(queue.pull(10.0, 1)) == [2]
-    # Flow 2 is late from here on.  It is the fattest, loses everything, and is found empty.
-    queue.push(strangers(40), 10.0)
+    # Flow 2 is above the target from here on.  It is the fattest and loses all its frames.
+    queue.push(frames_of_other_flows(40), 10.0)
     assert queue.drops == {DropReason.QUEUE_FULL: 20}
     queue.pull(20.0, 5 * 64)
     queue.push(frames_of(2, 3, 100, start=20), 20.0)
@@ -281,8 +281,8 @@ def test_a_flow_that_lost_all_it_had_is_not_standing_when_it_comes_again() -> No
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("tags", [b"", tag(5)], ids=["untagged", "tagged"])
-def test_a_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes) -> None:
-    queue = standing()
+def test_ecn_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes) -> None:
+    queue = millisecond_queue()
     frames = [datagram(1, n, FULL, ecn=ECT0, tags=tags, version=version) for n in range(400)]
     marked = datagram(1, 105, FULL, ecn=CE, tags=tags, version=version)
     queue.push(frames, 0.0)
@@ -296,7 +296,7 @@ def test_a_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes) -
         assert all(checksum(frame[start : start + 20]) == 0 for frame in left)
 
 
-def test_a_frame_inside_another_thing_is_marked_there() -> None:
+def test_wrapped_frame_is_marked_in_its_wrapper() -> None:
     queue = FlowQueue[Parcel](target=5.0, interval=100.0)
     queue.push([Parcel(b"ten bytes." + frame) for frame in frames_of(1, 300, ecn=ECT0)], 0.0)
     left = [parcel for ms in range(200) for parcel in queue.pull(float(ms), 1)]
@@ -305,7 +305,7 @@ def test_a_frame_inside_another_thing_is_marked_there() -> None:
 
 
 @pytest.mark.parametrize("ecn", [0, CE])
-def test_a_thing_that_cannot_or_need_not_be_marked_is_not_made_anew(ecn: int) -> None:
+def test_wrapped_frame_that_is_not_newly_marked_is_not_copied(ecn: int) -> None:
     queue = FlowQueue[Parcel](target=5.0, interval=100.0)
     parcels = [Parcel(bytes(10) + frame) for frame in frames_of(1, 300, ecn=ecn)]
     queue.push(parcels, 0.0)
@@ -317,18 +317,18 @@ def test_a_thing_that_cannot_or_need_not_be_marked_is_not_made_anew(ecn: int) ->
 # --- bounds ---------------------------------------------------------------------------------------
 
 
-def test_a_full_queue_takes_from_the_fattest_and_from_its_head() -> None:
+def test_full_queue_drops_from_the_head_of_the_fattest_flow() -> None:
     queue = FlowQueue[bytes](limit_frames=64)
     queue.push(frames_of(1, 10, 100) + frames_of(2, 40) + frames_of(3, 14), 0.0)
     queue.push(frames_of(1, 10, 100, start=10), 0.0)
-    # One over 64, less the sixty-fourth part of it.
+    # 74 frames, less a bound of 64, and a 64th part of the bound.
     assert queue.drops == {DropReason.QUEUE_FULL: 11}
     left = queue.pull(0.0, EVERYTHING)
     assert [flows_in(left).count(flow) for flow in (1, 2, 3)] == [20, 29, 14]
     assert numbers_in([f for f in left if read(f)[0] == 2]) == list(range(11, 40))
 
 
-def test_many_small_frames_and_a_few_large_ones_are_bounded_alike() -> None:
+def test_frames_and_bytes_are_both_bounded() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(1, 12_000, 64), 0.0)
     assert 10_000 < len(queue) <= 10_240
@@ -337,19 +337,21 @@ def test_many_small_frames_and_a_few_large_ones_are_bounded_alike() -> None:
     assert 4_000_000 < queue.backlog_bytes <= 4 * 1024 * 1024
 
 
-def strangers(count: int, size: int = 64, *, start: int = 0) -> list[bytes]:
-    """Frames of as many flows, none of which is that of a `datagram`."""
+def frames_of_other_flows(count: int, size: int = 64, *, start: int = 0) -> list[bytes]:
+    """Return one frame each of a number of flows, other than the flows of `datagram`."""
     other = datagram(0, 0, size)
     return [other[:26] + n.to_bytes(4, "big") + other[30:] for n in range(start, start + count)]
 
 
-def test_a_flood_of_flows_is_bounded_and_keeps_order_where_they_share() -> None:
+def test_flood_of_flows_is_bounded_and_shared_queues_keep_order() -> None:
     queue = FlowQueue[bytes](limit_frames=1 << 20)
     for _ in range(2):
         waves = 8
         for wave in range(waves):
-            queue.push([frame[:-1] + bytes([wave]) for frame in strangers(5 * FLOWS_MAX)], 0.0)
-            # How many share a queue is the secret of this run's hashes; that there are many is not.
+            queue.push(
+                [frame[:-1] + bytes([wave]) for frame in frames_of_other_flows(5 * FLOWS_MAX)], 0.0
+            )
+            # How many flows share a queue depends on this run's hash seed; many do in any run.
             assert FLOWS_MAX // 2 < queue.flows <= 2 * FLOWS_MAX
             queue.pull(0.0, 64 * FLOWS_MAX)
         left = queue.pull(0.0, EVERYTHING)
@@ -361,34 +363,34 @@ def test_a_flood_of_flows_is_bounded_and_keeps_order_where_they_share() -> None:
         assert queue.flows == 0
 
 
-def test_a_flow_that_shares_a_queue_gets_none_of_its_own_before_that_is_empty() -> None:
+def test_flow_stays_in_a_shared_queue_until_that_is_empty() -> None:
     queue = FlowQueue[bytes]()
-    queue.push(strangers(FLOWS_MAX), 0.0)
+    queue.push(frames_of_other_flows(FLOWS_MAX), 0.0)
     queue.push(frames_of(1, 20), 0.0)
     queue.pull(0.0, FLOWS_MAX * 64 + 1)
-    # The others have left; this one still has frames where it had to share.
+    # The other flows have left; this flow still has frames in its shared queue.
     assert (len(queue), queue.flows) == (19, 1)
     queue.push(frames_of(1, 1, start=20), 0.0)
     assert numbers_in(queue.pull(0.0, EVERYTHING)) == list(range(1, 21))
 
 
-def test_a_flood_of_flows_starves_nobody() -> None:
+def test_flood_of_flows_does_not_starve_an_old_flow() -> None:
     queue = FlowQueue[bytes]()
     queue.push(frames_of(7, 100), 0.0)
     queue.pull(0.0, 2 * FULL_FRAME)
     served = 0
     for turn in range(100):
-        queue.push(strangers(256, FULL, start=256 * turn), 0.0)
+        queue.push(frames_of_other_flows(256, FULL, start=256 * turn), 0.0)
         out = queue.pull(0.0, 256 * FULL)
         served += sum(frame[26:30] == datagram(7)[26:30] for frame in out)
-    # The strangers have twice FLOWS_MAX queues; when each has been new once, they all take turns.
+    # The others have twice FLOWS_MAX queues; once each was new, all flows take turns.
     assert served >= 100 * 256 // (2 * FLOWS_MAX) - 2
 
 
-def test_what_is_known_of_idle_flows_is_bounded() -> None:
+def test_state_of_idle_flows_is_bounded() -> None:
     queue = FlowQueue[bytes](limit_frames=1)
     for n in range(3 * FLOWS_MAX):
-        queue.push(strangers(1, start=n) * 2, 0.0)
+        queue.push(frames_of_other_flows(1, start=n) * 2, 0.0)
         queue.pull(0.0, EVERYTHING)
     assert queue.drops == {DropReason.QUEUE_FULL: 3 * FLOWS_MAX}
     assert queue.flows == FLOWS_MAX
@@ -397,7 +399,7 @@ def test_what_is_known_of_idle_flows_is_bounded() -> None:
 # --- a slow path ----------------------------------------------------------------------------------
 
 
-def test_eight_downloads_share_a_slow_path_and_a_ping_does_not_feel_them() -> None:
+def test_eight_downloads_share_a_slow_path_and_do_not_delay_a_ping() -> None:
     wire = Bottleneck(FlowQueue[bytes](), 1_250_000)
     for flow in range(8):
         Responsive(wire, flow, 0.03)
@@ -410,7 +412,7 @@ def test_eight_downloads_share_a_slow_path_and_a_ping_does_not_feel_them() -> No
     assert pings[len(pings) * 95 // 100] < 0.005
 
 
-def test_a_flood_at_twice_the_rate_harms_only_itself() -> None:
+def test_flood_at_twice_the_rate_harms_only_itself() -> None:
     queue = FlowQueue[bytes]()
     wire = Bottleneck(queue, 1_250_000)
     Steady(wire, 1, FULL / wire.rate / 2, FULL)

@@ -1,6 +1,7 @@
-"""A bottleneck in virtual time: a server of constant rate behind a queue, and those who load it.
+"""A bottleneck in virtual time: a flow queue with a server of constant rate, and its senders.
 
-Nothing here is random and nothing sleeps: a run is the same every time.
+Nothing is random and nothing sleeps, so every run gives the same result.  Sizes are in bytes, times
+in seconds, and rates in bytes per second.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Listener: TypeAlias = "Callable[[int, bool], None]"
 
 
 def checksum(header: bytes) -> int:
-    """The Internet checksum of a header, which is 0 when its own is right (RFC 1071)."""
+    """Return the Internet checksum of a header; 0 if the header has a valid one (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -40,23 +41,31 @@ def checksum(header: bytes) -> int:
 def datagram(
     flow: int, number: int = 0, size: int = 64, *, ecn: int = 0, tags: bytes = b"", version: int = 4
 ) -> bytes:
-    """A UDP frame that carries its number; flows differ by source port.  Its checksum is right."""
-    tail = size - len(tags) - 14
+    """Return a UDP frame with its number in it and a valid IP checksum.
+
+    Args:
+        flow: the source port.
+        number: the number of the frame.
+        size: the bytes of the frame.
+        ecn: the ECN codepoint.
+        tags: VLAN tags.
+        version: the IP version.
+    """
+    length = size - len(tags) - 14
     if version == 4:
-        head = struct.pack("!BBHHHBBH", 0x45, 0xB8 | ecn, tail, number & 0xFFFF, 0, 64, UDP, 0)
+        head = struct.pack("!BBHHHBBH", 0x45, 0xB8 | ecn, length, number & 0xFFFF, 0, 64, UDP, 0)
         addresses = ADDRESSES4
-        right = checksum(head + addresses)
-        head = head[:10] + right.to_bytes(2, "big") + addresses
+        head = head[:10] + checksum(head + addresses).to_bytes(2, "big") + addresses
     else:
         addresses = ADDRESSES6
-        head = struct.pack("!IHBB", 6 << 28 | ecn << 20, tail - 40, UDP, 64) + addresses
-    body = struct.pack("!HHHHQ", flow, 9, tail - len(head), 0, number)
-    packet = (head + body).ljust(tail, b"\0")
+        head = struct.pack("!IHBB", 6 << 28 | ecn << 20, length - 40, UDP, 64) + addresses
+    body = struct.pack("!HHHHQ", flow, 9, length - len(head), 0, number)
+    packet = (head + body).ljust(length, b"\0")
     return ethernet(0x0800 if version == 4 else 0x86DD, packet, tags=tags)
 
 
 def read(frame: bytes) -> tuple[int, int, bool]:
-    """The flow, the number and whether it is marked, of an untagged `datagram`."""
+    """Return the flow of an untagged `datagram`, its number, and whether it is CE-marked."""
     v4 = frame[12] == 8
     body = frame[34:] if v4 else frame[54:]
     flow, _, _, _, number = struct.unpack_from("!HHHHQ", body)
@@ -64,7 +73,13 @@ def read(frame: bytes) -> tuple[int, int, bool]:
 
 
 class Bottleneck:
-    """Sends what is in the queue at `rate` bytes a second, and tells each flow what arrived."""
+    """Serves a queue at a constant rate, and reports each frame to the listener of its flow.
+
+    Attributes:
+        now: the virtual time.
+        arrived: the bytes that arrived, by flow.
+        listeners: called with the number of an arrived frame and whether it is marked, by flow.
+    """
 
     def __init__(self, queue: FlowQueue[bytes], rate: float) -> None:
         self.now = 0.0
@@ -109,48 +124,71 @@ class Bottleneck:
         self._serve()
 
     def delays_after(self, flow: int, since: float) -> list[float]:
-        """Seconds from being pushed to having left, of those that left later, sorted."""
+        """Return the delays of the frames that left after a time, queueing included, sorted."""
         return sorted(delay for when, delay in self.delays[flow] if when > since)
 
 
 class Steady:
-    """Sends a frame every so often, whatever becomes of it."""
+    """Sends frames at a constant rate, and does not respond to marks or drops.
 
-    def __init__(self, wire: Bottleneck, flow: int, every: float, size: int, ecn: int = 0) -> None:
-        self.wire, self.flow, self.every, self.size, self.ecn = wire, flow, every, size, ecn
-        self.numbers = count()
-        wire.at(wire.now, self._send)
-
-    def _send(self) -> None:
-        self.wire.send([datagram(self.flow, next(self.numbers), self.size, ecn=self.ecn)])
-        self.wire.at(self.wire.now + self.every, self._send)
-
-
-class Responsive:
-    """TCP as far as a queue can tell: a window that grows, and is halved once a round trip.
-
-    A loss shows by the number that is missing when the next arrives, or by a second of silence.
+    Args:
+        bottleneck: the bottleneck.
+        flow: the flow of its frames.
+        interval_s: the time from one frame to the next.
+        size: the bytes of a frame.
+        ecn: the ECN codepoint of its frames.
     """
 
     def __init__(
-        self, wire: Bottleneck, flow: int, round_trip: float, size: int = FULL, ecn: int = 0
+        self, bottleneck: Bottleneck, flow: int, interval_s: float, size: int, ecn: int = 0
     ) -> None:
-        self.wire, self.flow, self.round_trip = wire, flow, round_trip
+        self.bottleneck, self.flow, self.interval_s = bottleneck, flow, interval_s
+        self.size, self.ecn = size, ecn
+        self.numbers = count()
+        bottleneck.at(bottleneck.now, self._send)
+
+    def _send(self) -> None:
+        self.bottleneck.send([datagram(self.flow, next(self.numbers), self.size, ecn=self.ecn)])
+        self.bottleneck.at(self.bottleneck.now + self.interval_s, self._send)
+
+
+class Responsive:
+    """Sends like a TCP: a window that grows, and is halved once per round trip with a signal.
+
+    A gap in the numbers of arriving frames, or a second without an ACK, means a loss.
+
+    Args:
+        bottleneck: the bottleneck.
+        flow: the flow of its frames.
+        rtt_s: the round-trip time without queueing.
+        size: the bytes of a frame.
+        ecn: the ECN codepoint of its frames.
+
+    Attributes:
+        losses: the number of lost frames.
+        marked: the number of marked frames.
+    """
+
+    def __init__(
+        self, bottleneck: Bottleneck, flow: int, rtt_s: float, size: int = FULL, ecn: int = 0
+    ) -> None:
+        self.bottleneck, self.flow, self.rtt_s = bottleneck, flow, rtt_s
         self.size, self.ecn = size, ecn
         self.window = 10.0
         self.threshold = float("inf")
         self.next = self.expected = self.reduced_at = 0
         self.losses = self.marked = 0
-        self.heard = wire.now
-        wire.listeners[flow] = self._arrived
-        wire.at(wire.now, self._fill)
-        wire.at(wire.now + 1, self._watch)
+        self.acked_at = bottleneck.now
+        bottleneck.listeners[flow] = self._arrived
+        bottleneck.at(bottleneck.now, self._fill)
+        bottleneck.at(bottleneck.now + 1, self._watch)
 
     def _arrived(self, number: int, marked: bool) -> None:
-        self.wire.at(self.wire.now + self.round_trip, partial(self._acknowledged, number, marked))
+        acked_at = self.bottleneck.now + self.rtt_s
+        self.bottleneck.at(acked_at, partial(self._acknowledged, number, marked))
 
     def _acknowledged(self, number: int, marked: bool) -> None:
-        self.heard = self.wire.now
+        self.acked_at = self.bottleneck.now
         self.losses += number - self.expected
         self.marked += marked
         if (marked or number > self.expected) and number >= self.reduced_at:
@@ -162,16 +200,16 @@ class Responsive:
         self._fill()
 
     def _fill(self) -> None:
-        room = int(self.window) - (self.next - self.expected)
-        numbers = range(self.next, self.next + max(room, 0))
+        quota = int(self.window) - (self.next - self.expected)
+        numbers = range(self.next, self.next + max(quota, 0))
         self.next += len(numbers)
         if numbers:
-            self.wire.send([datagram(self.flow, n, self.size, ecn=self.ecn) for n in numbers])
+            self.bottleneck.send([datagram(self.flow, n, self.size, ecn=self.ecn) for n in numbers])
 
     def _watch(self) -> None:
-        if self.wire.now - self.heard >= 1:
+        if self.bottleneck.now - self.acked_at >= 1:
             self.losses += self.next - self.expected
             self.window, self.expected = 2.0, self.next
-            self.heard = self.wire.now
+            self.acked_at = self.bottleneck.now
             self._fill()
-        self.wire.at(self.wire.now + 1, self._watch)
+        self.bottleneck.at(self.bottleneck.now + 1, self._watch)

@@ -1,9 +1,9 @@
-"""Two TCPs that share a bottleneck: that of ssh, under a `Window`, and somebody else's, under none.
+"""Two TCPs that share a bottleneck: that of ssh, behind a `Window`, and a competing one.
 
-What is modelled is what makes one of them starve.  The bottleneck has one queue for both, and drops
-what comes last when it is full.  A TCP grows by a segment in a round trip, and shrinks to 0.7 when
-one was lost (CUBIC's); what is lost is sent again, and until it is there nothing that came after it
-is handed over.
+It models what starves one of them.  The bottleneck has one queue for both, and drops a segment that
+arrives at a full queue.  A TCP's congestion window grows by a segment per round trip, and shrinks
+to 0.7 of its size after a loss, as in CUBIC (RFC 9438).  A lost segment is sent again; later
+segments are not delivered before it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from vknet.packet.ethernet import FULL_FRAME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Beside"]
+__all__ = ["CompetingSimulation"]
 
+# What remains of the congestion window after a loss: beta_cubic of RFC 9438.
 BETA = 0.7
 
 
 class Tcp:
-    """One flow of segments of `FULL_FRAME` bytes, greedy unless `written` says what there is.
+    """A TCP flow of segments of `FULL_FRAME` bytes.
 
     Args:
-        simulation: the clock.
-        bottleneck: whom it shares.
-        written: bytes there are to send; infinity for as many as can go.
-        arrive: told of bytes that were handed over in order.
+        simulation: gives the time.
+        bottleneck: the shared bottleneck.
+        written: the bytes to send; infinity for a greedy flow.
+        arrive: called with the number of bytes that were delivered in order.
+
+    Attributes:
+        written: see above; it may be raised.
+        delivered: the bytes delivered in order so far.
+        cwnd: the congestion window, in segments.
     """
 
     def __init__(
         self,
-        simulation: Beside,
+        simulation: CompetingSimulation,
         bottleneck: Bottleneck,
         written: float,
         arrive: Callable[[int], None],
@@ -47,19 +53,20 @@ class Tcp:
         self._bottleneck = bottleneck
         self._arrive = arrive
         self._threshold = math.inf
-        # By number: the next one to be sent, the ones to be sent again, those that are on the path.
+        # Numbers of segments: the next new one, and the lost ones to send again.
         self._next = 0
-        self._again: deque[int] = deque()
-        self._flight = 0
-        # What came too early; and the first one that was sent after the last loss was seen.
-        self._early: set[int] = set()
+        self._lost: deque[int] = deque()
+        self._in_flight = 0
+        # At the receiver: segments that came out of order, and the next one in order.
+        self._out_of_order: set[int] = set()
         self._expected = 0
-        self._recovered = 0
+        # The first segment sent after the last loss was detected.
+        self._recovery_point = 0
 
     def send(self) -> None:
-        while self._flight < self.cwnd:
-            if self._again:
-                self._transmit(self._again.popleft())
+        while self._in_flight < self.cwnd:
+            if self._lost:
+                self._transmit(self._lost.popleft())
             elif (self._next + 1) * FULL_FRAME <= self.written:
                 self._next += 1
                 self._transmit(self._next - 1)
@@ -67,27 +74,27 @@ class Tcp:
                 return
 
     def end(self) -> None:
-        """Nothing more is sent."""
+        """Send no new segments."""
         self.written = self._next * FULL_FRAME
 
     def _transmit(self, number: int) -> None:
-        self._flight += 1
+        self._in_flight += 1
         simulation = self._simulation
-        round_trip = simulation.path.round_trip
-        leaves = self._bottleneck.leaves(simulation.now)
-        if leaves is None:
-            # Those behind it tell.
-            seen = simulation.now + self._bottleneck.wait(simulation.now) + round_trip
-            simulation.at(seen, lambda: self._lose(number))
+        rtt_s = simulation.path.rtt_s
+        leaves_at = self._bottleneck.enqueue(simulation.now)
+        if leaves_at is None:
+            # The ACKs of the segments behind it reveal the loss.
+            detected = simulation.now + self._bottleneck.queue_delay_s(simulation.now) + rtt_s
+            simulation.at(detected, lambda: self._lose(number))
             return
-        simulation.at(leaves + round_trip / 2, lambda: self._receive(number))
-        simulation.at(leaves + round_trip, self._acknowledge)
+        simulation.at(leaves_at + rtt_s / 2, lambda: self._receive(number))
+        simulation.at(leaves_at + rtt_s, self._acknowledge)
 
     def _receive(self, number: int) -> None:
-        self._early.add(number)
+        self._out_of_order.add(number)
         size = 0
-        while self._expected in self._early:
-            self._early.remove(self._expected)
+        while self._expected in self._out_of_order:
+            self._out_of_order.remove(self._expected)
             self._expected += 1
             size += FULL_FRAME
         if size:
@@ -95,65 +102,69 @@ class Tcp:
             self._arrive(size)
 
     def _acknowledge(self) -> None:
-        # Who has not sent all that it may does not grow.
-        if self._flight + 1 >= self.cwnd:
+        # A congestion window that is not full does not grow.
+        if self._in_flight + 1 >= self.cwnd:
             self.cwnd += 1.0 if self.cwnd < self._threshold else 1.0 / self.cwnd
-        self._flight -= 1
+        self._in_flight -= 1
         self.send()
 
     def _lose(self, number: int) -> None:
-        if number >= self._recovered:
+        if number >= self._recovery_point:
             self.cwnd = self._threshold = max(2.0, BETA * self.cwnd)
-            self._recovered = self._next
-        self._again.append(number)
-        self._flight -= 1
+            self._recovery_point = self._next
+        self._lost.append(number)
+        self._in_flight -= 1
         self.send()
 
 
 class Bottleneck:
-    """Carries a segment after the other.
+    """A drop-tail queue in front of a link.
 
     Args:
-        path: its rate.
-        limit: seconds that one may wait.
+        path: gives the rate.
+        limit_s: the maximum queueing delay.
     """
 
-    def __init__(self, path: Path, limit: float) -> None:
+    def __init__(self, path: Path, limit_s: float) -> None:
         self._path = path
-        self._limit = limit
+        self._limit_s = limit_s
         self._busy_until = 0.0
 
-    def wait(self, now: float) -> float:
-        """Seconds that a segment has to wait now."""
+    def queue_delay_s(self, now: float) -> float:
+        """Return how long a segment that arrives now waits."""
         return max(0.0, self._busy_until - now)
 
-    def leaves(self, now: float) -> float | None:
-        """When a segment that comes now has been carried; None if it was dropped."""
-        wait = self.wait(now)
-        if wait > self._limit:
+    def enqueue(self, now: float) -> float | None:
+        """Queue a segment; return when it leaves the bottleneck, or None if it is dropped."""
+        delay_s = self.queue_delay_s(now)
+        if delay_s > self._limit_s:
             return None
-        self._busy_until = now + wait + FULL_FRAME / self._path.rate
+        self._busy_until = now + delay_s + FULL_FRAME / self._path.rate
         return self._busy_until
 
 
-class Beside(Simulation):
-    """A greedy sender over ssh; `begin` has somebody else use the path as well.
+class CompetingSimulation(Simulation):
+    """A greedy sender over ssh, which shares its path with a TCP after `begin_competing`.
 
     Args:
-        path: that of both.
-        limit: seconds that a segment may wait at the bottleneck.
-        seed: of what is random.
+        path: the path of both.
+        limit_s: the maximum queueing delay in the bottleneck.
+        seed: the seed of all random values.
+
+    Attributes:
+        competitor: the competing TCP; `Tcp.end` ends its traffic.
     """
 
-    def __init__(self, path: Path, limit: float, seed: int = 0) -> None:
-        super().__init__(path, seed, timed=True)
-        bottleneck = Bottleneck(path, limit)
+    def __init__(self, path: Path, limit_s: float, seed: int = 0) -> None:
+        super().__init__(path, seed, timestamps=True)
+        bottleneck = Bottleneck(path, limit_s)
         self._ssh = Tcp(self, bottleneck, 0, self._arrive)
-        self.other = Tcp(self, bottleneck, 0, lambda _: None)
+        self.competitor = Tcp(self, bottleneck, 0, lambda _: None)
 
-    def begin(self) -> None:
-        self.other.written = math.inf
-        self.other.send()
+    def begin_competing(self) -> None:
+        """Make the competing TCP greedy."""
+        self.competitor.written = math.inf
+        self.competitor.send()
 
     def _write(self, size: int) -> None:
         self._ssh.written += size
