@@ -1,1 +1,1 @@
-"""The commands: their arguments, messages and signals."""
+"""The commands `vknet` and `vknetd`: their arguments, messages and signals."""

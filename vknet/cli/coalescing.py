@@ -1,17 +1,18 @@
-"""Fewer and larger turns of the event loop while it is busy, as a network card's interrupts.
+"""Fewer and larger turns of a busy event loop, like the interrupt coalescing of a network card.
 
-Theory.  Under load frames come in small pieces: ssh hands over 32 KB at a time, a sender one
-datagram after the other.  An event loop that is quicker than what feeds it has a turn for each of
-them, and a turn costs ten times what a frame does, here and in ssh, whose packets then are as small
-as what it is given.  A network card in this place waits for a moment before it interrupts (ethtool
--C, rx-usecs), and so does this: when the loop is about to wait, and hardly had to of late, it first
-sleeps so long that more can come together.  The processor is free for others meanwhile.
+Theory.  Under load, data comes in small pieces: ssh passes on 32 KB at a time, and a sender passes
+on one datagram at a time.  An event loop that is faster than its sources takes one turn for each
+piece.  A turn costs ten times as much as a frame, here and in ssh, whose packets are then as small
+as the pieces it is given.  A network card delays its interrupt instead (ethtool -C, rx-usecs).
+This module does the same: if the loop is busy and about to wait, it first sleeps for a moment, so
+that more data arrives for its next turn.  Other processes can use the processor in that time.
 
-A loop that has to wait never meets it: only one that hardly waited several times in a row is busy.
-Of those that ask and answer in turn, as fast as they can, the other host's answer takes longer.
+A loop is busy if its last `BUSY_WAITS` waits were all shorter than `SHORT_WAIT_S`.  Request and
+response traffic does not make a loop busy, because the answer of the other host takes longer.
 
-The loop sleeps as a whole, by `time.sleep`: its own waits are of whole milliseconds, as epoll's.  A
-timer may come later by as much, so one that is due before that keeps it awake.
+The whole loop sleeps, in `time.sleep`, because trio waits in whole milliseconds (epoll).  A timer
+may therefore fire late by the length of the sleep; a timer that is due earlier than that prevents
+the sleep.
 """
 
 from __future__ import annotations
@@ -26,23 +27,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Coalescing"]
 
-# Seconds up to which a wait is hardly one: to the other host and back, with ssh in between, takes
-# longer.
-SHORT: Final = 0.00003
+# The longest wait that counts as short.  A round trip to the other host through ssh takes longer.
+SHORT_WAIT_S: Final = 0.00003
 
-# How many such waits in a row make a busy loop.
-ROW: Final = 4
+# The number of consecutive short waits that make a loop busy.
+BUSY_WAITS: Final = 4
 
-# Seconds to sleep; the kernel makes half as much again of it (timer slack).
-NAP: Final = 0.0001
+# The length of the sleep.  The kernel's timer slack adds about half of it.
+SLEEP_S: Final = 0.0001
 
 
 class Coalescing(trio.abc.Instrument):
-    """Has trio's loop take such naps, once added with `trio.lowlevel.add_instrument`.
+    """Makes trio's loop sleep while it is busy, once added by `trio.lowlevel.add_instrument`.
 
     Args:
-        clock: in seconds.
-        sleep: takes seconds, and lets nothing else run.
+        clock: returns the time in seconds.
+        sleep: takes seconds, and blocks the whole loop.
     """
 
     def __init__(
@@ -52,19 +52,20 @@ class Coalescing(trio.abc.Instrument):
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._row = 0
-        self._began = 0.0
+        self._short_waits = 0
+        self._wait_started = 0.0
 
     def before_io_wait(self, timeout: float) -> None:
-        """Called by trio; a timeout of 0 is a look, with something left to do at once."""
+        """Sleep first if the loop is busy.  A timeout of 0 is a poll by a loop that has work."""
         if timeout == 0:
             return
-        if self._row >= ROW and timeout > NAP:
-            self._sleep(NAP)
-        self._began = self._clock()
+        if self._short_waits >= BUSY_WAITS and timeout > SLEEP_S:
+            self._sleep(SLEEP_S)
+        self._wait_started = self._clock()
 
     def after_io_wait(self, timeout: float) -> None:
-        """Called by trio, with the same."""
+        """Count the wait if it was short; the timeout is that of `before_io_wait`."""
         if timeout == 0:
             return
-        self._row = self._row + 1 if self._clock() - self._began < SHORT else 0
+        waited = self._clock() - self._wait_started
+        self._short_waits = self._short_waits + 1 if waited < SHORT_WAIT_S else 0

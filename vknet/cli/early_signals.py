@@ -1,6 +1,7 @@
-"""What the commands have in common as processes: the first instant, and the status they end with.
+"""Signals while a command starts, before it has anything to clean up.
 
-Nothing here takes long to import: a signal in the first instant has to find somebody.
+This module imports nothing that takes long to load, so that its handlers are in place before the
+command imports trio.
 """
 
 from __future__ import annotations
@@ -17,23 +18,30 @@ if TYPE_CHECKING:
 __all__ = [
     "STOP_SIGNALS",
     "begin_work",
-    "stop_at_once_on_signals",
+    "exit_on_signals",
 ]
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def stop_at_once_on_signals() -> None:
-    """Have a signal end the process: for as long as there is nothing to be undone."""
+def exit_on_signals() -> None:
+    """Make the stop signals end the process immediately, until `begin_work` is called.
+
+    A signal that is ignored stays ignored.  SIGUSR1 has no effect, instead of ending the process.
+    """
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop_at_once)
+            signal.signal(number, _exit_unless_working)
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, _nothing_to_report)
+        signal.signal(signal.SIGUSR1, _do_nothing)
 
 
 def begin_work() -> None:
-    """From now on there is something to be undone: only whoever waits for signals acts on them."""
+    """Disable the handlers of `exit_on_signals`: from now on the process has to clean up.
+
+    It stays so.  trio restores these handlers when it ends, and a late signal must not replace the
+    exit status.
+    """
     _Work.begun = True
 
 
@@ -41,10 +49,14 @@ class _Work:
     begun = False
 
 
-def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
+def _exit_unless_working(_number: int, _frame: FrameType | None) -> None:
     if not _Work.begun:
         os._exit(EXIT_STOPPED)
 
 
-def _nothing_to_report(_number: int, _frame: FrameType | None) -> None:
-    """SIGUSR1 came before there was anything, or after."""
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Ignore SIGUSR1.
+
+    SIG_IGN would not do: it looks like a signal that the parent process had ignored, and those are
+    not handled later on.
+    """

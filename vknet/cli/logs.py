@@ -1,8 +1,8 @@
-"""What a command says on stderr or to syslog, and how: without ever waiting for whoever reads it.
+"""Logging to stderr or to syslog that never blocks the program.
 
-A terminal that was stopped with Ctrl-S, or a full pipe, would otherwise hold up the frames, and the
-signals too.  A thread does the writing, out of a bounded queue; when that is full, the newest lines
-are lost.
+A terminal that was stopped with Ctrl-S, or a full pipe, would otherwise block the frames and the
+signal handling.  A thread writes the lines, from a bounded queue.  When the queue is full, the
+newest lines are lost.
 """
 
 from __future__ import annotations
@@ -23,20 +23,24 @@ __all__ = ["background_log", "background_syslog", "keep_standard_descriptors"]
 
 STDERR: Final = 2
 
+# The syslog priority of each log level; LOG_INFO for any other level.
 PRIORITIES: Final = {
     logging.DEBUG: syslog.LOG_DEBUG,
     logging.WARNING: syslog.LOG_WARNING,
     logging.ERROR: syslog.LOG_ERR,
 }
 
-QUEUED_LINES: Final = 1000
+QUEUED_LINES_MAX: Final = 1000
 
-# How long the last lines may take at the end.
-LAST_WORDS: Final = 1.0
+# The time to write the queued lines when a log is closed.
+FLUSH_TIMEOUT_S: Final = 1.0
 
 
 def keep_standard_descriptors() -> None:
-    """Keep 0, 1 and 2 from becoming something else's, when we were started with one closed."""
+    """Open /dev/null as each of descriptors 0, 1 and 2 that is closed.
+
+    Otherwise a file that is opened later would get that number, and the log would go into it.
+    """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         pass
     os.close(fd)
@@ -44,23 +48,23 @@ def keep_standard_descriptors() -> None:
 
 @contextmanager
 def background_log(log: logging.Logger, command: str) -> Iterator[None]:
-    """Have a logger write to stderr, one line a record, from a thread of its own.
+    """Log to stderr, one line for each record, from a thread of its own.
 
     Args:
         log: the logger.
-        command: stands before every line.
+        command: the name in front of every line.
     """
-    writer = _Stderr()
+    writer = _StderrHandler()
     writer.setFormatter(logging.Formatter(f"{command}: %(message)s"))
-    with _logging_through(log, queue.Queue(QUEUED_LINES), writer):
+    with _logging_through(log, queue.Queue(QUEUED_LINES_MAX), writer):
         yield
 
 
 @contextmanager
 def background_syslog(log: logging.Logger, command: str) -> Iterator[None]:
-    """Have a logger write to syslog(3), as a daemon, from a thread of its own."""
+    """Log to syslog(3) with the facility of daemons, from a thread of its own."""
     syslog.openlog(command, syslog.LOG_PID, syslog.LOG_DAEMON)
-    with _logging_through(log, queue.Queue(QUEUED_LINES), _Syslog()):
+    with _logging_through(log, queue.Queue(QUEUED_LINES_MAX), _SyslogHandler()):
         yield
 
 
@@ -77,23 +81,26 @@ def _logging_through(
         yield
     finally:
         log.removeHandler(handler)
-        # Not by us: the listener's thread may be stuck in a write for ever.
+        # `stop` joins the listener's thread, which a write may block for ever.  Only a daemon
+        # thread may wait for that.
         stopper = threading.Thread(target=listener.stop, daemon=True)
         stopper.start()
-        stopper.join(LAST_WORDS)
+        stopper.join(FLUSH_TIMEOUT_S)
 
 
 class _DroppingHandler(QueueHandler):
+    """Drops a record when the queue is full."""
+
     def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(queue.Full):
             self.queue.put_nowait(record)
 
 
-class _Unlocked(logging.Handler):
-    """A handler that holds no lock while it writes.
+class _UnlockedHandler(logging.Handler):
+    """A handler that does not hold its lock while it writes.
 
-    Only the listener's thread writes.  That thread may be stuck in a write for ever, and
-    `logging.shutdown` takes every handler's lock at exit.
+    Only the listener's thread uses it.  A write may block that thread for ever, and at exit
+    `logging.shutdown` takes the lock of every handler.
     """
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -101,16 +108,16 @@ class _Unlocked(logging.Handler):
         return True
 
 
-class _Stderr(_Unlocked):
-    """Writes to stderr, without a buffer."""
+class _StderrHandler(_UnlockedHandler):
+    """Writes to stderr, unbuffered."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
             os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
 
-class _Syslog(_Unlocked):
-    """Writes to the system's log; it is no error that there is none."""
+class _SyslogHandler(_UnlockedHandler):
+    """Writes to syslog.  On a host without a syslog daemon the lines are lost, without an error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         syslog.syslog(PRIORITIES.get(record.levelno, syslog.LOG_INFO), self.format(record))

@@ -1,4 +1,4 @@
-"""Signals while there is something to undo: they cancel the work, and it is brought to its end."""
+"""Signals while a command works: they cancel the work, so that it cleans up before it ends."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from vknet.cli.early_signals import STOP_SIGNALS, begin_work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["obey_signals"]
+__all__ = ["handle_signals"]
 
 log = logging.getLogger(__name__)
 
 
-async def obey_signals(
+async def handle_signals(
     work: trio.CancelScope,
     report: Callable[[], None],
     stopping: Callable[[], None] | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """SIGTERM, SIGINT and SIGHUP cancel the work, alone; SIGUSR1 asks for a report.
+    """Cancel the work on SIGTERM, SIGINT or SIGHUP; report on SIGUSR1.
+
+    A signal that was ignored when the process started stays ignored, as nohup(1) requires.
 
     Args:
-        work: what is cancelled.
-        report: called for a report.
+        work: cancelled by the first of the stop signals.
+        report: called on SIGUSR1.
         stopping: called before the work is cancelled.
-        task_status: told when a signal is obeyed from now on.
+        task_status: started as soon as signals are received here.
     """
-    # What was ignored when we were started stays ignored: nohup(1).
-    wanted = (*STOP_SIGNALS, signal.SIGUSR1)
-    signals = [s for s in wanted if signal.getsignal(s) is not signal.SIG_IGN]
+    handled = (*STOP_SIGNALS, signal.SIGUSR1)
+    signals = [s for s in handled if signal.getsignal(s) is not signal.SIG_IGN]
     if not signals:
         task_status.started()
         return

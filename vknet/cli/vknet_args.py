@@ -1,4 +1,4 @@
-"""What a command line asks for: argv to settings.  Nothing is started here, or opened."""
+"""The command line of vknet: argv to settings.  It opens nothing and starts nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
-from vknet.cli.argparser import Parser, number, what_is_unknown
+from vknet.cli.argparser import Parser, parse_number
 from vknet.errors import UsageError, escaped
 from vknet.link.settings import LinkSettings
+from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, NO_OFFLOADS, Offload
 from vknet.spec import (
     RetryPolicy,
@@ -32,10 +33,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "Settings", "parse_arguments"]
 
-# Options of ssh that take a value, and those that do not; spelled as scp spells them, but that -p
-# is the port, as in ssh.
-SSH_VALUES: Final = ("F", "i", "J", "o", "p")
-SSH_FLAGS: Final = ("4", "6")
+# The options that are passed to ssh: those with a value and its form, and those without.  They are
+# spelled as in ssh(1).
+SSH_VALUE_OPTIONS: Final = {
+    "-F": "FILE",
+    "-i": "FILE",
+    "-J": "HOST",
+    "-o": "OPTION",
+    "-p": "PORT",
+}
+SSH_FLAGS: Final = ("-4", "-6")
 
 OFFLOAD_SETTINGS: Final = {
     "on": DEFAULT_OFFLOADS,
@@ -46,67 +53,80 @@ OFFLOAD_SETTINGS: Final = {
 WIRE_SETTINGS: Final = {"auto": Wire.AUTO, "1": Wire.V1}
 
 WINDOW_SETTINGS: Final = {"auto": None, "off": 0}
-WINDOW_MIN: Final = 2 * 1514
-"""Bytes: two full Ethernet frames; of less than one and a half, ACKs are told at leisure."""
+WINDOW_MIN_BYTES: Final = 2 * FULL_FRAME
+"""With less than one and a half full frames in flight, the peer's ACKs would be delayed."""
+
+USAGE: Final = "usage: vknet [option ...] local-spec [user@]host[:remote-spec]"
+"""The short form, for errors."""
 
 HELP: Final = """\
 usage: vknet [-C] [-b local-bridge] [-B remote-bridge] [-r delay[:retries]]
              [option ...] local-spec [user@]host[:remote-spec]
        vknet -S [-b local-bridge] [option ...] local-spec
 
-Join the Ethernet networks of two hosts over nothing but ssh.
+Join the Ethernet networks of two hosts over ssh.
 
-A spec is what is joined on its side:
-  auto                   the first unused TAP interface
-  tapN, /dev/tapN        that TAP interface
+A spec names what to join on each side:
+  auto                   an unused TAP interface
+  tapN, /dev/tapN        the TAP interface of that name
   tap:NAME               a TAP interface with any name
-  /PATH                  the socket of a vknetd switch
-The remote-spec is /var/run/vknet unless given.  An IPv6 host goes in brackets.
+  /PATH, ./PATH          the socket of a vknetd switch
+The default remote-spec is /var/run/vknet.  An IPv6 address of a host goes in
+brackets: [2001:db8::2]:auto.
 
-  -b BRIDGE              put the local TAP in this bridge; made if missing
-  -B BRIDGE              put the remote TAP in this bridge; made if missing
-  -C                     have ssh compress
+  -b BRIDGE              put the local TAP in this bridge; vknet creates the
+                         bridge if it does not exist, and keeps it
+  -B BRIDGE              the same for the remote TAP
+  -C                     have ssh compress the data
   -r DELAY[:RETRIES]     when the link is lost or cannot be established, wait
-                         DELAY seconds and try again; for ever, or at most
-                         RETRIES times in a row
+                         DELAY seconds and try again: without limit, or at
+                         most RETRIES times in a row
   -S                     be the remote half, on stdin and stdout; ssh runs this
 
   -F FILE, -i FILE, -J HOST, -o OPTION, -p PORT, -4, -6
-                         given to ssh as they are
-  -e, --ssh-command CMD  run this instead of ssh
-  --remote-command CMD   run this instead of vknet on the remote side, such as
-                         "sudo -n vknet"
-  --offload on|off|+uso  carry TCP in pieces of up to 64 KB if both sides can
-                         (on), or never (off); +uso: some UDP, too
+                         pass this option to ssh
+  -e, --ssh-command CMD  run this command instead of ssh
+  --remote-command CMD   run this command instead of vknet on the remote side,
+                         for example "sudo -n vknet"
+  --offload on|off|+uso  carry TCP in super-frames of up to 64 KB if both
+                         sides can (on, the default), or never (off); +uso,
+                         given on both sides: some UDP, too
   --window auto|off|BYTES
-                         let no more be under way than fills the path, so that
-                         what comes next need not wait behind it (auto), or so
-                         many bytes (3028 or more), or no end of them (off)
-  --wire auto|1          send no frame until the remote side has proved to be
-                         vknet (auto); or speak wire v1 to it at once, for a
+                         limit the data in flight to what fills the path, so
+                         that latency stays low under load (auto, the
+                         default), or to BYTES (3028 or more), or not (off)
+  --wire auto|1          the wire protocol: send no frame before the remote
+                         side has identified itself as vknet (auto, the
+                         default), or speak wire v1 immediately (1), to a
                          vknet of 2008 on a quiet network
   --mtu BYTES            the MTU of the TAPs (68 to 65521)
-  --timeout SECONDS      a peer silent for so long is dead (default 15)
-  -v                     say more; twice: ssh, too
-  -q                     say only what went wrong
-  --version, -h, --help  say that, and end
+  --timeout SECONDS      declare the peer dead after this time of silence
+                         (1 to 86400; default 15)
+  -v                     print more; twice: the debug messages of ssh, too
+  -q                     print warnings and errors only
+  --version, -h, --help  print the version, or this help, and exit
 
-Example: make one Ethernet of two bridges, for as long as it takes:
+Example: join bridge0 of this host with bridge0 of another one:
   vknet -r 5 -b bridge0 -B bridge0 auto myhomesystem:auto
 
-SIGUSR1 has it say what it has carried and dropped so far.
-It ends with status 0 when it is stopped by a signal, 1 when the link is lost
-or cannot be established, 2 for wrong arguments.
+On SIGUSR1, vknet prints how many frames it has carried and dropped.
+Exit status: 0 after a signal to stop; 1 if the link was lost or could not be
+established; 2 for wrong arguments.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line asks for, understood and checked.
+    """The parsed and checked command line.
 
     Attributes:
+        spec: the local endpoint.
+        bridge: the bridge that the local TAP joins; None for none.
+        mtu: that of the local TAP in bytes; None leaves it unchanged.
+        link: the settings of every link; for the remote half, with the wire of its client.
+        retry: when to try again; None to end when the link is lost.
         ssh: how to reach the other side; None for the remote half (-S).
-        link: how links behave; for the remote half, with the wire its client can speak.
+        verbosity: -v less -q.
     """
 
     spec: Spec
@@ -119,27 +139,25 @@ class Settings:
 
 
 def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings:
-    """Understand a command line.
+    """Parse a command line.
 
     Args:
         argv: the arguments, without the program's name.
-        original_command: what an ssh client asked for where a forced command runs instead
-            (SSH_ORIGINAL_COMMAND); only the mark of a client that speaks v2 is looked for in it.
+        original_command: the command of an ssh client for which sshd runs a forced command instead
+            (SSH_ORIGINAL_COMMAND).  Only the mark of a client that speaks wire v2 is read from it.
 
     Raises:
-        UsageError: which argument is wrong, and why.
+        UsageError: an argument is wrong.
     """
-    args, unknown = _parser().parse_known_intermixed_args(argv)
-    if unknown:
-        raise UsageError(_what_is_unknown(unknown))
+    args = _parser().parse(argv)
     if args.spec is None:
-        raise UsageError("a local-spec is needed; see vknet --help")
+        raise UsageError(f"a local-spec is needed; {USAGE}; see vknet --help")
     if args.remote_half:
         return _remote_settings(args, original_command)
     if args.target is None:
         raise UsageError(
             f'after the local-spec "{escaped(args.spec)}", [user@]host[:remote-spec] is needed;'
-            " has an option taken it for its value? See vknet --help"
+            f" did an option take it as its value? {USAGE}; see vknet --help"
         )
     spec = parse_spec(args.spec)
     target = parse_target(args.target)
@@ -172,14 +190,11 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
     )
 
 
-def _what_is_unknown(words: Sequence[str]) -> str:
-    what = what_is_unknown(words, "vknet")
-    return f"{what}; a user is written user@host" if words[0].startswith("-l") else what
-
-
 def _remote_settings(args: argparse.Namespace, original_command: str) -> Settings:
     if args.target is not None:
-        raise UsageError(f'-S takes one local-spec; "{escaped(args.target)}" is one too many')
+        raise UsageError(
+            f'-S takes one local-spec; "{escaped(args.target)}" is one argument too many'
+        )
     misplaced = {
         "-C": args.compress or None,
         "-r": args.retry,
@@ -191,7 +206,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
     for option, given in misplaced.items():
         if given is not None:
             raise UsageError(f"-S does not run ssh or retry; {option} belongs to the other side")
-    # -B means nothing here, as in 2008; that is why the mark can stand in it.
+    # A remote half ignores the bridge of -B, as in 2008, so -B can carry the mark.
     marked = args.remote_bridge == MARK or _has_mark(original_command)
     spec = parse_spec(args.spec)
     return Settings(
@@ -212,7 +227,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
 
 
 def _has_mark(original_command: str) -> bool:
-    """Whether the client of a forced command asked for ``-B wire=2``."""
+    """Whether the client of a forced command passed ``-B wire=2``."""
     try:
         words = shlex.split(original_command)
     except ValueError:
@@ -220,25 +235,36 @@ def _has_mark(original_command: str) -> bool:
     return ("-B", MARK) in pairwise(words)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser("vknet", HELP)
+class _Parser(Parser):
+    def unknown_message(self, words: Sequence[str]) -> str:
+        message = super().unknown_message(words)
+        # ssh has -l for the user.
+        return f"{message}; a user is written user@host" if words[0].startswith("-l") else message
+
+
+def _parser() -> Parser:
+    parser = _Parser("vknet", HELP)
     add = parser.add_argument
-    add("-b", dest="bridge", metavar="local-bridge")
-    add("-B", dest="remote_bridge", metavar="remote-bridge")
+    add("-b", dest="bridge", metavar="BRIDGE")
+    add("-B", dest="remote_bridge", metavar="BRIDGE")
     add("-C", dest="compress", action="store_true")
-    add("-r", dest="retry", metavar="delay[:retries]")
+    add("-r", dest="retry", metavar="DELAY[:RETRIES]")
     add("-S", dest="remote_half", action="store_true")
-    for letter in SSH_VALUES:
-        add(f"-{letter}", dest="ssh_options", action=_SshOption, metavar="value")
-    for letter in SSH_FLAGS:
-        add(f"-{letter}", dest="ssh_options", action="append_const", const=f"-{letter}")
-    add("-e", "--ssh-command")
-    add("--remote-command")
-    add("--offload", type=_offload, default=DEFAULT_OFFLOADS)
-    add("--window", type=_window, default=None)
-    add("--wire", type=_wire)
-    add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
-    add("--timeout", type=partial(number, float, TIMEOUT_MIN_S, TIMEOUT_MAX_S))
+    for option, form in SSH_VALUE_OPTIONS.items():
+        add(option, dest="ssh_options", action=_SshOption, metavar=form)
+    for option in SSH_FLAGS:
+        add(option, dest="ssh_options", action="append_const", const=option)
+    add("-e", "--ssh-command", metavar="CMD")
+    add("--remote-command", metavar="CMD")
+    add("--offload", type=_offload, default=DEFAULT_OFFLOADS, metavar="on, off or +uso")
+    add("--window", type=_window, default=None, metavar="auto, off or BYTES")
+    add("--wire", type=_wire, metavar="auto or 1")
+    add("--mtu", type=partial(parse_number, int, MTU_MIN, MTU_MAX), metavar="BYTES")
+    add(
+        "--timeout",
+        type=partial(parse_number, float, TIMEOUT_MIN_S, TIMEOUT_MAX_S),
+        metavar="SECONDS",
+    )
     add("-v", dest="verbose", action="count", default=0)
     add("-q", dest="quiet", action="count", default=0)
     add("--version", action="version", version=f"vknet {__version__}")
@@ -251,9 +277,12 @@ def _window(text: str) -> int | None:
     if text in WINDOW_SETTINGS:
         return WINDOW_SETTINGS[text]
     try:
-        return int(number(int, WINDOW_MIN, WINDOW_MAX, text))
-    except argparse.ArgumentTypeError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}, in bytes, nor auto or off") from None
+        return int(parse_number(int, WINDOW_MIN_BYTES, WINDOW_MAX, text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f'"{escaped(text)}" is neither auto, off nor a whole number of bytes'
+            f" from {WINDOW_MIN_BYTES} to {WINDOW_MAX}"
+        ) from None
 
 
 def _wire(text: str) -> str:
@@ -269,7 +298,7 @@ def _offload(text: str) -> Offload:
 
 
 class _SshOption(argparse.Action):
-    """Keeps an option of ssh as the two arguments it was, in order."""
+    """Keeps an option of ssh and its value as two arguments, in the order of the command line."""
 
     def __call__(
         self,
@@ -280,7 +309,7 @@ class _SshOption(argparse.Action):
     ) -> None:
         options = getattr(namespace, self.dest) or []
         if option_string == "-p" and not (str(values).isdecimal() and 0 < int(str(values)) < 2**16):
-            parser.error(f'-p "{values}" is no port from 1 to 65535')
+            parser.error(f'-p "{values}" is not a port from 1 to 65535')
         setattr(namespace, self.dest, [*options, option_string, str(values)])
 
 

@@ -1,4 +1,4 @@
-"""What the vknet command does once its arguments are understood."""
+"""The vknet command after its arguments are parsed: the client, or the remote half."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 from vknet.cli.coalescing import Coalescing
 from vknet.cli.malloc import tune_malloc
-from vknet.cli.signals import obey_signals
+from vknet.cli.signals import handle_signals
 from vknet.counters import Counters
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
@@ -36,16 +36,20 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings) -> int:
-    """Do what the settings ask for until it ends or a signal comes; the exit status."""
+    """Run the client or the remote half until it ends or a signal comes.
+
+    Returns:
+        The exit status.
+    """
     tune_malloc()
     trio.lowlevel.add_instrument(Coalescing())
     monitor = Monitor()
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:
-        # Signals cancel the work alone: they are still received while it is brought to its end.
+        # Only the work is cancelled: signals are received until it has cleaned up.
         work = trio.CancelScope()
-        report = partial(_say_counters, monitor)
-        await nursery.start(obey_signals, work, report)
+        report = partial(_log_counters, monitor)
+        await nursery.start(handle_signals, work, report)
         with work:
             if settings.ssh is None:
                 status = await _remote_half(settings, monitor)
@@ -58,22 +62,22 @@ async def run(settings: Settings) -> int:
     return status
 
 
-def _say_counters(monitor: Monitor) -> None:
+def _log_counters(monitor: Monitor) -> None:
     log.warning("%s", _summary(monitor.counters))
 
 
 def _summary(counters: Counters) -> str:
-    """The counters in one line."""
+    """Write the counters in one line."""
     parts = []
     for name, direction in (("out", counters.outbound), ("in", counters.inbound)):
-        drops = "".join(f", {n} dropped ({why})" for why, n in direction.drops.items() if n)
+        drops = "".join(f", {n} dropped ({reason})" for reason, n in direction.drops.items() if n)
         marks = f", {direction.ecn_marks} marked (ECN)" if direction.ecn_marks else ""
         parts.append(f"{name} {direction.frames} frames, {direction.bytes} bytes{drops}{marks}")
     return "carried: " + "; ".join(parts)
 
 
 async def _open_endpoint(settings: Settings) -> Endpoint:
-    """Open what the spec stands for; after that nothing prepared for it is needed any more."""
+    """Open the endpoint of the spec, and dismiss the process that was started in advance for it."""
     try:
         return await open_endpoint(settings.spec, bridge=settings.bridge, mtu=settings.mtu)
     finally:
@@ -93,12 +97,12 @@ async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int
         log.error("%s", exc)
         return EXIT_USAGE
     except VknetError:
-        # Said already, as every loss is.
+        # `keep_linked` has logged it, as it logs every loss.
         return EXIT_FAILED
 
 
 async def _remote_half(settings: Settings, monitor: Monitor) -> int:
-    # Who is logged in from where, as sshd says it.
+    # sshd puts the client's address first, see ssh(1).
     peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
     try:
         transport = StdioTransport(escaped(peer) or "the client")
@@ -107,7 +111,7 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
         except VknetError as exc:
             if settings.link.wire is not Wire.V2:
                 raise
-            # The client says it to its user; said here as well, it would come twice.
+            # The client prints the reason.  Printed here as well, it would appear twice.
             transport.refuse(encode_control(Bye(str(exc))))
             return EXIT_FAILED
         async with endpoint:

@@ -1,7 +1,7 @@
-"""The vknetd command: from argv to the exit status, in the background or not.
+"""The vknetd command: from argv to the exit status, in the background or in the foreground.
 
-Exit status: 0 after SIGTERM, SIGINT or SIGHUP; 1 when something fails; 2 for wrong arguments.  What
-takes long to import comes after the arguments, as with vknet.
+Exit status: 0 after SIGTERM, SIGINT or SIGHUP; 1 if something failed; 2 for wrong arguments.  As in
+`vknet.cli.vknet`, the imports that take long come after the arguments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import NoReturn
 
-from vknet.cli.early_signals import stop_at_once_on_signals
+from vknet.cli.early_signals import exit_on_signals
 from vknet.exit_codes import EXIT_USAGE
 
 __all__ = ["main"]
@@ -20,8 +20,8 @@ log = logging.getLogger("vknet")
 
 
 def main() -> NoReturn:
-    """The entry point of the ``vknetd`` command."""
-    stop_at_once_on_signals()
+    """Run the ``vknetd`` command."""
+    exit_on_signals()
     from vknet.cli.logs import background_log, keep_standard_descriptors
     from vknet.cli.vknetd_args import COMMAND, Action, parse
     from vknet.errors import UsageError
@@ -38,18 +38,18 @@ def main() -> NoReturn:
         sys.exit(EXIT_USAGE)
     log.setLevel(max(logging.DEBUG, logging.INFO - 10 * settings.verbosity))
     is_switch = settings.action is Action.SWITCH
-    # Before there is a second thread.
+    # It forks, so it comes before the second log starts a thread.
     background = (
         Background() if is_switch and not settings.foreground and not is_managed() else None
     )
-    with ExitStack() as speaking:
-        speaking.enter_context(background_log(log, COMMAND))
+    with ExitStack() as log_stack:
+        log_stack.enter_context(background_log(log, COMMAND))
         import trio
 
-        from vknet.cli.vknetd_run import ask, serve
+        from vknet.cli.vknetd_run import run_client, run_switch
 
         if is_switch:
-            status = trio.run(serve, settings, background, speaking)
+            status = trio.run(run_switch, settings, background, log_stack)
         else:
-            status = trio.run(ask, settings)
+            status = trio.run(run_client, settings)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""What the vknetd command does once its arguments are understood."""
+"""The vknetd command after its arguments are parsed: the switch, or a client of a running one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 
 from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
-from vknet.cli.signals import obey_signals
+from vknet.cli.signals import handle_signals
 from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import UsageError, VknetError
 from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
@@ -32,33 +32,35 @@ if TYPE_CHECKING:
 
     from vknet.vknetd.sockets import Listeners
 
-__all__ = ["ask", "serve"]
+__all__ = ["run_client", "run_switch"]
 
 log = logging.getLogger("vknet")
 
 
-async def ask(settings: Settings) -> int:
-    """Be a client of a vknetd that runs, until that ends or a signal comes; the exit status."""
-    return await _until_stopped(partial(_be_a_client, settings), _nothing)
+async def run_client(settings: Settings) -> int:
+    """Do -c or --status until it ends or a signal comes; return the exit status."""
+    return await _until_stopped(partial(_run_client, settings), _report_nothing)
 
 
-async def serve(settings: Settings, background: Background | None, speaking: ExitStack) -> int:
-    """Be the switch until a signal comes; the exit status.
+async def run_switch(
+    settings: Settings, background: Background | None, log_stack: ExitStack
+) -> int:
+    """Run the switch until a signal comes; return the exit status.
 
     Args:
-        settings: of the command line.
-        background: told when everything is there.
-        speaking: holds the log on stderr, to be changed for syslog in the background.
+        settings: the parsed command line.
+        background: told when the switch is ready; None in the foreground.
+        log_stack: holds the log on stderr.  In the background, syslog takes its place.
     """
 
     def ready(summary: str) -> None:
         log.info("ready: %s", summary)
         notify("READY=1", f"STATUS={summary}")
         if background is not None:
-            # The last words reach the terminal before it is let go of.
-            speaking.close()
+            # This flushes the last lines to the terminal before the process detaches from it.
+            log_stack.close()
             background.ready()
-            speaking.enter_context(background_syslog(log, COMMAND))
+            log_stack.enter_context(background_syslog(log, COMMAND))
 
     def report() -> None:
         for line in text_of(daemon.status()).splitlines():
@@ -76,12 +78,12 @@ async def serve(settings: Settings, background: Background | None, speaking: Exi
 
 
 def _listening(settings: Settings) -> AbstractContextManager[Listeners]:
-    """The sockets that were handed over, or else our own."""
+    """Return the sockets of the service manager, or else sockets of our own."""
     sockets = take_sockets()
     if not sockets:
         return listen_at(settings.path, settings.mode, settings.group)
     if settings.path != DEFAULT_SOCKET or settings.mode != DEFAULT_MODE or settings.group:
-        log.warning("the socket is the service manager's; -p, --mode and --group mean nothing")
+        log.warning("the service manager owns the socket; -p, --mode and --group are ignored")
     return adopt(sockets)
 
 
@@ -90,11 +92,18 @@ async def _until_stopped(
     report: Callable[[], None],
     stopping: Callable[[], None] | None = None,
 ) -> int:
-    """Do this until it ends or a signal comes; the exit status."""
+    """Work until that ends or a signal comes; return the exit status.
+
+    Args:
+        work: cancelled by a stop signal.
+        report: called on SIGUSR1.
+        stopping: called before the work is cancelled.
+    """
     status = EXIT_STOPPED
     async with trio.open_nursery() as nursery:
+        # Only the work is cancelled: signals are received until it has cleaned up.
         scope = trio.CancelScope()
-        await nursery.start(obey_signals, scope, report, stopping)
+        await nursery.start(handle_signals, scope, report, stopping)
         with scope:
             try:
                 await work()
@@ -108,19 +117,19 @@ async def _until_stopped(
     return status
 
 
-async def _be_a_client(settings: Settings) -> None:
+async def _run_client(settings: Settings) -> None:
     if settings.action is Action.CAPTURE:
         await capture(settings.path, settings.pcap)
         return
     status = await control.ask(settings.path)
     text = json.dumps(status, indent=2) if settings.json else text_of(status, _user_name)
-    # Whoever reads may have seen enough.
+    # A reader such as head(1) may close the pipe early, which is not an error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.write(f"{text}\n")
 
 
-def _nothing() -> None:
-    """There is nothing to report."""
+def _report_nothing() -> None:
+    """Ignore SIGUSR1: a client has nothing to report."""
 
 
 def _user_name(uid: int) -> str:
