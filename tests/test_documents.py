@@ -16,9 +16,9 @@ import pytest
 
 import vknet
 from vknet import memory_endpoint_pair
-from vknet.cli.vknet_args import HELP, WINDOW_MIN
+from vknet.cli.vknet_args import HELP, WINDOW_MIN_BYTES
 from vknet.cli.vknet_args import _parser as command_line
-from vknet.cli.vknetd_args import AGE_MAX, AGE_MIN, CLIENTS_MAX
+from vknet.cli.vknetd_args import AGE_MAX_S, AGE_MIN_S, CLIENTS_MAX
 from vknet.cli.vknetd_args import HELP as SWITCH_HELP
 from vknet.cli.vknetd_args import _parser as switch_command_line
 from vknet.link.settings import LinkSettings
@@ -175,7 +175,7 @@ def words_of(page: str) -> str:
         f"any name of up to {INTERFACE_LIMIT} characters",
         f"It has at most {SOCKET_PATH_LIMIT} bytes",
         f"The default remote-spec is {DEFAULT_SOCKET}",
-        f"This amount on any path, from {WINDOW_MIN} to {WINDOW_MAX}",
+        f"This amount on any path, from {WINDOW_MIN_BYTES} to {WINDOW_MAX}",
         f"The MTU of the local TAP interface, from {MTU_MIN} to {MTU_MAX}",
         f"A number from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:g}; {DEFAULT_TIMEOUT_S:g} by default",
         f"frames of up to {FRAME_LIMIT_V1} bytes and nothing else",
@@ -191,7 +191,7 @@ def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> Non
     page = words_of(SWITCH_MANUAL)
     for words in (
         f"The path has at most {SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes",
-        f"From {AGE_MIN} to {AGE_MAX}; {AGE:g} by default",
+        f"From {AGE_MIN_S} to {AGE_MAX_S}; {AGE:g} by default",
         f"From 1 to {CLIENTS_MAX}; {DEFAULT_CLIENTS} by default",
         f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MIN_MTU}",
         f"A frame of up to {LONGEST_FRAME} bytes",

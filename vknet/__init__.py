@@ -1,9 +1,10 @@
-"""vknet joins the Ethernet networks of two hosts over nothing but ssh.
+"""vknet joins the Ethernet networks of two hosts over ssh.
 
-An `Endpoint` is a source and sink of whole frames, a `Transport` brings a byte stream, a `Link`
-joins the two until either side fails, and `keep_linked` starts the next one.  A `Monitor` watches.
+An `Endpoint` is a source and sink of whole frames.  A `Transport` provides a byte stream.  A `Link`
+joins the two until either side fails.  `keep_linked` starts a new link whenever one has ended.  A
+`Monitor` shows the state and the counters of a link.
 
-Two programs, each with an endpoint of its own, over any trio stream::
+Two links, each with an endpoint of its own, over any trio stream::
 
     import trio
     import trio.testing

@@ -1,7 +1,7 @@
-"""Public names that are imported when they are first used.
+"""Public names of a package that are imported on first use.
 
-A package that re-exports much would otherwise load all of it, trio included, for each of its
-modules, even where a command only reads its arguments.
+Importing any module of a package runs the package's ``__init__``.  If that imported everything it
+re-exports, a command would load trio only to parse its arguments.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["exports"]
 
 
 def exports(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
-    """Make a package's ``__getattr__`` (PEP 562).
+    """Return the ``__getattr__`` function of a package (PEP 562).
 
     Args:
-        package: its name.
-        homes: the public names by the module that defines them.
+        package: the name of the package.
+        homes: the public names, by the module that defines them.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

@@ -192,9 +192,7 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
 
 def _remote_settings(args: argparse.Namespace, original_command: str) -> Settings:
     if args.target is not None:
-        raise UsageError(
-            f'-S takes one local-spec; "{escaped(args.target)}" is one argument too many'
-        )
+        raise UsageError(f'-S takes one local-spec; "{escaped(args.target)}" is one too many')
     misplaced = {
         "-C": args.compress or None,
         "-r": args.retry,

@@ -1,4 +1,4 @@
-"""What vknetd's command line asks for: argv to settings.  Nothing is started here, or opened."""
+"""The command line of vknetd: argv to settings.  It opens nothing and starts nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
-from vknet.cli.argparser import Parser, number, what_is_unknown
+from vknet.cli.argparser import Parser, parse_number
 from vknet.errors import UsageError, escaped
 from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import (
@@ -46,8 +46,8 @@ __all__ = [
 COMMAND: Final = "vknetd"
 
 CLIENTS_MAX: Final = 65536
-AGE_MIN: Final = 1
-AGE_MAX: Final = 1_000_000
+AGE_MIN_S: Final = 1
+AGE_MAX_S: Final = 1_000_000
 
 HELP: Final = """\
 usage: vknetd [-dU] [-b bridge] [-p socket] [-t tap] [option ...]
@@ -55,44 +55,49 @@ usage: vknetd [-dU] [-b bridge] [-p socket] [-t tap] [option ...]
        vknetd -c [-p socket] [--pcap FILE]
        vknetd --status [--json] [-p socket]
 
-Run an Ethernet switch that local programs plug into: vknet, user-space
-kernels, virtual machines.  A TAP interface is its way out.
+Run an Ethernet switch for local programs, such as vknet and user-space
+kernels.  Its uplink is a TAP interface.
 
-  address/prefix         put this address on the TAP (with -b: on the bridge),
-                         and let nothing out but what comes from within the
-                         prefix; IPv4 or IPv6, as many as you like
-  -U                     a plain switch, which lets everything out
-  -b BRIDGE              put the TAP in this bridge; made if missing
+  address/prefix         set this address on the TAP (with -b: on the bridge),
+                         and let frames from within the prefix leave through
+                         the uplink; IPv4 or IPv6, any number of them
+  -U                     plain mode: let every frame leave through the uplink
+  -b BRIDGE              put the TAP in this bridge; vknetd creates the bridge
+                         if it does not exist, and keeps it
   -d                     stay in the foreground, and log to stderr
   -p SOCKET              the socket to listen on (default /var/run/vknet)
-  -t TAP                 auto (default), tapN, tap:NAME, or none: no way out,
-                         which needs no address and, with a -p of your own,
-                         no root
+  -t TAP                 the uplink: auto (default), tapN, tap:NAME, or none
+                         for an isolated switch, which needs no address and,
+                         with another -p, no root privileges
 
-  --age SECONDS          forget a MAC address unseen for so long (default 300)
-  --clients N            the most clients at a time (default 256)
+  --age SECONDS          forget a MAC address after this time without a frame
+                         from it (1 to 1000000; default 300)
+  --clients N            the maximum number of clients (default 256)
   --group GROUP          the group that may connect (default vknet)
-  --mode MODE            the socket's mode, octal (default 0660)
+  --mode MODE            the mode of the socket, in octal (default 0660)
   --mtu BYTES            the MTU of the TAP (68 to 65521)
-  -v                     say more: who comes and goes
-  -q                     say only what went wrong
+  -v                     print more, such as which clients come and go
+  -q                     print warnings and errors only
 
-  -c                     be a client, and print what the switch sends it
-  --pcap FILE            with -c: write the frames for Wireshark; - is stdout
-  --status               print what a running vknetd knows: ports, counters
-  --json                 with --status: as JSON
-  --version, -h, --help  say that, and end
+  -c                     connect to a running vknetd as a client, and print a
+                         line for each frame that the switch sends
+  --pcap FILE            with -c: write the frames for Wireshark and tcpdump;
+                         - is stdout
+  --status               print the status of a running vknetd
+  --json                 with --status: print it as JSON
+  --version, -h, --help  print the version, or this help, and exit
 
-Example: a network of user-space kernels that the host is on as well:
+Example: a network for user-space kernels that this host is on as well:
   vknetd 198.18.5.1/24
 
-SIGUSR1 has it log its status.  It ends with status 0 when it is stopped by a
-signal, 1 when something fails, 2 for wrong arguments.
+On SIGUSR1, vknetd logs its status.
+Exit status: 0 after a signal to stop; 1 if something failed; 2 for wrong
+arguments.
 """
 
 
 class Action(enum.Enum):
-    """What the command is to do."""
+    """The task of the command."""
 
     SWITCH = "switch"
     CAPTURE = "capture"
@@ -104,7 +109,7 @@ class Settings(VknetdSettings):
     """The parsed and checked command line.
 
     Attributes:
-        action: what the command is to do.
+        action: the task.
         foreground: stay in the foreground.
         pcap: a file for -c to write, ``-`` for stdout; None for lines of text.
         json: print the status as JSON.
@@ -119,32 +124,31 @@ class Settings(VknetdSettings):
 
 
 def parse(argv: Sequence[str]) -> Settings:
-    """Understand a command line.
+    """Parse a command line.
 
     Args:
         argv: the arguments, without the program's name.
 
     Raises:
-        UsageError: which argument is wrong, and why.
+        UsageError: an argument is wrong.
     """
-    args, unknown = _parser().parse_known_intermixed_args(argv)
-    if unknown:
-        raise UsageError(what_is_unknown(unknown, "vknetd"))
+    args = _parser().parse(argv)
     action = _action(args)
     if args.bridge is not None and args.tap is not None and args.bridge == args.tap:
         raise UsageError(f"-t and -b are both {escaped(args.tap)}; give them different names")
     interfaces = tuple(_interface(text) for text in args.interfaces)
     tap = _tap("auto" if args.tap is None else args.tap)
     if tap is None and action is Action.SWITCH:
-        _refuse_with_no_tap(args)
+        _refuse_tap_options(args)
     secure = tap is not None and not args.plain
     if action is Action.SWITCH and secure and not interfaces:
         raise UsageError(
-            "an address/prefix is needed, such as 198.18.5.1/24: what comes from within may leave"
-            " by the TAP; or -U for a plain switch, or -t none for one without a TAP"
+            "an address/prefix is needed, such as 198.18.5.1/24: frames from within the prefix may"
+            " leave through the uplink; or give -U for a plain switch, or -t none for an isolated"
+            " one"
         )
     if args.mtu is not None and args.mtu < IPV6_MIN_MTU and any(i.version == 6 for i in interfaces):
-        raise UsageError(f"--mtu {args.mtu}: with IPv6 it is {IPV6_MIN_MTU} at the least")
+        raise UsageError(f"--mtu {args.mtu}: IPv6 needs at least {IPV6_MIN_MTU}")
     return Settings(
         action=action,
         path=_path(args.path),
@@ -164,21 +168,21 @@ def parse(argv: Sequence[str]) -> Settings:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("vknetd", HELP)
     add = parser.add_argument
-    add("-b", dest="bridge", metavar="bridge")
+    add("-b", dest="bridge", metavar="BRIDGE")
     add("-c", dest="capture", action="store_true")
     add("-d", dest="foreground", action="store_true")
-    add("-p", dest="path", metavar="socket", default=DEFAULT_SOCKET)
-    add("-t", dest="tap", metavar="tap")
+    add("-p", dest="path", metavar="SOCKET", default=DEFAULT_SOCKET)
+    add("-t", dest="tap", metavar="auto, tapN, tap:NAME or none")
     add("-U", dest="plain", action="store_true")
-    add("--age", type=partial(number, float, AGE_MIN, AGE_MAX))
-    add("--clients", type=partial(number, int, 1, CLIENTS_MAX))
-    add("--group")
-    add("--mode")
-    add("--mtu", type=partial(number, int, MTU_MIN, MTU_MAX))
-    add("--pcap", metavar="file")
+    add("--age", type=partial(parse_number, float, AGE_MIN_S, AGE_MAX_S), metavar="SECONDS")
+    add("--clients", type=partial(parse_number, int, 1, CLIENTS_MAX), metavar="N")
+    add("--group", metavar="GROUP")
+    add("--mode", metavar="MODE")
+    add("--mtu", type=partial(parse_number, int, MTU_MIN, MTU_MAX), metavar="BYTES")
+    add("--pcap", metavar="FILE")
     add("--status", action="store_true")
     add("--json", action="store_true")
     add("-v", dest="verbose", action="count", default=0)
@@ -189,17 +193,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _action(args: argparse.Namespace) -> Action:
-    """What is to be done; options that have no meaning with it are errors."""
+    """Return the task; refuse the options of other tasks."""
     if args.capture and args.status:
-        raise UsageError("-c and --status are two things; ask for one of them")
+        raise UsageError("-c and --status cannot be combined; give one of them")
     if args.pcap is not None and not args.capture:
-        raise UsageError("--pcap belongs to -c")
+        raise UsageError("--pcap is for -c only")
     if args.json and not args.status:
-        raise UsageError("--json belongs to --status")
+        raise UsageError("--json is for --status only")
     if not (args.capture or args.status):
         return Action.SWITCH
     option = "-c" if args.capture else "--status"
-    for of_the_switch, given in {
+    for switch_option, given in {
         "-b": args.bridge,
         "-t": args.tap,
         "-U": args.plain or None,
@@ -212,66 +216,64 @@ def _action(args: argparse.Namespace) -> Action:
         "--mtu": args.mtu,
     }.items():
         if given is not None:
-            raise UsageError(
-                f"{option} asks a vknetd that runs; {of_the_switch} is for starting one"
-            )
+            raise UsageError(f"{option} asks a running vknetd; {switch_option} is for starting one")
     return Action.CAPTURE if args.capture else Action.STATUS
 
 
-def _refuse_with_no_tap(args: argparse.Namespace) -> None:
+def _refuse_tap_options(args: argparse.Namespace) -> None:
     for option, given in {
         "-b": args.bridge,
         "--mtu": args.mtu,
         "an address/prefix": args.interfaces or None,
     }.items():
         if given is not None:
-            raise UsageError(f"with -t none there is no TAP; {option} has no meaning")
+            raise UsageError(f"with -t none there is no TAP; remove {option}")
 
 
 def _tap(text: str) -> TapSpec | None:
-    """The TAP of ``-t``; None for none."""
+    """Parse the value of ``-t``; None for ``none``."""
     if text == "none":
         return None
     if "/" in text and not text.startswith("/dev/tap"):
-        raise UsageError(f'-t "{escaped(text)}" is no TAP: auto, tapN, tap:NAME or none')
+        raise UsageError(f'-t "{escaped(text)}" is not a TAP: give auto, tapN, tap:NAME or none')
     try:
         spec = parse_spec(text, "-t")
     except UsageError as exc:
         if text.startswith("tap:"):
             raise
-        # What else a spec may be, and its error speaks of, is no TAP.
+        # The error of `parse_spec` suggests sockets as well, which -t does not accept.
         raise UsageError(
             f'-t "{escaped(text)}" is neither auto, tapN, tap:NAME nor none;'
-            " a bridge is joined by -b BRIDGE"
+            " for a bridge, use -b BRIDGE"
         ) from exc
     if not isinstance(spec, TapSpec):
-        raise UsageError(f'-t "{escaped(text)}" is no TAP: auto, tapN, tap:NAME or none')
+        raise UsageError(f'-t "{escaped(text)}" is not a TAP: give auto, tapN, tap:NAME or none')
     return spec
 
 
 def _path(text: str) -> str:
     limit = SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)
     if not text:
-        raise UsageError("-p: the path of a socket is needed")
+        raise UsageError("-p needs the path of a socket")
     if not text.isprintable():
         raise UsageError(f'-p "{escaped(text)}": control characters are not allowed')
     if len(os.fsencode(text)) > limit:
         raise UsageError(
-            f"-p {escaped(text)}: the path has at most {limit} bytes, since a socket's has at"
-            f" most {SOCKET_PATH_LIMIT} and {CONTROL_SUFFIX} is put behind it"
+            f"-p {escaped(text)}: the path is longer than {limit} bytes; a socket's path has at"
+            f" most {SOCKET_PATH_LIMIT}, and that of the control socket ends in {CONTROL_SUFFIX}"
         )
     return text
 
 
 def _group(text: str) -> str:
     if not text or not text.isprintable():
-        raise UsageError(f'--group "{escaped(text)}": the name of a group is needed')
+        raise UsageError(f'--group "{escaped(text)}" is not the name of a group')
     return text
 
 
 def _mode(text: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", text):
-        raise UsageError(f'--mode "{escaped(text)}" is no octal mode, such as 0660')
+        raise UsageError(f'--mode "{escaped(text)}" is not an octal mode, such as 0660')
     return int(text, 8)
 
 
@@ -281,17 +283,18 @@ def _interface(text: str) -> Interface:
         interface = ipaddress.ip_interface(text)
     except ValueError:
         raise UsageError(
-            f'"{shown}" is no address/prefix, such as 198.18.5.1/24 or fd00:5::1/64'
+            f'"{shown}" is not an address/prefix, such as 198.18.5.1/24 or fd00:5::1/64'
         ) from None
     address, network = interface.ip, interface.network
     if "/" not in text:
-        raise UsageError(f'"{shown}": its prefix is missing, such as {address}/24')
+        length = 24 if address.version == 4 else 64
+        raise UsageError(f'"{shown}": its prefix is missing, such as {address}/{length}')
     if "%" in text or (address.is_link_local and address.version == 6):
-        raise UsageError(f'"{shown}": link-local addresses of IPv6 pass in any case')
+        raise UsageError(f'"{shown}": IPv6 link-local addresses are always allowed; leave it out')
     if network.prefixlen == 0:
-        raise UsageError(f'"{shown}" lets everything out; that is what -U is for')
+        raise UsageError(f'"{shown}" lets every frame out; for that, use -U')
     if address.is_multicast or address.is_loopback or address.is_unspecified:
-        raise UsageError(f'"{shown}" is not an address that a host can have on a network')
+        raise UsageError(f'"{shown}" is not an address that a host can have')
     if address == network.broadcast_address and address.version == 4 and network.prefixlen < 31:
         raise UsageError(f'"{shown}" is the broadcast address of its network; no host has it')
     return interface

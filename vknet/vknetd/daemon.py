@@ -1,10 +1,10 @@
 """vknetd: one nursery with a listening socket, its clients, a TAP, and a control socket.
 
-    clients -> _accept -> Switch.serve, one port each, until they hang up
-    TAP     -> _serve_tap -> Switch.serve, behind the source filter; made anew if it is deleted
-    control -> the status, for whoever may ask
+    clients -> _accept -> Switch.serve, one port each, until they disconnect
+    TAP     -> _serve_tap -> Switch.serve, behind the source filter; opened again if it is deleted
+    control -> the status
 
-A client's end is its own affair; nothing of it ends the daemon.
+A client that disconnects or misbehaves never ends the daemon.
 """
 
 from __future__ import annotations
@@ -50,24 +50,25 @@ log = logging.getLogger(__name__)
 # struct ucred of unix(7): pid, uid, gid.
 CREDENTIALS: Final = struct.Struct("iII")
 
-# How often the TAP looks after itself, and how long until a deleted one is made anew, in seconds.
+# The time between two calls of `TapEndpoint.maintain`, and between attempts to open a deleted TAP
+# again.
 MAINTAIN_INTERVAL_S: Final = 1.0
 
-# After accept(2) failed for want of descriptors or memory, seconds.
-RESPITE: Final = 0.1
-WANTING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# accept(2) failed because descriptors or memory were exhausted; the pause after that.
+EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+ACCEPT_PAUSE_S: Final = 0.1
 
-# Descriptors beside those of clients: standard ones, listeners, trio's, the TAP, netlink's.
-DESCRIPTORS: Final = 64
+# Descriptors in addition to those of clients: the standard ones, listeners, trio, TAP, netlink.
+OWN_DESCRIPTORS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """The way out in secure mode.
+    """The rules of the uplink.
 
     Attributes:
-        filter: what may leave.
-        macs: addresses that are the host's own.
+        filter: which frames may leave; None in plain mode.
+        macs: the MAC addresses that no client may use; none in plain mode.
     """
 
     filter: SourceFilter | None
@@ -75,11 +76,11 @@ class Uplink:
 
 
 class Daemon:
-    """A switch with a way in for local programs, and a way out.
+    """A switch with a socket for local programs, and an uplink.
 
     Args:
-        settings: of the command line.
-        listeners: borrowed.
+        settings: which switch to run.
+        listeners: its two sockets.  The caller closes them and removes their paths.
     """
 
     def __init__(self, settings: VknetdSettings, listeners: Listeners) -> None:
@@ -96,24 +97,25 @@ class Daemon:
         """Serve until cancelled.
 
         Args:
-            ready: called once everything is there, with a line that says what.
+            ready: called when clients are accepted and the uplink works, with a summary of one
+                line.
 
         Raises:
-            SetupError: the TAP cannot be had, and why.
+            SetupError: the TAP cannot be opened or configured.
         """
-        _allow_descriptors(self._settings.clients + DESCRIPTORS)
+        _raise_descriptor_limit(self._settings.clients + OWN_DESCRIPTORS)
         tap = None if self._settings.tap is None else await self._open_tap()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._accept, nursery)
             nursery.start_soon(control.serve, self._listeners.control, self.status)
             if tap is None:
-                uplink_text = "no way out"
+                uplink_text = "no uplink"
             else:
                 nursery.start_soon(self._keep_tap, *tap)
-                uplink_text = f"{tap[0].name} the way out"
+                uplink_text = f"uplink {tap[0].name}"
                 uplink_text += f", in {tap[0].bridge}" if tap[0].bridge else ""
-            ready(f"listening at {self._listeners.path}, {uplink_text}")
-        raise AssertionError("it ends by being cancelled")
+            ready(f"listening on {self._listeners.path}, {uplink_text}")
+        raise AssertionError("the nursery ends only when it is cancelled")
 
     # --- clients ----------------------------------------------------------------------------------
 
@@ -124,24 +126,24 @@ class Daemon:
             try:
                 sock, _ = listener.accept()
             except OSError as exc:
-                # The client has gone again, or was somebody else's.
-                if exc.errno in WANTING:
-                    log.warning("no client can be taken in: %s", exc.strerror)
-                    await trio.sleep(RESPITE)
+                # Otherwise the client has disconnected before it was accepted.
+                if exc.errno in EXHAUSTED:
+                    log.warning("cannot accept a client: %s", exc.strerror)
+                    await trio.sleep(ACCEPT_PAUSE_S)
                 continue
             if self._clients >= self._settings.clients:
                 sock.close()
                 self._refused += 1
-                self._say_refused()
+                self._log_refused()
                 continue
             self._clients += 1
             nursery.start_soon(self._serve_client, sock)
 
-    def _say_refused(self) -> None:
-        # Not for each of a flood of them.
+    def _log_refused(self) -> None:
+        # At powers of two only, so that a flood of clients does not flood the log.
         if self._refused & (self._refused - 1) == 0:
             log.warning(
-                "a client was refused: there are %d already (--clients); %d refused so far",
+                "a client was refused: %d are connected already (--clients); %d refused so far",
                 self._clients,
                 self._refused,
             )
@@ -151,22 +153,24 @@ class Daemon:
         try:
             async with SeqpacketEndpoint(sock, name) as endpoint:
                 peer = self._peers[endpoint] = _peer(sock)
-                log.debug("%s came: %s, pid %s, uid %s", name, peer.command, peer.pid, peer.uid)
+                log.debug(
+                    "%s connected: %s, pid %s, uid %s", name, peer.command, peer.pid, peer.uid
+                )
                 try:
                     await self._switch.serve(endpoint)
                 except EndpointGone:
-                    log.debug("%s has gone", name)
+                    log.debug("%s disconnected", name)
                 finally:
                     del self._peers[endpoint]
         finally:
             self._clients -= 1
 
-    # --- the way out ------------------------------------------------------------------------------
+    # --- uplink -----------------------------------------------------------------------------------
 
     async def _open_tap(self) -> tuple[TapEndpoint, Uplink]:
         settings = self._settings
         if settings.tap is None:
-            raise AssertionError("only called where there is to be one")
+            raise AssertionError("an isolated switch opens no TAP")
         tap = await open_tap(settings.tap.name, bridge=settings.bridge, mtu=settings.mtu)
         try:
             return tap, await trio.to_thread.run_sync(partial(_set_up_uplink, settings, tap))
@@ -176,34 +180,37 @@ class Daemon:
             raise
 
     async def _keep_tap(self, tap: TapEndpoint, uplink: Uplink) -> None:
-        """Have the TAP as a port for as long as the daemon runs."""
+        """Keep the TAP as a port until cancelled; open it again whenever it is deleted."""
         while True:
             async with tap:
-                why = await self._serve_tap(tap, uplink)
-            log.warning("%s; it is made anew", why)
+                cause = await self._serve_tap(tap, uplink)
+            log.warning("%s; creating it again", cause)
             tap, uplink = await self._reopen_tap()
-            log.warning("%s is there again", tap.name)
+            log.warning("%s is back", tap.name)
 
     async def _serve_tap(self, tap: TapEndpoint, uplink: Uplink) -> EndpointGone:
-        """Have this TAP as a port until it is gone; how it went."""
+        """Keep this TAP as a port until it is deleted; return the error that said so."""
         self._peers[tap] = Peer(trio.current_time(), "tap", bridge=tap.bridge)
         try:
             while True:
                 gone: list[EndpointGone] = []
                 try:
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(_look_after, tap, nursery.cancel_scope)
+                        nursery.start_soon(_maintain, tap, nursery.cancel_scope)
                         await self._switch.serve(tap, egress=uplink.filter, pinned=uplink.macs)
                 except* EndpointGone as group:
                     gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
                 if gone:
                     return gone[0]
-                uplink = await self._set_up_anew(tap, uplink)
+                uplink = await self._set_up_again(tap, uplink)
         finally:
             del self._peers[tap]
 
-    async def _set_up_anew(self, tap: TapEndpoint, uplink: Uplink) -> Uplink:
-        """The bridge is another one, by its old name: give it what the old one had."""
+    async def _set_up_again(self, tap: TapEndpoint, uplink: Uplink) -> Uplink:
+        """Configure a bridge that was deleted and created again; return the new rules.
+
+        If that fails, it logs the cause and returns the old rules.
+        """
         try:
             return await trio.to_thread.run_sync(partial(_set_up_uplink, self._settings, tap))
         except SetupError as exc:
@@ -211,20 +218,20 @@ class Daemon:
             return uplink
 
     async def _reopen_tap(self) -> tuple[TapEndpoint, Uplink]:
-        said = ""
+        logged = ""
         while True:
             await trio.sleep(MAINTAIN_INTERVAL_S)
             try:
                 return await self._open_tap()
             except SetupError as exc:
-                if str(exc) != said:
-                    said = str(exc)
+                if str(exc) != logged:
+                    logged = str(exc)
                     log.warning("%s", exc)
 
-    # --- what it tells of itself ------------------------------------------------------------------
+    # --- status -----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """The daemon as it stands, as JSON takes it."""
+        """Return the status in types that JSON has; docs/vknetd.8 documents the keys."""
         now = trio.current_time()
         settings, switch = self._settings, self._switch
         return {
@@ -245,8 +252,8 @@ class Daemon:
         }
 
 
-async def _look_after(tap: TapEndpoint, serving: trio.CancelScope) -> None:
-    """Keep the TAP in its bridge; end the serving when that has become another one."""
+async def _maintain(tap: TapEndpoint, serving: trio.CancelScope) -> None:
+    """Keep the TAP in its bridge; cancel `serving` when another bridge has taken that name."""
     before = tap.bridge_index
     while tap.bridge_index == before:
         await tap.maintain()
@@ -255,15 +262,19 @@ async def _look_after(tap: TapEndpoint, serving: trio.CancelScope) -> None:
 
 
 def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
-    """Give the host its addresses, and learn those it has: on the TAP, or else on its bridge.
+    """Set the addresses on the TAP, or on its bridge, and look up all that the host has there.
 
-    A port of a bridge takes no packets of its own, so the host's addresses are on the bridge then.
+    It blocks.  The kernel delivers no packets to a port of a bridge itself, so with a bridge the
+    addresses are on the bridge.
+
+    Raises:
+        SetupError: the addresses cannot be set, or the TAP is not in its bridge.
     """
-    wanted = [interface for interface in settings.interfaces if not _is_prefix_alone(interface)]
+    wanted = [interface for interface in settings.interfaces if not _is_prefix_only(interface)]
     if wanted and tap.bridge is None and tap.bridge_index is not None:
         raise SetupError(
-            f"{tap.name} is a port of a bridge, where an address on it does nothing: give -b with"
-            f" the bridge's name, or take it out: ip link set {tap.name} nomaster"
+            f"{tap.name} is a port of a bridge, so an address on it has no effect; name the bridge"
+            f" with -b, or take {tap.name} out of it: ip link set {tap.name} nomaster"
         )
     interface, addresses = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
     macs = [interface.mac]
@@ -271,15 +282,18 @@ def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
         try:
             index = socket.if_nametoindex(tap.bridge)
         except OSError as exc:
-            raise SetupError(f"the bridge {tap.bridge} has gone") from exc
+            raise SetupError(f"the bridge {tap.bridge} was deleted") from exc
         if interface.master != index:
-            raise SetupError(f"{tap.name} is not in {tap.bridge}; another took its name or place")
+            raise SetupError(
+                f"{tap.name} is not in {tap.bridge}: another interface has that name, or"
+                f" {tap.name} was moved"
+            )
         bridge, more = netlink.set_up_addresses(index, wanted)
         macs.append(bridge.mac)
         addresses += more
     if not settings.secure:
         return Uplink(None, ())
-    # A bridge that lost its last port may have none.
+    # A bridge that has lost its last port may have no MAC address.
     macs = [mac for mac in macs if mac not in (b"", NO_MAC) and not is_multicast(mac)]
     prefixes = [interface.network for interface in settings.interfaces]
     return Uplink(
@@ -287,13 +301,14 @@ def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
     )
 
 
-def _is_prefix_alone(interface: IPv4Interface | IPv6Interface) -> bool:
-    """Whether it is written as a network, 198.18.5.0/24, which no host has for an address."""
+def _is_prefix_only(interface: IPv4Interface | IPv6Interface) -> bool:
+    """Whether it is the address of a network (198.18.5.0/24), and not that of a host."""
     network = interface.network
     return interface.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1
 
 
 def _peer(sock: socket.socket) -> Peer:
+    """Look up the process behind a connection (SO_PEERCRED of unix(7))."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid, uid, gid = CREDENTIALS.unpack(raw)
     command = None
@@ -305,8 +320,8 @@ def _peer(sock: socket.socket) -> Peer:
     return Peer(trio.current_time(), "client", pid=pid or None, uid=uid, gid=gid, command=command)
 
 
-def _allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of descriptors, if it is too low and may be raised."""
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Raise the soft limit of open descriptors to `wanted`, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)

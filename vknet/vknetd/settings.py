@@ -1,4 +1,4 @@
-"""What a vknetd is to do.  Pure, and quick to import: the command line needs it before trio."""
+"""The settings of a vknetd.  Pure, and fast to import: the command line needs it before trio."""
 
 from __future__ import annotations
 

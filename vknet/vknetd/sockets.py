@@ -1,11 +1,12 @@
-"""The two sockets a vknetd listens on: unix(7), and systemd's socket activation.
+"""The two sockets on which a vknetd listens: unix(7), and systemd's socket activation.
 
-    PATH        SOCK_SEQPACKET, a frame a message         mode and group as asked for
-    PATH.ctl    SOCK_STREAM, the status as JSON, and end  owner and group
+    PATH        SOCK_SEQPACKET, one frame per message     mode and group as requested
+    PATH.ctl    SOCK_STREAM, the status as JSON           mode 0660, the same group
 
-A socket in the file system outlives its owner.  Whether there still is one is told by connecting:
-ECONNREFUSED says that nobody has it open.  Looking and replacing are two steps, so the directory is
-locked between them (flock(2)); a second daemon that starts in this moment waits.
+A socket in the file system outlives the process that bound it.  A connect(2) tells whether a
+process still listens: ECONNREFUSED means that none has the socket open, so it is stale and may be
+replaced.  The check and the replacement are two steps, so the directory is locked for both
+(flock(2)), and a second daemon that starts at the same time waits.
 """
 
 from __future__ import annotations
@@ -33,21 +34,29 @@ __all__ = ["Listeners", "adopt", "listen_at"]
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 128
+LISTEN_BACKLOG: Final = 128
 
-# Whoever starts a daemon holds the lock for a few system calls.  Anybody else who holds it is a
-# nuisance, and not worth more than this many seconds.
-LOCK_PATIENCE: Final = 2.0
+# A daemon that starts holds the lock for a few system calls.  Any other program that holds it for
+# longer than this is ignored.
+LOCK_TIMEOUT_S: Final = 2.0
+LOCK_POLL_S: Final = 0.05
 
-# Owner and group, whatever mode the first socket has.
+# Owner and group, whatever the mode of the first socket is.
 CONTROL_MODE: Final = 0o660
 
-OWNER_ONLY: Final = 0o177
+# The umask for bind(2): only the owner may connect until mode and group are set.
+OWNER_ONLY_UMASK: Final = 0o177
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Two listening sockets that do not block, and where the first is."""
+    """Two listening, non-blocking sockets.
+
+    Attributes:
+        frames: the SOCK_SEQPACKET socket for clients.
+        control: the SOCK_STREAM socket for the status.
+        path: that of `frames`.
+    """
 
     frames: socket.socket
     control: socket.socket
@@ -56,37 +65,38 @@ class Listeners:
 
 @contextmanager
 def listen_at(path: str, mode: int, group: str | None) -> Iterator[Listeners]:
-    """Listen at a path and at its control socket; both are closed and removed in the end.
+    """Listen on a path and on its control socket.  Both are closed and removed in the end.
 
     Args:
-        path: of the first socket.  A socket there whose owner has gone is replaced.
-        mode: of the first socket, as for chmod(2).
-        group: who may connect beside the owner; None for `DEFAULT_GROUP`, if there is such.
+        path: that of the first socket.  A stale socket there is replaced.
+        mode: that of the first socket, as for chmod(2).
+        group: the group that may connect; None for `DEFAULT_GROUP`, if it exists.
 
     Raises:
-        SetupError: somebody listens there, something else is there, or it is not permitted.
+        SetupError: a process listens there, another kind of file is there, or permission is denied.
     """
     with ExitStack() as stack:
         with _locked(path):
             frames = stack.enter_context(_bound(path, socket.SOCK_SEQPACKET))
             control = stack.enter_context(_bound(path + CONTROL_SUFFIX, socket.SOCK_STREAM))
-            gid = _group(group)
+            gid = _group_id(group)
             for sock, own_mode in ((frames, mode), (control, CONTROL_MODE)):
-                _give_away(sock.getsockname(), own_mode, gid, group)
-                sock.listen(BACKLOG)
+                _set_access(sock.getsockname(), own_mode, gid, group)
+                sock.listen(LISTEN_BACKLOG)
         yield Listeners(frames, control, path)
 
 
 @contextmanager
 def adopt(sockets: Sequence[socket.socket]) -> Iterator[Listeners]:
-    """Take over what a service manager listens on; it owns the paths, and they stay.
+    """Take over the sockets of a service manager, which owns their paths.
 
     Args:
-        sockets: one of SOCK_SEQPACKET, and perhaps one of SOCK_STREAM for the control.  Where it is
-            missing, it is made beside the first.
+        sockets: one SOCK_SEQPACKET socket, and at most one SOCK_STREAM socket as the control
+            socket.  Without the latter a control socket is created, and removed in the end.  All
+            sockets are closed in the end; the paths of these stay.
 
     Raises:
-        SetupError: they are others, or the control socket cannot be made.
+        SetupError: these are other sockets, or the control socket cannot be created.
     """
     with ExitStack() as stack:
         for sock in sockets:
@@ -94,36 +104,42 @@ def adopt(sockets: Sequence[socket.socket]) -> Iterator[Listeners]:
             sock.setblocking(False)
         by_kind = {sock.type: sock for sock in sockets if sock.family == socket.AF_UNIX}
         frames = by_kind.get(socket.SOCK_SEQPACKET)
-        if frames is None or len(by_kind) != len(sockets) or not all(map(_listens, sockets)):
+        if frames is None or len(by_kind) != len(sockets) or not all(map(_is_usable, sockets)):
             raise SetupError(
-                "the sockets handed over are to be one of ListenSequentialPacket= and at most one"
-                " of ListenStream=, both with a path, and with Accept=no"
+                "the service manager must pass one socket of ListenSequentialPacket= and at most"
+                " one of ListenStream=, both with a path, and with Accept=no"
             )
         path = os.fsdecode(frames.getsockname())
         control = by_kind.get(socket.SOCK_STREAM)
         if control is not None and control.getsockname() != path + CONTROL_SUFFIX:
-            raise SetupError(f"ListenStream= has to be {path}{CONTROL_SUFFIX}, where it is asked")
+            raise SetupError(
+                f"ListenStream= must be {path}{CONTROL_SUFFIX}, the path of the control socket"
+            )
         if control is None:
             with _locked(path):
                 control = stack.enter_context(_bound(path + CONTROL_SUFFIX, socket.SOCK_STREAM))
                 owner = Path(path).stat()
-                with _held(path + CONTROL_SUFFIX) as itself:
+                with _pinned(path + CONTROL_SUFFIX) as pinned:
                     with suppress(PermissionError):
-                        os.chown(itself, owner.st_uid, owner.st_gid)
-                    Path(itself).chmod(CONTROL_MODE)
-                control.listen(BACKLOG)
+                        os.chown(pinned, owner.st_uid, owner.st_gid)
+                    Path(pinned).chmod(CONTROL_MODE)
+                control.listen(LISTEN_BACKLOG)
         yield Listeners(frames, control, path)
 
 
-def _listens(sock: socket.socket) -> bool:
-    """Whether clients may come, and by a path."""
-    # The name of an abstract socket reads as bytes.
+def _is_usable(sock: socket.socket) -> bool:
+    """Whether a socket listens, and has a path."""
+    # The name of an abstract socket is bytes, and that of an unbound one is empty.
     has_path = isinstance(sock.getsockname(), str) and sock.getsockname()
     return bool(has_path and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def _group(name: str | None) -> int | None:
-    """The group's number; None to leave the socket its owner's own."""
+def _group_id(name: str | None) -> int | None:
+    """Return the ID of the group; None if the socket keeps the group of its owner.
+
+    Raises:
+        SetupError: a group that was asked for does not exist.
+    """
     wanted = DEFAULT_GROUP if name is None else name
     try:
         return grp.getgrnam(wanted).gr_gid
@@ -135,9 +151,9 @@ def _group(name: str | None) -> int | None:
         )
     if os.geteuid() == 0:
         log.warning(
-            "there is no group %s, so that the group of root may connect; for others:"
+            "there is no group %s, so only root and its group may connect; for others:"
             " groupadd --system %s && usermod -aG %s USER;"
-            " then start vknetd again, and let USER log in anew",
+            " then restart vknetd, and have USER log in again",
             wanted,
             wanted,
             wanted,
@@ -145,35 +161,40 @@ def _group(name: str | None) -> int | None:
     return None
 
 
-def _give_away(path: str, mode: int, gid: int | None, group: str | None) -> None:
-    with _held(path) as itself:
+def _set_access(path: str, mode: int, gid: int | None, group: str | None) -> None:
+    """Set the mode and the group of a socket; `group` is the group that was asked for, if any."""
+    with _pinned(path) as pinned:
         try:
             if gid is not None:
-                os.chown(itself, -1, gid)
+                os.chown(pinned, -1, gid)
         except OSError as exc:
-            # A user's own switch: the default group is not theirs to give to, and was not asked
-            # for; in a user namespace it may not even exist.
+            # For the default group this is no error: a user who runs a switch need not be a member
+            # of it, and a user namespace may have no such group.
             if group is not None:
                 raise SetupError(
-                    f"no right to give {path} to the group {group}; only root and its members may"
+                    f"no permission to give {path} to the group {group};"
+                    " only root and members of the group may do that"
                 ) from exc
-        Path(itself).chmod(mode)
+        Path(pinned).chmod(mode)
 
 
 @contextmanager
-def _held(path: str) -> Iterator[str]:
-    """A name for the socket at this path, which stays its own when another is put in its place.
+def _pinned(path: str) -> Iterator[str]:
+    """Provide a path that keeps naming this socket even if another file replaces it.
 
-    Where somebody else may write in the directory, a link to any file could be, and its owner and
-    mode would be changed.
+    Another user who may write in the directory could replace the socket with a link to any file.
+    vknetd, as root, would then change the group and mode of that file.
+
+    Raises:
+        SetupError: there is no socket at this path, or no longer.
     """
     try:
         fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}; somebody else changes this directory") from exc
+        raise SetupError(f"{path}: {exc.strerror}; another program changes this directory") from exc
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise SetupError(f"{path} was replaced; somebody else changes this directory")
+            raise SetupError(f"{path} was replaced; another program changes this directory")
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
@@ -181,22 +202,22 @@ def _held(path: str) -> Iterator[str]:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Keep other daemons from starting at this path in this moment."""
+    """Lock the directory of this path, so that no other vknetd starts there meanwhile."""
     directory = Path(path).parent
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
         raise SetupError(
-            f"{path}: {exc.strerror}: {directory}; make it, or choose another with -p"
+            f"{path}: {exc.strerror}: {directory}; create it, or choose another socket with -p"
         ) from exc
     try:
-        deadline = time.monotonic() + LOCK_PATIENCE
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
-                time.sleep(0.05)
+                time.sleep(LOCK_POLL_S)
         yield
     finally:
         os.close(fd)
@@ -204,16 +225,19 @@ def _locked(path: str) -> Iterator[None]:
 
 @contextmanager
 def _bound(path: str, kind: socket.SocketKind) -> Iterator[socket.socket]:
-    """A socket bound to this path, for nobody else yet; removed in the end, if it still is ours."""
-    _make_room(path, kind)
+    """Bind a socket to this path, with access for its owner only.
+
+    In the end it is closed, and removed unless another file has replaced it.
+    """
+    _remove_stale(path, kind)
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        before = os.umask(OWNER_ONLY)
+        before = os.umask(OWNER_ONLY_UMASK)
         try:
             sock.bind(path)
         except OSError as exc:
-            raise SetupError(_why_not(path, exc)) from exc
+            raise SetupError(_bind_error(path, exc)) from exc
         finally:
             os.umask(before)
         ours = _identity(path)
@@ -227,49 +251,52 @@ def _bound(path: str, kind: socket.SocketKind) -> Iterator[socket.socket]:
         sock.close()
 
 
-def _make_room(path: str, kind: socket.SocketKind) -> None:
-    """Remove a socket whose owner has gone.
+def _remove_stale(path: str, kind: socket.SocketKind) -> None:
+    """Remove a stale socket at this path, if there is one.
 
     Raises:
-        SetupError: it has not, or something else is there.
+        SetupError: a process listens there, or another kind of file is there.
     """
     try:
-        there = Path(path).lstat().st_mode
+        mode = Path(path).lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise SetupError(_why_not(path, exc)) from exc
-    if stat.S_ISDIR(there):
+        raise SetupError(_bind_error(path, exc)) from exc
+    if stat.S_ISDIR(mode):
         raise SetupError(f"{path} is a directory; name the socket in it, with -p")
-    if not stat.S_ISSOCK(there):
-        raise SetupError(f"{path} exists and is no socket; remove it, or choose another with -p")
+    if not stat.S_ISSOCK(mode):
+        raise SetupError(
+            f"{path} exists and is not a socket; remove it, or choose another socket with -p"
+        )
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
-        refused = probe.connect_ex(path)
-    if refused == errno.ECONNREFUSED:
-        log.info("replacing %s, whose vknetd has gone", path)
+        error = probe.connect_ex(path)
+    if error == errno.ECONNREFUSED:
+        log.info("replacing %s, whose vknetd no longer runs", path)
         try:
             Path(path).unlink()
         except OSError as exc:
-            raise SetupError(_why_not(path, exc)) from exc
-    elif refused == errno.EACCES:
-        raise SetupError(f"{path} is somebody else's; choose another socket with -p")
-    elif refused == errno.EPROTOTYPE:
-        raise SetupError(f"{path} is the socket of another program; choose another with -p")
-    elif refused != errno.ENOENT and kind == socket.SOCK_STREAM:
-        # A vknetd would have had the first socket as well.
+            raise SetupError(_bind_error(path, exc)) from exc
+    elif error == errno.EACCES:
+        raise SetupError(f"{path} belongs to another user; choose another socket with -p")
+    elif error == errno.EPROTOTYPE:
+        raise SetupError(f"{path} is the socket of another program; choose another socket with -p")
+    elif error != errno.ENOENT and kind == socket.SOCK_STREAM:
+        # It is not a vknetd: that would have been found at the first socket.
         raise SetupError(
-            f"another program listens at {path}, where the control socket would be;"
-            " end it, or choose another socket with -p"
+            f"another program listens on {path}, the path of the control socket;"
+            " stop it, or choose another socket with -p"
         )
-    elif refused != errno.ENOENT:
+    elif error != errno.ENOENT:
         raise SetupError(
-            f"a vknetd that runs listens at {path} (vknetd --status -p {path});"
-            " end it, or choose another socket with -p"
+            f"another vknetd listens on {path} (vknetd --status -p {path});"
+            " stop it, or choose another socket with -p"
         )
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """Return the device and inode of a file; None if there is none."""
     try:
         status = Path(path).lstat()
     except OSError:
@@ -277,9 +304,13 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _why_not(path: str, exc: OSError) -> str:
+def _bind_error(path: str, exc: OSError) -> str:
+    """Return the message for a socket that cannot be created or replaced."""
     if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no right to make a socket at {path}; be root, or choose another with -p"
+        return (
+            f"no permission to create a socket at {path};"
+            " run vknetd as root, or choose another socket with -p"
+        )
     if exc.errno == errno.ENOENT:
         return f"{path}: no such directory: {Path(path).parent}"
-    return f"cannot make a socket at {path}: {exc.strerror}; choose another with -p"
+    return f"cannot create a socket at {path}: {exc.strerror}; choose another socket with -p"

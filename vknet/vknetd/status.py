@@ -1,6 +1,7 @@
-"""What a vknetd tells of itself: for programs as JSON, for people as a table.  Pure.
+"""The status of a vknetd: as JSON for programs, and as text for people.  Pure.
 
-The keys are an interface (docs/vknetd.8): new ones may come, none goes or changes its meaning.
+The keys of the JSON object are an interface (docs/vknetd.8).  A later version may add keys, but it
+does not remove one or change its meaning.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vknet.counters import DropReason
 from vknet.errors import escaped
 from vknet.packet.ethernet import format_mac
 
@@ -21,22 +23,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Peer", "port_status", "table_status", "text_of"]
 
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
+MINUTE_S: Final = 60
+HOUR_S: Final = 60 * MINUTE_S
+DAY_S: Final = 24 * HOUR_S
+
+DROP_TEXTS: Final = {reason.value: reason.text for reason in DropReason}
+
+# The longest line of the text.  A longer one does not come from a vknetd.
+LINE_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is behind a port.
+    """The interface or the process behind a port.
 
     Attributes:
-        since: when it came, on the daemon's clock, in seconds.
+        since: when the port appeared, on the daemon's clock, in seconds.
         kind: ``tap`` or ``client``.
-        bridge: of a TAP.
-        pid, uid, gid: of a client when it connected (SO_PEERCRED); the pid is None where it is in
-            no pid namespace of ours.
-        command: what it was called then.
+        bridge: the bridge of a TAP; None without one.
+        pid, uid, gid: those of a client when it connected (SO_PEERCRED of unix(7)); None for a TAP.
+            The pid is also None for a process in a pid namespace that is not visible here.
+        command: the name of the client's process when it connected; None if it is unknown.
     """
 
     since: float
@@ -49,7 +56,14 @@ class Peer:
 
 
 def port_status(port: Port, peer: Peer, addresses: int, now: float) -> dict[str, Any]:
-    """One port, as JSON takes it; `addresses` is how many the table has of it."""
+    """Return the status of one port.
+
+    Args:
+        port: the port.
+        peer: the interface or the process behind it.
+        addresses: the number of its addresses in the MAC table.
+        now: the time on the daemon's clock, in seconds.
+    """
     counters = port.snapshot()
     return {
         "name": port.name,
@@ -63,13 +77,20 @@ def port_status(port: Port, peer: Peer, addresses: int, now: float) -> dict[str,
         "addresses": addresses,
         "waiting_frames": len(port.waiting),
         "waiting_bytes": port.waiting.backlog_bytes,
-        "in": _direction(counters.inbound),
-        "out": _direction(counters.outbound),
+        "in": _traffic(counters.inbound),
+        "out": _traffic(counters.outbound),
     }
 
 
 def table_status(table: MacTable[Port], age: float, limit: int, now: float) -> dict[str, Any]:
-    """The MAC table, as JSON takes it: pinned addresses first, then those seen last."""
+    """Return the status of the MAC table: pinned addresses first, then the most recently seen.
+
+    Args:
+        table: the MAC table.
+        age: the lifetime of an entry in seconds.
+        limit: the maximum number of entries.
+        now: the time on the daemon's clock, in seconds.
+    """
     return {
         "age": age,
         "limit": limit,
@@ -89,21 +110,22 @@ def table_status(table: MacTable[Port], age: float, limit: int, now: float) -> d
     }
 
 
-def _direction(direction: TrafficCounters) -> dict[str, Any]:
+def _traffic(counters: TrafficCounters) -> dict[str, Any]:
+    drops = sorted(counters.drops.items())
     return {
-        "frames": direction.frames,
-        "bytes": direction.bytes,
-        "ecn_marks": direction.ecn_marks,
-        "drops": {reason: count for reason, count in sorted(direction.drops.items()) if count},
+        "frames": counters.frames,
+        "bytes": counters.bytes,
+        "ecn_marks": counters.ecn_marks,
+        "drops": {reason.value: count for reason, count in drops if count},
     }
 
 
 def text_of(status: Mapping[str, Any], user: Callable[[int], str] = str) -> str:
-    """A status as a person reads it; no line end at its end.
+    """Return a status as text for people, without a final newline.
 
     Args:
-        status: what a vknetd told.
-        user: the name of a user by number.
+        status: the status of this daemon, or of another one, possibly of a newer version.
+        user: returns the name of a user, by its ID.
     """
     table = status["table"]
     macs = table["entries"]
@@ -129,10 +151,10 @@ def text_of(status: Mapping[str, Any], user: Callable[[int], str] = str) -> str:
         head = ("PORT", "UP", "IN FRAMES", "IN BYTES", "OUT FRAMES", "OUT BYTES", "PEER")
         lines += ["", *_columns(head, rows)]
     drops = [
-        f"{port['name']}: {count} {what} dropped: {reason}"
+        f"{port['name']}, {direction}: {count} dropped: {_drop_text(slug)}"
         for port in status["ports"]
-        for way, what in (("in", "from it"), ("out", "to it"))
-        for reason, count in port[way]["drops"].items()
+        for direction in ("in", "out")
+        for slug, count in port[direction]["drops"].items()
     ]
     if drops:
         lines += ["", *drops]
@@ -147,7 +169,13 @@ def text_of(status: Mapping[str, Any], user: Callable[[int], str] = str) -> str:
             for mac in macs
         ]
         lines += ["", *_columns(("MAC", "VLAN", "PORT", "SEEN"), seen)]
-    return "\n".join(escaped(line, limit=1000) for line in lines)
+    return "\n".join(escaped(line, limit=LINE_MAX) for line in lines)
+
+
+def _drop_text(slug: str) -> str:
+    """Return a drop reason with its text.  A reason of a newer vknetd has no text here."""
+    text = DROP_TEXTS.get(slug)
+    return slug if text is None else f"{slug} ({text})"
 
 
 def _clients(status: Mapping[str, Any]) -> str:
@@ -161,18 +189,18 @@ def _addresses(table: Mapping[str, Any]) -> str:
     if table["moves"]:
         text += f", {table['moves']} moved"
     if table["evictions"]:
-        text += f", {table['evictions']} pushed out"
+        text += f", {table['evictions']} evicted"
     if table["forgeries"]:
-        text += f", {table['forgeries']} frames with one that is another's own"
+        text += f", {table['forgeries']} frames with an address of the uplink dropped"
     return text
 
 
 def _peer(port: Mapping[str, Any], user: Callable[[int], str]) -> str:
     if port["kind"] == "tap":
         return f"in {port['bridge']}" if port["bridge"] else ""
-    who = [] if port["command"] is None else [port["command"]]
-    who += [] if port["pid"] is None else [f"pid {port['pid']}"]
-    return ", ".join([*who, f"user {user(port['uid'])}"])
+    parts = [] if port["command"] is None else [port["command"]]
+    parts += [] if port["pid"] is None else [f"pid {port['pid']}"]
+    return ", ".join([*parts, f"user {user(port['uid'])}"])
 
 
 def _mode(status: Mapping[str, Any]) -> str:
@@ -182,19 +210,19 @@ def _mode(status: Mapping[str, Any]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in the two units that matter."""
+    """Write a duration in its two largest units."""
     whole = math.floor(seconds)
-    if whole < MINUTE:
+    if whole < MINUTE_S:
         return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE} s"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S} s"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"
 
 
 def _columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows under a head, each column as wide as its widest; numbers to the right."""
+    """Align rows under a head; columns of numbers, in and out, are right-aligned."""
     table = [head, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     return [

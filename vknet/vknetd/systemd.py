@@ -1,9 +1,11 @@
-"""Running in the background: on one's own, or under systemd.
+"""Running in the background, with or without systemd.
 
-Theory.  systemd hands over sockets it listens on from descriptor 3 on, says how many in LISTEN_FDS
-and to whom in LISTEN_PID (sd_listen_fds(3)), and wants to be told on the datagram socket
-NOTIFY_SOCKET when the service is ready (sd_notify(3)).  Without it a daemon forks, and its parent
-ends when it is ready, with the status it would have had in the foreground.
+systemd passes listening sockets as descriptors 3 and up.  LISTEN_FDS is their number, and
+LISTEN_PID is the process they are for (sd_listen_fds(3)).  It expects a message on the datagram
+socket NOTIFY_SOCKET when the service is ready (sd_notify(3)).
+
+Without systemd a daemon forks.  Its parent exits when the daemon is ready, or with the daemon's
+exit status if that ends before.
 """
 
 from __future__ import annotations
@@ -19,26 +21,31 @@ __all__ = ["Background", "is_managed", "notify", "take_sockets"]
 
 log = logging.getLogger(__name__)
 
+# SD_LISTEN_FDS_START of sd_listen_fds(3).
 FIRST_SOCKET: Final = 3
+
 STANDARD_DESCRIPTORS: Final = 3
+
+# The message from the daemon to its parent.
 READY: Final = b"+"
 
-# How long the manager's queue may stay full, in seconds.
-NOTIFY_PATIENCE: Final = 2.0
+# The time to wait while the queue of the manager's socket is full.
+NOTIFY_TIMEOUT_S: Final = 2.0
 
 
 def is_managed() -> bool:
-    """Whether a service manager started this process, and so has put it in the background."""
+    """Whether a service manager started this process, so that it need not fork."""
     return "NOTIFY_SOCKET" in os.environ or os.environ.get("LISTEN_PID") == str(os.getpid())
 
 
 def take_sockets() -> list[socket.socket]:
-    """The sockets that a service manager handed over; they are the caller's, and only once.
+    """Return the sockets that a service manager has passed; the caller owns them.
 
-    What a process started from here inherits of the environment does not offer them again.
+    It removes the variables from the environment: a second call returns none, and neither does a
+    child process believe that the sockets are its own.
 
     Raises:
-        SetupError: a descriptor that was announced is none of a socket.
+        SetupError: a descriptor is not a socket.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -53,17 +60,17 @@ def take_sockets() -> list[socket.socket]:
             for sock in sockets:
                 sock.close()
             raise SetupError(
-                f"descriptor {fd} is no socket, though LISTEN_FDS={count} says so; in a socket"
-                " unit, ListenSequentialPacket= and ListenStream= alone have a meaning here"
+                f"descriptor {fd} is not a socket, contrary to LISTEN_FDS={count}; a socket unit"
+                " for vknetd may have ListenSequentialPacket= and ListenStream= only"
             ) from exc
     return sockets
 
 
 def notify(*assignments: str) -> None:
-    """Tell the service manager, if there is one: ``READY=1``, ``STATUS=...``.
+    """Send assignments such as ``READY=1`` to the service manager, if there is one.
 
-    It waits a moment for room in the manager's queue: a ``READY=1`` that is lost would have the
-    service killed after its time to start.
+    If the queue of its socket is full, this blocks for at most `NOTIFY_TIMEOUT_S`: a service whose
+    ``READY=1`` is lost would be killed when its start-up time is over.  An error is logged.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
@@ -72,19 +79,19 @@ def notify(*assignments: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(NOTIFY_PATIENCE)
-            # Only of a socket that is connected does poll(2) tell that there is room.
+            sock.settimeout(NOTIFY_TIMEOUT_S)
+            # poll(2) waits for room in the queue only if the socket is connected.
             sock.connect(address)
             sock.send("\n".join(assignments).encode())
     except OSError as exc:
-        log.warning("the service manager cannot be told: %s", exc.strerror or exc)
+        log.warning("cannot notify the service manager: %s", exc.strerror or exc)
 
 
 class Background:
-    """A process that leaves its terminal behind once it is ready."""
+    """A daemon that detaches from its terminal when it is ready."""
 
     def __init__(self) -> None:
-        """Fork.  Only the child returns from this; before there is a second thread."""
+        """Fork.  Only the child returns.  The process must not have a second thread yet."""
         read_end, self._write_end = os.pipe()
         child = os.fork()
         if child:
@@ -93,7 +100,7 @@ class Background:
         os.close(read_end)
 
     def ready(self) -> None:
-        """The parent ends well; the terminal is let go of."""
+        """Detach from the terminal, and let the parent exit with status 0."""
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for fd in range(STANDARD_DESCRIPTORS):
@@ -104,7 +111,7 @@ class Background:
 
 
 def _wait_for(read_end: int, child: int) -> NoReturn:
-    """The parent: wait until the child is ready, or has ended and said why."""
+    """Wait in the parent until the child is ready or has ended, and exit."""
     if os.read(read_end, 1) == READY:
         os._exit(0)
     _, status = os.waitpid(child, 0)
