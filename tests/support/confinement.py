@@ -1,9 +1,11 @@
-"""Run a command as a unit of systemd would confine it: ``python confinement.py UNIT COMMAND...``.
+"""Run a command under the restrictions of a systemd unit.
 
-It does with the kernel what systemd does, from what the unit says, and runs nothing of systemd but
-its lists of system calls: capabilities, group, a file system that cannot be written, address
-families, system calls, memory that is never written and executed.  It has to be started as root, in
-a mount namespace of its own.  Devices are not confined, which takes a control group.
+    python confinement.py confine UNIT COMMAND...
+
+It applies the settings of the unit by the same kernel interfaces as systemd: capabilities, group,
+read-only file systems, address families, system calls, and no memory that is both writable and
+executable.  From systemd it uses only the lists of system calls.  It must be started as root, in a
+mount namespace of its own.  It does not restrict devices, which needs a control group.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ SCMP_ACT_ALLOW = 0x7FFF0000
 SCMP_ACT_ERRNO = 0x00050000
 SCMP_CMP_EQ = 4
 
-# What systemd leaves to be written, whatever the unit says.
+# The file systems that ProtectSystem=strict leaves writable, see systemd.exec(5).
 API_FILE_SYSTEMS = ("/dev", "/proc", "/sys")
 
 
 class ArgumentComparison(ctypes.Structure):
-    """struct scmp_arg_cmp."""
+    """struct scmp_arg_cmp of seccomp.h."""
 
     _fields_ = (
         ("arg", ctypes.c_uint),
@@ -41,7 +43,11 @@ class ArgumentComparison(ctypes.Structure):
 
 
 class Unit:
-    """What a unit sets; a setting may stand there more than once."""
+    """The settings of a unit.
+
+    Attributes:
+        lines: the values of each setting, in order; a setting may occur more than once.
+    """
 
     def __init__(self, path: str) -> None:
         self.lines: dict[str, list[str]] = {}
@@ -51,13 +57,13 @@ class Unit:
                 self.lines.setdefault(name, []).append(value)
 
     def one(self, name: str) -> str:
-        """The value of a setting that stands there once."""
+        """Return the value of a setting that occurs once."""
         (value,) = self.lines[name]
         return value
 
 
-def expanded(names: list[str]) -> set[str]:
-    """System calls by name, those of groups included."""
+def expand(names: list[str]) -> set[str]:
+    """Return the names of system calls, with each group (``@name``) replaced by its members."""
     calls: set[str] = set()
     for name in names:
         if not name.startswith("@"):
@@ -66,23 +72,24 @@ def expanded(names: list[str]) -> set[str]:
         command = ["systemd-analyze", "syscall-filter", name]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         words = [line.strip() for line in listed.splitlines()[1:]]
-        calls |= expanded([word for word in words if word and not word.startswith("#")])
+        calls |= expand([word for word in words if word and not word.startswith("#")])
     return calls
 
 
 def allowed_calls(unit: Unit) -> set[str]:
-    # Allowed whatever the unit says, by systemd.exec(5).
-    calls = expanded(["@default"])
+    """Return the system calls that SystemCallFilter= allows."""
+    # systemd.exec(5): this group is always allowed.
+    calls = expand(["@default"])
     for value in unit.lines["SystemCallFilter"]:
-        some = expanded(value.removeprefix("~").split())
-        calls = calls - some if value.startswith("~") else calls | some
+        listed = expand(value.removeprefix("~").split())
+        calls = calls - listed if value.startswith("~") else calls | listed
     return calls
 
 
 def protect_file_system(unit: Unit) -> None:
-    """What ProtectSystem=strict and ReadWritePaths= say."""
+    """Apply ProtectSystem=strict and ReadWritePaths=."""
     if unit.one("ProtectSystem") != "strict":
-        raise AssertionError("another ProtectSystem= is not known here")
+        raise AssertionError("only ProtectSystem=strict is implemented here")
     writable = (*API_FILE_SYSTEMS, *unit.one("ReadWritePaths").split())
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in mounts:
@@ -92,13 +99,13 @@ def protect_file_system(unit: Unit) -> None:
 
 
 def filter_calls(unit: Unit, calls: set[str]) -> None:
-    """A seccomp(2) filter with these calls, and socket(2) of the families of the unit."""
+    """Load a seccomp(2) filter: these calls, and socket(2) as RestrictAddressFamilies= says."""
     library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(SCMP_ACT_ERRNO | errno.EPERM))
     for name in sorted(calls - {"socket"}):
         number = library.seccomp_syscall_resolve_name(name.encode())
-        # Below zero there is none of that name on this machine.
+        # A negative number: this architecture has no such call.
         if number >= 0 and library.seccomp_rule_add(context, SCMP_ACT_ALLOW, number, 0):
             raise AssertionError(f"no rule for {name}")
     number = library.seccomp_syscall_resolve_name(b"socket")
@@ -111,7 +118,7 @@ def filter_calls(unit: Unit, calls: set[str]) -> None:
 
 
 def main() -> None:
-    """In two steps: setpriv(1) stands between what needs rights and what needs none."""
+    """Run one of two steps: "confine" needs privileges, and "filter" comes after setpriv(1)."""
     step, path, *command = sys.argv[1:]
     unit = Unit(path)
     if step == "confine":

@@ -1,4 +1,4 @@
-"""Two joined bridges: what the host tests share."""
+"""A LAN that vknet makes of two bridges, and a TCP transfer across it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from testbed.program import Program
 if TYPE_CHECKING:
     from testbed.hosts import Bed, Host
 
-# Inside the joined bridges.
+# The addresses of the bridges, or of other interfaces that are joined.
 LAN_HERE = "198.18.1.1"
 LAN_THERE = "198.18.1.2"
 LAN6_HERE = "fd00:1::1"
@@ -19,7 +19,17 @@ LAN6_THERE = "fd00:1::2"
 
 
 def transfer(source: Host, sink: Host, address: str, data: bytes) -> str:
-    """Send bytes over one TCP connection to an address of the sink; the digest of what arrived."""
+    """Send data over one TCP connection.
+
+    Args:
+        source: the host that sends.
+        sink: the host that receives.
+        address: an address of the sink.
+        data: the bytes to send.
+
+    Returns:
+        The SHA-256 digest of the bytes that arrived, in hex.
+    """
     receive = (
         "import hashlib, socket, sys; s = socket.create_server((sys.argv[1], 5001));"
         "print(flush=True); c, _ = s.accept(); h = hashlib.sha256();"
@@ -33,14 +43,20 @@ def transfer(source: Host, sink: Host, address: str, data: bytes) -> str:
     path.write_bytes(data)
     receiver = sink.start("python", "-c", receive, address, stdout=subprocess.PIPE)
     if receiver.stdout is None:
-        raise AssertionError("asked for as a pipe")
+        raise AssertionError("the receiver was started with a pipe")
     receiver.stdout.readline()
     source.run("python", "-c", send, address, str(path))
     return receiver.stdout.read().decode().strip()
 
 
 class Lan:
-    """bridge0 on both hosts, with addresses, so that what vknet joins can be pinged across."""
+    """A bridge with addresses on both hosts, so that one can ping the other once they are joined.
+
+    Args:
+        bed: the two hosts.
+        name: the name of both bridges.
+        net: the third byte of the IPv4 addresses, and the second group of the IPv6 addresses.
+    """
 
     def __init__(self, bed: Bed, name: str = "bridge0", net: int = 1) -> None:
         self.bed = bed
@@ -53,16 +69,16 @@ class Lan:
             host.ip("addr", "add", f"fd00:{net}::{last}/64", "dev", name, "nodad")
 
     def vknet(self, *options: str) -> Program:
-        """vknet between the two bridges."""
+        """Start vknet between the two bridges."""
         return Program(
             self.bed.here,
             *("vknet", *options, "-b", self.name, "-B", self.name, "auto", "myhomesystem:auto"),
         )
 
     def carries(self, within: float = 15.0) -> None:
-        """Wait until a ping gets across."""
+        """Wait until a ping is answered; `within` is in seconds."""
         eventually(self.answers, f"a ping across {self.name}", within)
 
     def answers(self) -> bool:
-        """Whether one ping gets across now."""
+        """Whether a single ping is answered."""
         return self.bed.here.reaches(f"198.18.{self.net}.2", wait=0.5)

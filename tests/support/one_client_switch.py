@@ -1,13 +1,13 @@
-"""A switch of the tests' own for socket endpoints; it has one port, and can misbehave.
+"""The switch side of a socket endpoint, with one port and in the hands of a test.
 
-It listens on a SOCK_SEQPACKET socket of a host by way of the file system, which the hosts share
-with the tests; network namespaces do not separate path names.
+Its SOCK_SEQPACKET socket has a path.  The hosts of a test bed share the file system with the test,
+so they can connect to it.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,15 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = ["OneClientSwitch"]
 
+# The time for any call on its sockets.
+TIMEOUT_S: Final = 30
+
 
 class OneClientSwitch:
-    """A listening socket, and the client it accepted last."""
+    """A listening socket and the client that it has accepted last.
+
+    Args:
+        path: that of the socket.  A file there is removed first.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._client: socket.socket | None = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.settimeout(30)
+        self._listener.settimeout(TIMEOUT_S)
         path.unlink(missing_ok=True)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -42,14 +49,18 @@ class OneClientSwitch:
         self._listener.close()
 
     def accept(self) -> socket.socket:
-        """The next client; its calls give up after half a minute."""
+        """Accept the next client.  The previous one is disconnected.
+
+        Returns:
+            Its socket, which this object owns.
+        """
         self.hang_up()
         self._client, _ = self._listener.accept()
-        self._client.settimeout(30)
+        self._client.settimeout(TIMEOUT_S)
         return self._client
 
     def hang_up(self) -> None:
-        """Close the connection to the client, as a switch that ends does."""
+        """Disconnect the client, if there is one."""
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The program of 2008, as far as the other side can tell: blocks of wire v1 and nothing else.
+"""A stand-in for the vknet of 2008: it speaks wire v1 only.
 
     peer_2008.py [-C] [-b bridge] [-B bridge] [-r delay] local-spec host[:remote-spec]
     peer_2008.py -S [-b bridge] local-spec
 
-Its manners are those of the original: options as getopt(3) takes them, -B parsed in every mode and
-ignored with -S, a peer that sends anything but a v1 block of at most 8320 bytes is hung up on, and
-ssh is run with the arguments and the unquoted remote command of that time.
+It behaves like the original.  It parses options with getopt(3), and accepts -B in every mode but
+ignores it with -S.  It disconnects from a peer that sends anything but v1 blocks of at most 8320
+bytes.  It runs ssh with the arguments of the original, and does not quote the remote command.
 """
 
 import fcntl
@@ -18,14 +18,20 @@ import sys
 import threading
 from pathlib import Path
 
+# The names of the original: the first word of each block, and the longest frame in bytes.
 MAGIC = 0x5A69782B
 MAXPKT = 8192 + 128
 
+# linux/if_tun.h
+TUNSETIFF = 0x400454CA
+IFF_TAP_NO_PI = 0x1002
+
 
 def open_tap(spec: str, bridge: str | None) -> int:
+    """Open a TAP, put it in the bridge, and bring it up; return its descriptor."""
     fd = os.open("/dev/net/tun", os.O_RDWR)
     name = b"tap%d" if spec == "auto" else Path(spec).name.encode()
-    request = fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", name, 0x1002))
+    request = fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name, IFF_TAP_NO_PI))
     device = request[:16].rstrip(b"\0").decode()
     if bridge is not None:
         subprocess.run(["ip", "link", "set", device, "master", bridge], check=True)
@@ -34,6 +40,7 @@ def open_tap(spec: str, bridge: str | None) -> int:
 
 
 def read_exactly(fd: int, count: int) -> bytes | None:
+    """Read this number of bytes; None if the stream ends before."""
     data = b""
     while len(data) < count:
         part = os.read(fd, count - len(data))
@@ -44,6 +51,7 @@ def read_exactly(fd: int, count: int) -> bytes | None:
 
 
 def from_tap(tap: int, stream: int) -> None:
+    """Send each frame as a block, until the process ends."""
     while True:
         frame = os.read(tap, MAXPKT)
         os.write(stream, struct.pack("<II", MAGIC, len(frame)))
@@ -51,6 +59,7 @@ def from_tap(tap: int, stream: int) -> None:
 
 
 def to_tap(stream: int, tap: int) -> str:
+    """Write each frame to the TAP, until the stream ends or is not v1; return which of them."""
     while True:
         header = read_exactly(stream, 8)
         if header is None:
@@ -65,6 +74,7 @@ def to_tap(stream: int, tap: int) -> str:
 
 
 def main() -> None:
+    """Be the client, or with -S the remote half."""
     options, rest = getopt.getopt(sys.argv[1:], "b:B:r:CS")
     given = dict(options)
     tap = open_tap(rest[0], given.get("-b"))

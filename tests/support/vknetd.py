@@ -1,45 +1,58 @@
-"""A vknetd that really runs, without a TAP and so without root, and clients of it."""
+"""A vknetd process without a TAP, which needs no root privileges, and clients of it."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from testbed.hosts import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["VKNETD", "Vknetd", "client", "frame", "mac", "receive", "running"]
+__all__ = ["BROADCAST", "VKNETD", "Vknetd", "client", "frame", "mac", "receive", "running"]
 
-VKNETD = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
+VKNETD: Final = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
 
-_numbers = itertools.count(1)
+BROADCAST: Final = b"\xff" * 6
 
-EVERYBODY = b"\xff" * 6
+# The time for an answer, and for a process to end.
+TIMEOUT_S: Final = 20
+
+_log_numbers = itertools.count(1)
 
 
 def mac(number: int) -> bytes:
+    """Return the MAC address of station `number`."""
     return b"\x02\x00" + number.to_bytes(4, "big")
 
 
 def frame(destination: bytes, source: bytes, payload: bytes = b"") -> bytes:
+    """Return a frame of a local experimental EtherType (IEEE 802), padded to 60 bytes."""
     return destination + source + b"\x88\xb5" + payload.ljust(46, b".")
 
 
 class Vknetd:
-    """The process, its socket, and what it said."""
+    """A process with its socket and its log.
+
+    As a context manager it waits until the process is ready.  The process is killed in the end, and
+    also if it does not become ready.
+
+    Args:
+        directory: of the socket and the log.
+        options: more options of vknetd.
+        settings: more arguments of `subprocess.Popen`.
+    """
 
     def __init__(self, directory: Path, *options: str, **settings: Any) -> None:
         self.path = directory / "vknet"
-        self._log = directory / f"vknetd-{next(_numbers)}.log"
+        self._log = directory / f"vknetd-{next(_log_numbers)}.log"
         with self._log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [*VKNETD, "-d", "-v", "-t", "none", "-p", str(self.path), *options],
@@ -49,48 +62,61 @@ class Vknetd:
 
     @property
     def log(self) -> str:
+        """Everything that it has logged."""
         return self._log.read_text()
 
     def __enter__(self) -> Vknetd:
-        self.says("ready")
+        try:
+            self.wait_for_log("ready")
+        except BaseException:
+            self._kill()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
-    def says(self, text: str, times: int = 1) -> None:
-        def check() -> bool:
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Wait until it has logged this text; fail if the process ends without."""
+
+        def is_decided() -> bool:
             return self.log.count(text) >= times or self.process.poll() is not None
 
-        eventually(check, f'"{text}" in:\n{self.log}')
+        eventually(is_decided, f'"{text}" in:\n{self.log}')
         assert self.log.count(text) >= times, self.log
 
     def status(self) -> dict[str, Any]:
+        """Return the answer of the control socket."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(20)
+            sock.settimeout(TIMEOUT_S)
             sock.connect(f"{self.path}.ctl")
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
         result: dict[str, Any] = json.loads(answer)
         return result
 
     def port(self, number: int) -> dict[str, Any]:
-        """The status of the client that came as this one, counted from 1."""
+        """Return the status of client `number`, in the order of connection, counted from 1."""
         found: dict[str, Any]
         (found,) = [p for p in self.status()["ports"] if p["name"] == f"client{number}"]
         return found
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208
+        """Return the number of open descriptors of the process."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> int:
+        """Stop it by SIGTERM; return the exit status."""
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(TIMEOUT_S)
 
 
 @contextmanager
 def running(directory: Path, *options: str, **settings: Any) -> Iterator[Vknetd]:
-    """A vknetd that is ready; it has to end well."""
+    """Run a vknetd, which must exit with status 0 when it is stopped in the end."""
     with Vknetd(directory, *options, **settings) as daemon:
         yield daemon
         assert daemon.stop() == 0, daemon.log
@@ -98,15 +124,15 @@ def running(directory: Path, *options: str, **settings: Any) -> Iterator[Vknetd]
 
 @contextmanager
 def client(daemon: Vknetd) -> Iterator[socket.socket]:
-    """A client that the switch has taken in."""
-    before = daemon.log.count(" came: ")
+    """Connect a client, and wait until the switch has logged it."""
+    before = daemon.log.count(" connected: ")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.settimeout(20)
+        sock.settimeout(TIMEOUT_S)
         sock.connect(str(daemon.path))
-        daemon.says(" came: ", before + 1)
+        daemon.wait_for_log(" connected: ", before + 1)
         yield sock
 
 
 def receive(sock: socket.socket) -> bytes:
-    """The next frame; b"" at the end."""
-    return sock.recv(70000)
+    """Return the next frame; b"" when the switch has disconnected."""
+    return sock.recv(70_000)

@@ -1,4 +1,7 @@
-"""A program round `capture`: watcher.py SOCKET [PCAP].  SIGTERM ends it with status 0."""
+"""A program that runs `capture`: ``watcher.py SOCKET [PCAP]``.
+
+On SIGTERM it exits with status 0.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from vknet.errors import VknetError
 
 
 async def watch(arguments: list[str]) -> int:
+    """Capture until SIGTERM or an error; return the exit status."""
     status = 0
     with trio.open_signal_receiver(signal.SIGTERM) as received:
         async with trio.open_nursery() as nursery:
