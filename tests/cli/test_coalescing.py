@@ -1,94 +1,98 @@
-"""When the event loop sleeps before it waits, on a clock of the test's."""
+"""When a busy event loop sleeps before it waits, on a clock that the test controls."""
 
 from __future__ import annotations
 
 import trio
 
-from vknet.cli.coalescing import NAP, ROW, SHORT, Coalescing
+from vknet.cli.coalescing import BUSY_WAITS, SHORT_WAIT_S, SLEEP_S, Coalescing
 
-HARDLY = SHORT / 5
+# The length of a short wait, and of a turn of the loop.
+SHORT_S = SHORT_WAIT_S / 5
+
+# The length of a wait that is not short.
+LONG_S = 2 * SHORT_WAIT_S
 
 
 class Loop:
-    """Waits as an event loop does."""
+    """Calls the instrument as trio's loop does, and records its sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.naps: list[float] = []
-        self._moderation = Coalescing(lambda: self.now, self.naps.append)
+        self.sleeps: list[float] = []
+        self._coalescing = Coalescing(lambda: self.now, self.sleeps.append)
 
     def wait(self, waited: float, timeout: float = 5.0) -> None:
-        """Wait for so long, with something to do afterwards that takes a moment."""
-        self._moderation.before_io_wait(timeout)
+        """Wait for `waited` seconds, and take a short turn."""
+        self._coalescing.before_io_wait(timeout)
         self.now += waited
-        self._moderation.after_io_wait(timeout)
-        self.now += HARDLY
+        self._coalescing.after_io_wait(timeout)
+        self.now += SHORT_S
 
 
-def busy() -> Loop:
-    """One that is about to sleep before its next wait."""
+def busy_loop() -> Loop:
+    """Return a loop that will sleep before its next wait."""
     loop = Loop()
-    for _ in range(ROW):
-        loop.wait(HARDLY)
-    assert loop.naps == []
+    for _ in range(BUSY_WAITS):
+        loop.wait(SHORT_S)
+    assert loop.sleeps == []
     return loop
 
 
-def test_a_loop_that_hardly_waits_sleeps_before_it_waits_again() -> None:
-    loop = busy()
+def test_busy_loop_sleeps_before_each_wait() -> None:
+    loop = busy_loop()
     for _ in range(3):
-        loop.wait(HARDLY)
-    assert loop.naps == [NAP] * 3
+        loop.wait(SHORT_S)
+    assert loop.sleeps == [SLEEP_S] * 3
 
 
-def test_a_loop_that_had_to_wait_is_not_busy_any_more() -> None:
-    loop = busy()
-    loop.wait(2 * SHORT)
-    loop.naps.clear()
-    for _ in range(ROW):
-        loop.wait(HARDLY)
-    assert loop.naps == []
+def test_loop_is_no_longer_busy_after_a_long_wait() -> None:
+    loop = busy_loop()
+    loop.wait(LONG_S)
+    loop.sleeps.clear()
+    for _ in range(BUSY_WAITS):
+        loop.wait(SHORT_S)
+    assert loop.sleeps == []
 
 
-def test_a_question_and_its_answer_in_turn_are_never_slept_upon() -> None:
+def test_request_and_response_traffic_is_never_delayed() -> None:
     loop = Loop()
     for _ in range(20):
-        # The next question comes at once, the answer from afar.
-        loop.wait(HARDLY)
-        loop.wait(2 * SHORT)
-    assert loop.naps == []
+        # The next request comes after a short wait, and its response after a long one.
+        loop.wait(SHORT_S)
+        loop.wait(LONG_S)
+    assert loop.sleeps == []
 
 
-def test_a_loop_with_something_left_to_do_never_sleeps() -> None:
-    loop = busy()
+def test_busy_loop_with_work_left_does_not_sleep() -> None:
+    loop = busy_loop()
     for _ in range(5):
         loop.wait(0, timeout=0)
-    assert loop.naps == []
+    assert loop.sleeps == []
 
 
-def test_a_look_does_not_count_as_a_wait() -> None:
+def test_poll_does_not_count_as_a_wait() -> None:
     loop = Loop()
     for _ in range(5):
         loop.wait(0, timeout=0)
-    loop.wait(HARDLY)
-    assert loop.naps == []
+    loop.wait(SHORT_S)
+    assert loop.sleeps == []
 
 
-def test_a_timer_that_is_due_sooner_keeps_the_loop_awake() -> None:
-    loop = busy()
-    loop.wait(HARDLY, timeout=NAP)
-    assert loop.naps == []
+def test_timer_that_is_due_sooner_prevents_the_sleep() -> None:
+    loop = busy_loop()
+    loop.wait(SHORT_S, timeout=SLEEP_S)
+    assert loop.sleeps == []
 
 
-def test_trio_tells_of_its_waits() -> None:
-    naps: list[float] = []
+def test_trio_calls_the_instrument() -> None:
+    sleeps: list[float] = []
 
     async def main() -> None:
-        trio.lowlevel.add_instrument(Coalescing(lambda: 0.0, naps.append))
-        for _ in range(ROW + 2):
+        trio.lowlevel.add_instrument(Coalescing(lambda: 0.0, sleeps.append))
+        for _ in range(BUSY_WAITS + 2):
             await trio.sleep(0.001)
 
     trio.run(main)
-    # The first one is before there was a row, or after the wait that was on when this began.
-    assert len(naps) >= 1
-    assert set(naps) == {NAP}
+    # The number of sleeps depends on whether the wait in progress was counted.
+    assert len(sleeps) >= 1
+    assert set(sleeps) == {SLEEP_S}

@@ -1,18 +1,18 @@
-"""The heap of the commands, in processes of their own: what is done to it lasts."""
+"""The malloc settings of the commands.  Each test needs a process, since they cannot be undone."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-# Batches of super-frames that come and go; prints how often the kernel had to map a page.
+# Allocates and frees batches of super-frames; prints the number of page faults.
 BATCHES = """
 import resource
 from vknet.cli.malloc import tune_malloc
 {tune}
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def batch(size=9): return [bytes(70_000) for _ in range(size)]
-# What is free further down is taken first.
+# Fill free memory further down in the heap, which would be used first.
 filled = batch(40)
 batch()
 before = faults()
@@ -24,14 +24,15 @@ PAGES_OF_A_BATCH = 9 * 70_000 // 4096
 
 
 def page_faults(tune: str) -> int:
+    """Return the number of page faults of the program, with this line of set-up."""
     program = BATCHES.format(tune=tune)
     return int(
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
     )
 
 
-def test_batches_come_and_go_without_new_pages() -> None:
-    # A few for the heap to grow once.
+def test_batches_reuse_their_pages() -> None:
+    # The heap grows once.
     assert page_faults("tune_malloc()") < 10 * PAGES_OF_A_BATCH
-    # As they would not by themselves.
+    # Without the settings, they do not.
     assert page_faults("") > 30 * PAGES_OF_A_BATCH

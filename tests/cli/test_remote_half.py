@@ -1,4 +1,4 @@
-"""The remote half on a stdin and stdout of the tests' own, as another program would start it."""
+"""The remote half with a test as its client, on the other end of its stdin and stdout."""
 
 from __future__ import annotations
 
@@ -30,17 +30,26 @@ if TYPE_CHECKING:
 VKNET = (sys.executable, "-m", "vknet")
 FRAME = bytes(range(60))
 
+# The time for an answer, and for a process to end.
+TIMEOUT_S = 20
+
 
 class Client:
-    """The other end of the remote half's stdin and stdout, which are one socket."""
+    """The other end of the remote half's stdin and stdout, which are one socket.
+
+    Attributes:
+        sock: this end.
+        theirs: the end of the remote half.
+    """
 
     def __init__(self) -> None:
         self.sock, self.theirs = socket.socketpair()
-        self.sock.settimeout(20)
+        self.sock.settimeout(TIMEOUT_S)
         self._decoder = Decoder(Wire.V2)
         self._blocks: list[Item] = []
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start the remote half, with these arguments and additions to the environment."""
         return subprocess.Popen(
             [*VKNET, "-S", *arguments],
             stdin=self.theirs.fileno(),
@@ -50,7 +59,7 @@ class Client:
         )
 
     def next(self) -> Item | None:
-        """The next block; None at the end of the stream."""
+        """Receive the next block; None at the end of the stream."""
         while not self._blocks:
             data = self.sock.recv(65536)
             if not data:
@@ -69,7 +78,7 @@ def hello() -> bytes:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_shared_stdin_and_stdout_get_their_blocking_flag_back(
+def test_blocking_flag_of_a_shared_stdin_and_stdout_is_restored(
     tmp_path: Path, blocking: bool
 ) -> None:
     client = Client()
@@ -80,65 +89,65 @@ def test_a_shared_stdin_and_stdout_get_their_blocking_flag_back(
         assert isinstance(client.next(), Hello)
         client.sock.sendall(hello() + encode_frames([FRAME], 8320).data)
         assert port.recv(2000) == FRAME
-        assert os.get_blocking(client.theirs.fileno()) is False, "while it runs"
+        assert os.get_blocking(client.theirs.fileno()) is False, "while the remote half runs"
         half.terminate()
         assert client.next() == Bye("it was stopped")
-        _, said = half.communicate(timeout=20)
+        _, stderr = half.communicate(timeout=TIMEOUT_S)
     assert half.returncode == 0
-    assert said == b""
+    assert stderr == b""
     assert os.get_blocking(client.theirs.fileno()) is blocking
     client.close()
 
 
-def test_under_a_forced_command_the_mark_is_found_in_what_the_client_asked_for(
+def test_forced_command_reads_the_mark_from_the_original_command(
     tmp_path: Path,
 ) -> None:
     client = Client()
     with OneClientSwitch(tmp_path / "s") as switch:
-        asked = {"SSH_ORIGINAL_COMMAND": "exec vknet -S -B wire=2 -b bridge0 auto"}
-        half = client.start(str(tmp_path / "s"), env=asked)
+        original = {"SSH_ORIGINAL_COMMAND": "exec vknet -S -B wire=2 -b bridge0 auto"}
+        half = client.start(str(tmp_path / "s"), env=original)
         switch.accept()
         assert isinstance(client.next(), Hello)
         client.close()
-        half.communicate(timeout=20)
+        half.communicate(timeout=TIMEOUT_S)
     assert half.returncode == 1
 
 
-def test_an_endpoint_that_cannot_be_opened_is_said_to_the_client_alone(tmp_path: Path) -> None:
+def test_endpoint_error_goes_to_the_client_only(tmp_path: Path) -> None:
     client = Client()
-    half = client.start("-B", "wire=2", str(tmp_path / "nobody"))
+    half = client.start("-B", "wire=2", str(tmp_path / "no-such-socket"))
     bye = client.next()
     assert isinstance(bye, Bye)
     assert "is vknetd running?" in bye.reason
-    _, said = half.communicate(timeout=20)
-    assert (half.returncode, said) == (1, b"")
+    _, stderr = half.communicate(timeout=TIMEOUT_S)
+    assert (half.returncode, stderr) == (1, b"")
     client.close()
 
 
-def test_a_client_of_2008_reads_it_on_stderr(tmp_path: Path) -> None:
+def test_endpoint_error_goes_to_stderr_for_a_v1_client(tmp_path: Path) -> None:
     client = Client()
-    half = client.start(str(tmp_path / "nobody"))
-    _, said = half.communicate(timeout=20)
+    half = client.start(str(tmp_path / "no-such-socket"))
+    _, stderr = half.communicate(timeout=TIMEOUT_S)
     assert half.returncode == 1
-    assert said.startswith(b"vknet: ")
-    assert b"is vknetd running?" in said
-    assert len(said.splitlines()) == 1
+    assert stderr.startswith(b"vknet: ")
+    assert b"is vknetd running?" in stderr
+    assert len(stderr.splitlines()) == 1
     client.close()
 
 
-def test_a_client_that_is_gone_before_it_can_be_told_is_no_traceback(tmp_path: Path) -> None:
+def test_endpoint_error_without_a_client_gives_no_traceback(tmp_path: Path) -> None:
     client = Client()
     client.sock.close()
-    half = client.start("-B", "wire=2", str(tmp_path / "nobody"))
-    _, said = half.communicate(timeout=20)
-    assert (half.returncode, said) == (1, b"")
+    half = client.start("-B", "wire=2", str(tmp_path / "no-such-socket"))
+    _, stderr = half.communicate(timeout=TIMEOUT_S)
+    assert (half.returncode, stderr) == (1, b"")
     client.theirs.close()
 
 
-def test_a_terminal_is_not_a_link() -> None:
+def test_terminal_is_refused() -> None:
     controller, terminal = pty.openpty()
     half = subprocess.run(
-        [*VKNET, "-S", "/nobody"], stdin=terminal, stdout=terminal, stderr=subprocess.PIPE
+        [*VKNET, "-S", "/no-such-socket"], stdin=terminal, stdout=terminal, stderr=subprocess.PIPE
     )
     os.close(controller)
     os.close(terminal)
@@ -147,9 +156,9 @@ def test_a_terminal_is_not_a_link() -> None:
     assert len(half.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("useless", ["0>/dev/null", "1</dev/null"])
-def test_a_stdin_that_cannot_be_read_or_a_stdout_not_written_is_said(useless: str) -> None:
-    command = f'"$0" -m vknet -S /nobody {useless}'
+@pytest.mark.parametrize("redirection", ["0>/dev/null", "1</dev/null"])
+def test_unusable_stdin_or_stdout_is_refused(redirection: str) -> None:
+    command = f'"$0" -m vknet -S /no-such-socket {redirection}'
     half = subprocess.run(
         ["sh", "-c", command, sys.executable],
         stdin=subprocess.PIPE,
@@ -161,7 +170,7 @@ def test_a_stdin_that_cannot_be_read_or_a_stdout_not_written_is_said(useless: st
     assert len(half.stderr.splitlines()) == 1
 
 
-def test_a_usage_error_without_a_stderr_does_not_go_to_the_link() -> None:
+def test_usage_error_without_a_stderr_does_not_go_to_the_link() -> None:
     half = subprocess.run(
         ["sh", "-c", '"$0" -m vknet -S "bad spec" 2>&-', sys.executable],
         stdin=subprocess.PIPE,
@@ -172,8 +181,8 @@ def test_a_usage_error_without_a_stderr_does_not_go_to_the_link() -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
-def test_a_remote_half_without_stdin_or_stdout_says_so(closed: str) -> None:
-    command = f'"$0" -m vknet -S /nobody {closed}'
+def test_closed_stdin_or_stdout_is_refused(closed: str) -> None:
+    command = f'"$0" -m vknet -S /no-such-socket {closed}'
     half = subprocess.run(
         ["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, check=False
     )

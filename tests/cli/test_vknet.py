@@ -1,4 +1,4 @@
-"""What the command prepares before it has imported what takes long."""
+"""What the vknet command starts before its slow imports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ cli.main()
 """
 
 
-def prepared_for(*arguments: str, platform: str = "linux") -> str:
+def prestarted_for(*arguments: str, platform: str = "linux") -> str:
+    """Return the modules that an isolated process was started for; "" if none was started."""
     command = [sys.executable, "-c", SCRIPT, platform, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -28,11 +29,11 @@ def prepared_for(*arguments: str, platform: str = "linux") -> str:
 
 
 @pytest.mark.parametrize("tap", ["tap0", "auto"])
-def test_netlink_is_loaded_aside_for_a_tap(tap: str) -> None:
-    assert prepared_for("-S", tap) == "vknet.endpoints.netlink pyroute2\n"
-    assert prepared_for(tap, "host:tap0") == "vknet.endpoints.netlink pyroute2\n"
+def test_netlink_process_is_started_early_for_a_tap(tap: str) -> None:
+    assert prestarted_for("-S", tap) == "vknet.endpoints.netlink pyroute2\n"
+    assert prestarted_for(tap, "host:tap0") == "vknet.endpoints.netlink pyroute2\n"
 
 
-def test_nothing_is_loaded_aside_where_there_is_no_need_of_it() -> None:
-    assert not prepared_for("-S", "/run/a.sock")
-    assert not prepared_for("-S", "tap0", platform="dragonfly")
+def test_no_process_is_started_for_a_socket_or_on_another_system() -> None:
+    assert not prestarted_for("-S", "/run/a.sock")
+    assert not prestarted_for("-S", "tap0", platform="dragonfly")

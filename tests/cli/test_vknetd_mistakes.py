@@ -1,4 +1,4 @@
-"""Slips of the hand: what vknetd says of them names the argument or the path, and a way on."""
+"""Common mistakes: the message names the argument or the path, and says what to do."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     ("words", "message"),
     [
         (["-t", "", "198.18.5.1/24"], '-t "" is neither auto, tapN, tap:NAME nor none'),
-        (["-t", "br0", "198.18.5.1/24"], '-t "br0" is neither .* by -b BRIDGE'),
-        (["-U", "--group", ""], '--group "": the name of a group is needed'),
+        (["-t", "br0", "198.18.5.1/24"], '-t "br0" is neither .* use -b BRIDGE'),
+        (["-U", "--group", ""], '--group "" is not the name of a group'),
         (["-U", "-p", "/run/a\nb"], r'-p "/run/a\\nb": control characters'),
         (["198.18.5.255/24"], '"198.18.5.255/24" is the broadcast address of its network'),
-        (["--mtu", "576", "fd00:5::1/64"], "--mtu 576: with IPv6 it is 1280 at the least"),
+        (["--mtu", "576", "fd00:5::1/64"], "--mtu 576: IPv6 needs at least 1280"),
     ],
 )
-def test_an_argument_that_cannot_be_meant_is_refused(words: list[str], message: str) -> None:
+def test_impossible_argument_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse(words)
 
 
 @pytest.mark.parametrize("words", [["198.18.5.255/31"], ["--mtu", "576", "198.18.5.1/24"]])
-def test_what_only_looks_like_one_of_these_is_not(words: list[str]) -> None:
+def test_argument_that_only_looks_impossible_is_accepted(words: list[str]) -> None:
     assert parse(words).secure
 
 
-def test_a_directory_is_not_to_be_removed_but_to_be_used(tmp_path: Path) -> None:
+def test_directory_as_the_socket_path_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(SetupError, match="is a directory; name the socket in it, with -p"),
         listen_at(f"{tmp_path}/", 0o660, None),
@@ -44,12 +44,12 @@ def test_a_directory_is_not_to_be_removed_but_to_be_used(tmp_path: Path) -> None
         pass
 
 
-def test_whoever_has_the_control_socket_alone_is_no_vknetd(tmp_path: Path) -> None:
+def test_other_program_on_the_control_path_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{tmp_path}/vknet.ctl")
         other.listen()
         with (
-            pytest.raises(SetupError, match=f"another program listens at {tmp_path}/vknet.ctl"),
+            pytest.raises(SetupError, match=f"another program listens on {tmp_path}/vknet.ctl"),
             listen_at(f"{tmp_path}/vknet", 0o660, None),
         ):
             pass

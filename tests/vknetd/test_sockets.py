@@ -1,4 +1,4 @@
-"""The sockets of a vknetd: whose they are, and whose they must not become."""
+"""The sockets of a vknetd: who may connect, and which files it may replace."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
 
 
 def mode_of(path: Path) -> int:
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def control_of(path: Path) -> Path:
+    """Return the path of the control socket."""
     return path.with_name(path.name + ".ctl")
 
 
-def test_the_sockets_have_the_mode_asked_for_and_go_in_the_end(tmp_path: Path) -> None:
+def test_sockets_have_the_requested_mode_and_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     with listen_at(str(path), 0o666, OWN_GROUP) as listeners:
         assert mode_of(path) == 0o666
@@ -42,14 +44,14 @@ def test_the_sockets_have_the_mode_asked_for_and_go_in_the_end(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_group_is_given_the_sockets(tmp_path: Path) -> None:
+def test_sockets_belong_to_the_requested_group(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     group = next(grp.getgrgid(gid) for gid in (*os.getgroups(), os.getegid()))
     with listen_at(str(path), 0o660, group.gr_name):
         assert path.stat().st_gid == control_of(path).stat().st_gid == group.gr_gid
 
 
-def test_a_group_that_is_not_there_is_an_error_only_where_it_was_asked_for(
+def test_missing_group_is_an_error_only_if_it_was_requested(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vknet.vknetd.sockets.DEFAULT_GROUP", "no-such-group")
@@ -64,12 +66,12 @@ def test_a_group_that_is_not_there_is_an_error_only_where_it_was_asked_for(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_whose_owner_lives_is_not_taken_over(tmp_path: Path) -> None:
+def test_socket_of_a_running_vknetd_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     with listen_at(str(path), 0o660, OWN_GROUP):
         before = path.stat().st_ino
         with (
-            pytest.raises(SetupError, match="a vknetd that runs listens at"),
+            pytest.raises(SetupError, match=f"another vknetd listens on {path} "),
             listen_at(str(path), 0o660, OWN_GROUP),
         ):
             pass
@@ -77,7 +79,7 @@ def test_one_whose_owner_lives_is_not_taken_over(tmp_path: Path) -> None:
         assert control_of(path).exists()
 
 
-def test_one_whose_owner_has_gone_is_replaced(tmp_path: Path) -> None:
+def test_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     for stale, kind in ((path, socket.SOCK_SEQPACKET), (control_of(path), socket.SOCK_STREAM)):
         with socket.socket(socket.AF_UNIX, kind) as sock:
@@ -89,18 +91,18 @@ def test_one_whose_owner_has_gone_is_replaced(tmp_path: Path) -> None:
         client.connect(str(path))
 
 
-def test_what_is_no_socket_stays(tmp_path: Path) -> None:
+def test_other_kind_of_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     path.write_text("precious")
     with (
-        pytest.raises(SetupError, match="exists and is no socket"),
+        pytest.raises(SetupError, match="exists and is not a socket"),
         listen_at(str(path), 0o660, OWN_GROUP),
     ):
         pass
     assert path.read_text() == "precious"
 
 
-def test_another_programs_socket_stays(tmp_path: Path) -> None:
+def test_socket_of_another_program_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -113,18 +115,18 @@ def test_another_programs_socket_stays(tmp_path: Path) -> None:
         assert path.exists()
 
 
-def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     path.symlink_to(tmp_path / "target")
     with (
-        pytest.raises(SetupError, match="exists and is no socket"),
+        pytest.raises(SetupError, match="exists and is not a socket"),
         listen_at(str(path), 0o660, OWN_GROUP),
     ):
         pass
     assert path.is_symlink()
 
 
-def test_a_link_that_is_put_in_a_sockets_place_is_not_followed(
+def test_link_that_replaces_the_socket_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, precious = tmp_path / "vknet", tmp_path / "precious"
@@ -137,14 +139,14 @@ def test_a_link_that_is_put_in_a_sockets_place_is_not_followed(
 
     monkeypatch.setattr(grp, "getgrnam", swap)
     with (
-        pytest.raises(SetupError, match="somebody else changes this directory"),
+        pytest.raises(SetupError, match="another program changes this directory"),
         listen_at(str(path), 0o666, OWN_GROUP),
     ):
         pass
     assert mode_of(precious) == 0o600
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_directory_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(SetupError, match=f"No such file or directory: {tmp_path}/missing"),
         listen_at(f"{tmp_path}/missing/vknet", 0o660, OWN_GROUP),
@@ -152,11 +154,11 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_the_default_group_is_what_the_manual_says() -> None:
+def test_default_group_is_that_of_the_manual() -> None:
     assert DEFAULT_GROUP == "vknet"
 
 
-def test_sockets_of_a_service_manager_are_taken_over_and_left(tmp_path: Path) -> None:
+def test_socket_of_a_service_manager_is_adopted_and_its_path_kept(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     with ExitStack() as stack:
         frames = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,7 +174,7 @@ def test_sockets_of_a_service_manager_are_taken_over_and_left(tmp_path: Path) ->
     assert not control_of(path).exists()
 
 
-def test_other_sockets_of_a_service_manager_are_refused(tmp_path: Path) -> None:
+def test_unsuitable_sockets_of_a_service_manager_are_refused(tmp_path: Path) -> None:
     for kinds in ([socket.SOCK_STREAM], [socket.SOCK_SEQPACKET] * 2):
         sockets = [socket.socket(socket.AF_UNIX, kind) for kind in kinds]
         with pytest.raises(SetupError, match="ListenSequentialPacket="), adopt(sockets):

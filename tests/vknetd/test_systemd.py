@@ -1,7 +1,7 @@
-"""vknetd under a service manager: the sockets it is handed, and what it tells.
+"""vknetd under a service manager: the sockets that it gets, and the notifications that it sends.
 
-The manager is systemd-socket-activate(1), with the code of systemd itself, and beside it a few
-lines that hand over what a manager should not.
+The manager is systemd-socket-activate(1), which shares its code with systemd.  A short program here
+passes sockets in ways that systemd does not.
 """
 
 from __future__ import annotations
@@ -26,31 +26,38 @@ from vknet.vknetd.systemd import notify
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WITHIN = 20.0
+# The time for an answer, and for a process to end.
+TIMEOUT_S = 20.0
 VKNETD = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
 
-# What sd_listen_fds(3) says: descriptors from 3 on, how many, and the pid they are for.
-HAND_OVER = """\
+# Runs a command with one passed socket, as sd_listen_fds(3) says, and with a LISTEN_PID that is
+# `offset` too high.
+PASS_SOCKET = """\
 import os, sys
-given, offset, *command = sys.argv[1:]
-os.dup2(int(given), 3)
+fd, offset, *command = sys.argv[1:]
+os.dup2(int(fd), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid() + int(offset)))
 os.execv(command[0], command)
 """
 
 
 class Manager:
-    """The notification socket of a service manager: sd_notify(3)."""
+    """The notification socket of a service manager, sd_notify(3).
+
+    Attributes:
+        address: the value of NOTIFY_SOCKET.
+    """
 
     def __init__(self, sock: socket.socket, address: str) -> None:
         self.address = address
         self._sock = sock
 
-    def told(self) -> list[str]:
-        """The assignments of the next message."""
+    def receive(self) -> list[str]:
+        """Receive the next message; return its assignments."""
         return self._sock.recv(4096).decode().split("\n")
 
-    def was_told_more(self) -> bool:
+    def has_more(self) -> bool:
+        """Whether another message has arrived."""
         self._sock.setblocking(False)
         try:
             return bool(self._sock.recv(4096))
@@ -63,14 +70,15 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         address = str(tmp_path / "notify")
         sock.bind(address)
-        sock.settimeout(WITHIN)
+        sock.settimeout(TIMEOUT_S)
         yield Manager(sock, address)
 
 
 @contextmanager
-def started(*command: str, env: dict[str, str], **more: Any) -> Iterator[subprocess.Popen[str]]:
+def started(*command: str, env: dict[str, str], **settings: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a process, with these additions to the environment; kill it in the end."""
     with subprocess.Popen(
-        command, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True, **more
+        command, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True, **settings
     ) as process:
         try:
             yield process
@@ -79,126 +87,127 @@ def started(*command: str, env: dict[str, str], **more: Any) -> Iterator[subproc
 
 
 def connected(path: Path) -> socket.socket:
-    """A client, as soon as somebody listens."""
+    """Connect a client as soon as a process listens; the caller closes the socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(WITHIN)
-    eventually(lambda: sock.connect_ex(str(path)) == 0, f"somebody at {path}")
+    sock.settimeout(TIMEOUT_S)
+    eventually(lambda: sock.connect_ex(str(path)) == 0, f"a listener on {path}")
     return sock
 
 
 def listening(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """Return a socket that listens; the caller closes it."""
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.bind(str(path))
     sock.listen()
     return sock
 
 
-def asked(path: Path) -> dict[str, Any]:
-    """The status, as the control socket has it."""
+def status_of(path: Path) -> dict[str, Any]:
+    """Return the answer of the control socket."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(WITHIN)
+        sock.settimeout(TIMEOUT_S)
         sock.connect(f"{path}.ctl")
         status: dict[str, Any] = json.loads(b"".join(iter(lambda: sock.recv(65536), b"")))
         return status
 
 
-def test_systemd_hands_over_both_sockets_and_the_first_client_starts_it(
+def test_both_sockets_come_from_systemd_and_the_first_client_starts_vknetd(
     tmp_path: Path, manager: Manager
 ) -> None:
     path = tmp_path / "vknet"
     activate = "systemd-socket-activate"
-    # One of them makes sockets of one kind; the second passes on what it got from the first.
+    # Each creates sockets of one type.  The inner one also passes on the socket of the outer one.
     both = (activate, "--seqpacket", "-l", str(path), activate, "-l", f"{path}.ctl")
     environment = ("-E", f"NOTIFY_SOCKET={manager.address}", "-E", f"PATH={os.environ['PATH']}")
     inner = (*both, *environment, *VKNETD, "-t", "none")
     command = (*inner[:4], *environment, *inner[4:])
     with started(*command, env={}) as process, ExitStack() as stack:
         first, second = (stack.enter_context(connected(path)) for _ in range(2))
-        ready = manager.told()
-        assert ready == ["READY=1", f"STATUS=listening at {path}, no way out"]
-        eventually(lambda: asked(path)["clients"] == 2, "both clients at the switch")
-        assert asked(path)["pid"] == process.pid
+        ready = manager.receive()
+        assert ready == ["READY=1", f"STATUS=listening on {path}, no uplink"]
+        eventually(lambda: status_of(path)["clients"] == 2, "both clients at the switch")
+        assert status_of(path)["pid"] == process.pid
         frame = b"\xff" * 6 + b"\2\0\0\0\0\1" + b"\x88\xb5" + bytes(46)
         first.send(frame)
         assert second.recv(2000) == frame
         process.terminate()
-        assert manager.told() == ["STOPPING=1"]
-        assert process.wait(WITHIN) == 0
-    # They are the manager's, who starts it again when the next client comes.
+        assert manager.receive() == ["STOPPING=1"]
+        assert process.wait(TIMEOUT_S) == 0
+    # The manager owns the sockets, and would start vknetd again for the next client.
     assert path.is_socket()
     assert path.with_name("vknet.ctl").is_socket()
 
 
-def test_systemd_hands_over_one_socket_and_the_other_is_made_and_removed(tmp_path: Path) -> None:
+def test_missing_control_socket_is_created_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     command = ("systemd-socket-activate", "--seqpacket", "-l", str(path))
-    path_too = ("-E", f"PATH={os.environ['PATH']}")
+    environment = ("-E", f"PATH={os.environ['PATH']}")
     with (
-        started(*command, *path_too, *VKNETD, "-t", "none", env={}) as process,
+        started(*command, *environment, *VKNETD, "-t", "none", env={}) as process,
         connected(path),
     ):
         eventually(path.with_name("vknet.ctl").exists, "the control socket")
         process.terminate()
-        assert process.wait(WITHIN) == 0
+        assert process.wait(TIMEOUT_S) == 0
     assert path.is_socket()
     assert not path.with_name("vknet.ctl").exists()
 
 
-def test_it_stays_in_the_foreground_and_makes_its_own_sockets_where_it_is_handed_none(
+def test_vknetd_without_passed_sockets_stays_in_the_foreground_and_creates_its_own(
     tmp_path: Path, manager: Manager
 ) -> None:
     path = tmp_path / "vknet"
     command = (*VKNETD, "-t", "none", "-p", str(path))
     with started(*command, env={"NOTIFY_SOCKET": manager.address}) as process:
-        assert "READY=1" in manager.told()
-        assert asked(path)["pid"] == process.pid
+        assert "READY=1" in manager.receive()
+        assert status_of(path)["pid"] == process.pid
         process.send_signal(signal.SIGTERM)
-        assert manager.told() == ["STOPPING=1"]
-        assert process.wait(WITHIN) == 0
+        assert manager.receive() == ["STOPPING=1"]
+        assert process.wait(TIMEOUT_S) == 0
     assert not path.exists()
-    assert not manager.was_told_more()
+    assert not manager.has_more()
 
 
-def test_it_is_not_ready_when_it_fails(tmp_path: Path, manager: Manager) -> None:
+def test_vknetd_that_fails_does_not_notify_ready(tmp_path: Path, manager: Manager) -> None:
     command = (*VKNETD, "-t", "none", "-p", f"{tmp_path}/none/vknet")
     with started(*command, env={"NOTIFY_SOCKET": manager.address}) as process:
-        assert process.wait(WITHIN) == 1
-    assert not manager.was_told_more()
+        assert process.wait(TIMEOUT_S) == 1
+    assert not manager.has_more()
 
 
-def test_sockets_for_another_process_are_not_taken(tmp_path: Path, manager: Manager) -> None:
+def test_sockets_for_another_process_are_not_adopted(tmp_path: Path, manager: Manager) -> None:
     path = tmp_path / "vknet"
     with listening(tmp_path / "other", socket.SOCK_SEQPACKET) as other:
-        command = (sys.executable, "-c", HAND_OVER, str(other.fileno()), "1", *VKNETD)
+        command = (sys.executable, "-c", PASS_SOCKET, str(other.fileno()), "1", *VKNETD)
         options = ("-t", "none", "-p", str(path))
         env = {"NOTIFY_SOCKET": manager.address}
         with started(*command, *options, env=env, pass_fds=[other.fileno()]) as process:
-            assert manager.told()[1] == f"STATUS=listening at {path}, no way out"
+            assert manager.receive()[1] == f"STATUS=listening on {path}, no uplink"
             process.terminate()
-            assert process.wait(WITHIN) == 0
+            assert process.wait(TIMEOUT_S) == 0
 
 
-def test_the_manager_is_told_on_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abstract_notification_socket_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(b"\0vknet-test-%d" % os.getpid())
-        sock.settimeout(WITHIN)
+        sock.settimeout(TIMEOUT_S)
         monkeypatch.setenv("NOTIFY_SOCKET", f"@vknet-test-{os.getpid()}")
-        notify("READY=1", "STATUS=as ever")
-        assert sock.recv(100) == b"READY=1\nSTATUS=as ever"
+        notify("READY=1", "STATUS=text")
+        assert sock.recv(100) == b"READY=1\nSTATUS=text"
 
 
-def test_a_manager_that_has_gone_is_no_reason_to_fail(
+def test_missing_manager_is_only_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     for address, why in (("none", "No such file or directory"), ("x" * 108, "path too long")):
         monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/{address}")
         notify("READY=1")
-        assert f"the service manager cannot be told: {'AF_UNIX ' * (len(address) > 9)}{why}" in (
+        assert f"cannot notify the service manager: {'AF_UNIX ' * (len(address) > 9)}{why}" in (
             caplog.text
         )
 
 
-def test_ready_waits_for_room_at_the_manager() -> None:
+def test_ready_waits_for_room_in_the_queue_of_the_manager() -> None:
     name = f"vknet-test-full-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
@@ -206,14 +215,16 @@ def test_ready_waits_for_room_at_the_manager() -> None:
         code = "from vknet.vknetd.systemd import notify; notify('READY=1')"
         command = (sys.executable, "-c", code)
         with started(*command, env={"NOTIFY_SOCKET": f"@{name}"}) as process:
-            eventually(lambda: waits(process) or process.poll() is not None, "its waiting")
-            sock.settimeout(WITHIN)
+            eventually(
+                lambda: is_polling(process) or process.poll() is not None, "a wait in poll(2)"
+            )
+            sock.settimeout(TIMEOUT_S)
             assert [sock.recv(100) for _ in range(sent + 1)] == [b"other"] * sent + [b"READY=1"]
-            assert process.wait(WITHIN) == 0
+            assert process.wait(TIMEOUT_S) == 0
 
 
 def fill(address: str) -> int:
-    """Fill the queue of a datagram socket; how many messages that took."""
+    """Fill the queue of a datagram socket; return the number of messages that fit."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sent = 0
@@ -224,12 +235,12 @@ def fill(address: str) -> int:
         return sent
 
 
-def waits(process: subprocess.Popen[str]) -> bool:
+def is_polling(process: subprocess.Popen[str]) -> bool:
     """Whether the process waits in poll(2)."""
     return "poll" in Path(f"/proc/{process.pid}/wchan").read_text()
 
 
-def test_what_does_not_listen_or_has_no_path_is_not_adopted(tmp_path: Path) -> None:
+def test_socket_that_does_not_listen_or_has_no_path_is_not_adopted(tmp_path: Path) -> None:
     sent, _ = pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bound.bind(str(tmp_path / "bound"))
@@ -242,11 +253,11 @@ def test_what_does_not_listen_or_has_no_path_is_not_adopted(tmp_path: Path) -> N
     pair[1].close()
 
 
-def test_a_control_socket_that_nobody_would_ask_is_not_adopted(tmp_path: Path) -> None:
+def test_control_socket_with_another_path_is_not_adopted(tmp_path: Path) -> None:
     frames = listening(tmp_path / "vknet", socket.SOCK_SEQPACKET)
     control = listening(tmp_path / "elsewhere", socket.SOCK_STREAM)
     with (
-        pytest.raises(SetupError, match=f"ListenStream= has to be {tmp_path}/vknet.ctl"),
+        pytest.raises(SetupError, match=f"ListenStream= must be {tmp_path}/vknet.ctl"),
         adopt([frames, control]),
     ):
         pass

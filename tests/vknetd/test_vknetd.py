@@ -1,4 +1,4 @@
-"""vknetd as it runs, with clients that behave and clients that do not."""
+"""A running vknetd, with clients that behave and clients that do not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.hosts import eventually
-from tests.support.vknetd import EVERYBODY, VKNETD, Vknetd, client, frame, mac, receive, running
+from tests.support.vknetd import BROADCAST, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.counters import DropReason
 from vknet.packet.ethernet import LONGEST_FRAME
 from vknet.switch.table import LIMIT
-from vknet.vknetd.control import ASKING_MAX
+from vknet.vknetd.control import CONNECTIONS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,64 +32,66 @@ def daemon(tmp_path: Path) -> Iterator[Vknetd]:
 
 def test_three_clients_are_on_one_ethernet(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b, client(daemon) as c:
-        question, answer = frame(EVERYBODY, mac(1)), frame(mac(1), mac(2))
+        question, answer = frame(BROADCAST, mac(1)), frame(mac(1), mac(2))
         a.send(question)
         assert [receive(b), receive(c)] == [question, question]
         b.send(answer)
         assert receive(a) == answer
-        # What was for A alone, C did not get: the next it gets is the next to everybody.
-        last = frame(EVERYBODY, mac(2), b"last")
+        # C did not get the unicast frame to A: the next that it gets is the next broadcast.
+        last = frame(BROADCAST, mac(2), b"last")
         b.send(last)
         assert receive(c) == last
 
 
-def test_a_client_that_never_reads_loses_its_own_frames_and_nobody_elses(daemon: Vknetd) -> None:
+def test_client_that_never_reads_loses_only_its_own_frames(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b, client(daemon):
-        b.send(frame(EVERYBODY, mac(2)))
+        b.send(frame(BROADCAST, mac(2)))
         assert receive(a)
         for number in range(3000):
-            # To everybody, so to the one that does not read as well; B answers each.
-            a.send(frame(EVERYBODY, mac(1), number.to_bytes(4, "big") * 300))
+            # A broadcast also goes to the client that does not read.  B answers each.
+            a.send(frame(BROADCAST, mac(1), number.to_bytes(4, "big") * 300))
             received = receive(b)
             assert received[14:18] == number.to_bytes(4, "big")
             b.send(frame(mac(1), mac(2), received[14:18]))
             assert receive(a)[14:18] == number.to_bytes(4, "big")
         ports = {number: daemon.port(number)["out"] for number in (1, 2, 3)}
         assert ports[1]["drops"] == ports[2]["drops"] == {}
-        lost = ports[3]["drops"]
-        assert set(lost) <= {
+        drops = ports[3]["drops"]
+        assert set(drops) <= {
             DropReason.QUEUE_FULL,
             DropReason.QUEUE_DELAY,
             DropReason.ENDPOINT_FULL,
         }
-        assert sum(lost.values()) > 0
+        assert sum(drops.values()) > 0
         waiting = daemon.port(3)["waiting_frames"]
         assert waiting <= 1024
 
 
-def test_two_hundred_clients_come_and_go_and_leave_nothing(daemon: Vknetd) -> None:
+def test_two_hundred_clients_leave_nothing_behind(daemon: Vknetd) -> None:
     with client(daemon) as stays:
         before = daemon.descriptors()
         for round_ in range(2):
             with ExitStack() as stack:
                 clients = [stack.enter_context(client(daemon)) for _ in range(100)]
                 for number, sock in enumerate(clients, start=1000):
-                    sock.send(frame(EVERYBODY, mac(number)))
+                    sock.send(frame(BROADCAST, mac(number)))
                 for _ in clients:
                     assert receive(stays)
                 assert daemon.status()["clients"] == 101
-            daemon.says(" has gone", 100 * (round_ + 1))
+            daemon.wait_for_log(" disconnected", 100 * (round_ + 1))
+            # The daemon may give the previous answer once more.
+            eventually(lambda: daemon.status()["clients"] == 1, "a status with one client")
             status = daemon.status()
             assert status["clients"] == len(status["ports"]) == 1
             assert status["table"]["entries"] == []
-        eventually(lambda: daemon.descriptors() == before, "the descriptors of before")
+        eventually(lambda: daemon.descriptors() == before, "as many descriptors as before")
 
 
 def test_runts_giants_and_empty_messages_are_dropped_and_counted(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b:
         a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        largest = frame(EVERYBODY, mac(1), bytes(LONGEST_FRAME - 14))
-        good = frame(EVERYBODY, mac(1), b"good")
+        largest = frame(BROADCAST, mac(1), bytes(LONGEST_FRAME - 14))
+        good = frame(BROADCAST, mac(1), b"good")
         for message in (b"", b"x", bytes(13), b"", largest + b"!", largest, good):
             a.send(message)
         assert [receive(b), receive(b)] == [largest, good]
@@ -100,9 +102,9 @@ def test_runts_giants_and_empty_messages_are_dropped_and_counted(daemon: Vknetd)
         }
 
 
-def test_a_flood_of_addresses_pushes_out_no_one_elses(daemon: Vknetd) -> None:
+def test_flood_of_addresses_evicts_only_those_of_the_flooder(daemon: Vknetd) -> None:
     with client(daemon) as honest, client(daemon) as flooder:
-        honest.send(frame(EVERYBODY, mac(1)))
+        honest.send(frame(BROADCAST, mac(1)))
         assert receive(flooder)
         for number in range(LIMIT + 2000):
             flooder.send(frame(mac(1), mac(1000 + number)))
@@ -115,22 +117,22 @@ def test_a_flood_of_addresses_pushes_out_no_one_elses(daemon: Vknetd) -> None:
         ]
 
 
-def test_two_clients_with_the_same_address_get_no_loop(daemon: Vknetd) -> None:
+def test_two_clients_with_the_same_address_cause_no_loop(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b, client(daemon) as c:
         for sock in (a, b, a):
-            sock.send(frame(EVERYBODY, mac(1)))
+            sock.send(frame(BROADCAST, mac(1)))
             assert receive(c)
         assert receive(a)
-        assert [receive(b), receive(b)] == [frame(EVERYBODY, mac(1))] * 2
-        c.send(frame(mac(1), mac(3), b"to the last that spoke"))
-        assert receive(a) == frame(mac(1), mac(3), b"to the last that spoke")
+        assert [receive(b), receive(b)] == [frame(BROADCAST, mac(1))] * 2
+        c.send(frame(mac(1), mac(3), b"to the last sender"))
+        assert receive(a) == frame(mac(1), mac(3), b"to the last sender")
         status = daemon.status()
         assert status["table"]["moves"] == 2
-        # Each frame went once to each of the others, and nothing came back.
+        # Each frame went once to each other port, and none to its own.
         assert [port["out"]["frames"] for port in status["ports"]] == [2, 2, 3]
 
 
-def test_killed_it_is_started_again_over_the_stale_socket(tmp_path: Path) -> None:
+def test_vknetd_replaces_the_stale_socket_of_a_killed_one(tmp_path: Path) -> None:
     with Vknetd(tmp_path) as first:
         with client(first) as sock:
             first.process.kill()
@@ -140,20 +142,20 @@ def test_killed_it_is_started_again_over_the_stale_socket(tmp_path: Path) -> Non
         with running(tmp_path) as second:
             assert "replacing" in second.log
             with client(second) as sock:
-                sock.send(frame(EVERYBODY, mac(1)))
-                eventually(lambda: second.port(1)["in"]["frames"] == 1, "the frame counted")
+                sock.send(frame(BROADCAST, mac(1)))
+                eventually(lambda: second.port(1)["in"]["frames"] == 1, "a counted frame")
         assert not second.path.exists()
         assert not second.path.with_name("vknet.ctl").exists()
 
 
-def test_at_the_end_a_socket_that_is_no_longer_its_own_stays(tmp_path: Path) -> None:
+def test_file_that_replaced_the_socket_is_not_removed(tmp_path: Path) -> None:
     with running(tmp_path) as daemon:
         daemon.path.unlink()
-        daemon.path.write_text("somebody else's")
-    assert daemon.path.read_text() == "somebody else's"
+        daemon.path.write_text("another file")
+    assert daemon.path.read_text() == "another file"
 
 
-def test_more_clients_than_allowed_are_refused_and_counted(tmp_path: Path) -> None:
+def test_clients_above_the_maximum_are_refused_and_counted(tmp_path: Path) -> None:
     with running(tmp_path, "--clients", "2") as daemon, client(daemon), client(daemon) as b:
         for _ in range(3):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as refused:
@@ -163,12 +165,12 @@ def test_more_clients_than_allowed_are_refused_and_counted(tmp_path: Path) -> No
         status = daemon.status()
         assert (status["clients"], status["clients_refused"]) == (2, 3)
         b.close()
-        daemon.says(" has gone")
+        daemon.wait_for_log(" disconnected")
         with client(daemon):
             assert daemon.status()["clients"] == 2
 
 
-def test_it_says_who_its_clients_are(daemon: Vknetd) -> None:
+def test_status_names_the_process_of_each_client(daemon: Vknetd) -> None:
     with client(daemon):
         port = daemon.port(1)
         assert port["pid"] > 0
@@ -183,10 +185,10 @@ def test_it_says_who_its_clients_are(daemon: Vknetd) -> None:
         assert f"pid {port['pid']}" in done.stdout
         assert "1 of 256 clients" in done.stdout
         daemon.process.send_signal(signal.SIGUSR1)
-        daemon.says("1 of 256 clients")
+        daemon.wait_for_log("1 of 256 clients")
 
 
-def test_signals_in_a_row_end_it_as_well_as_one(tmp_path: Path) -> None:
+def test_several_signals_stop_it_like_one(tmp_path: Path) -> None:
     for _ in range(5):
         with Vknetd(tmp_path) as daemon:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
@@ -196,59 +198,59 @@ def test_signals_in_a_row_end_it_as_well_as_one(tmp_path: Path) -> None:
             assert not daemon.path.exists()
 
 
-def test_askers_without_end_do_not_take_its_descriptors(tmp_path: Path) -> None:
+def test_status_requests_use_a_bounded_number_of_descriptors(tmp_path: Path) -> None:
     with running(tmp_path) as daemon, client(daemon) as a, ExitStack() as stack:
         for number in range(6000):
-            a.send(frame(EVERYBODY, mac(number + 1)))
-        eventually(lambda: daemon.port(1)["addresses"] == 6000, "all learned")
+            a.send(frame(BROADCAST, mac(number + 1)))
+        eventually(lambda: daemon.port(1)["addresses"] == 6000, "6000 learned addresses")
         before = daemon.descriptors()
         for _ in range(200):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
             sock.connect(f"{daemon.path}.ctl")
-        # Those that are too many are hung up on.
+        # A connection above the maximum is closed.
         sock.settimeout(20)
         assert sock.recv(10) == b""
-        assert daemon.descriptors() <= before + ASKING_MAX + 1
+        assert daemon.descriptors() <= before + CONNECTIONS_MAX + 1
 
 
-def test_somebody_who_asks_and_never_reads_keeps_nobody_from_asking(daemon: Vknetd) -> None:
+def test_status_request_that_is_never_read_does_not_block_others(daemon: Vknetd) -> None:
     with ExitStack() as stack:
         for _ in range(50):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
             sock.connect(f"{daemon.path}.ctl")
         with client(daemon) as a, client(daemon) as b:
-            a.send(frame(EVERYBODY, mac(1)))
+            a.send(frame(BROADCAST, mac(1)))
             assert receive(b)
             assert daemon.status()["clients"] == 2
 
 
-def test_in_the_background_its_starter_ends_when_it_is_ready(tmp_path: Path) -> None:
+def test_parent_exits_when_the_daemon_is_ready(tmp_path: Path) -> None:
     path = tmp_path / "vknet"
     command = [*VKNETD, "-t", "none", "-p", str(path)]
     started = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    assert f"ready: listening at {path}" in started.stderr
-    asked = subprocess.run(
+    assert f"ready: listening on {path}, no uplink" in started.stderr
+    answer = subprocess.run(
         [*VKNETD, "--status", "--json", "-p", str(path)], capture_output=True, check=True
     )
-    pid = json.loads(asked.stdout)["pid"]
+    pid = json.loads(answer.stdout)["pid"]
     try:
-        # It has let go of the terminal, of which it would take signals.
+        # It has detached from the terminal, and so gets no signals from it.
         assert os.getsid(pid) == pid
         assert {str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)} == {"/dev/null"}
         again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
         assert again.returncode == 1
-        assert "end it, or choose another socket with -p" in again.stderr
+        assert "stop it, or choose another socket with -p" in again.stderr
     finally:
         os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not path.exists(), "its socket removed")
+    eventually(lambda: not path.exists(), "a removed socket")
 
 
-def test_a_client_that_hangs_up_in_mid_flood_is_only_gone(daemon: Vknetd) -> None:
+def test_client_that_disconnects_during_a_flood_does_no_harm(daemon: Vknetd) -> None:
     with client(daemon) as a, client(daemon) as b:
         for _ in range(500):
-            b.send(frame(EVERYBODY, mac(2)))
+            b.send(frame(BROADCAST, mac(2)))
         b.close()
-        daemon.says(" has gone")
+        daemon.wait_for_log(" disconnected")
         for _ in range(500):
-            assert receive(a) == frame(EVERYBODY, mac(2))
+            assert receive(a) == frame(BROADCAST, mac(2))
         assert daemon.status()["table"]["entries"] == []
