@@ -1,4 +1,4 @@
-"""Whatever fails, the link heals itself, and nothing is left behind."""
+"""Failures of every part of a link: it reconnects, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from tests.support.one_client_switch import OneClientSwitch
 if TYPE_CHECKING:
     from tests.support.lan import Lan
 
-# Short, so that the tests are.
-FAST = ("-r", "0.2", "--timeout", "2")
+# Short times, so that the tests are short.
+QUICK_RETRY = ("-r", "0.2", "--timeout", "2")
 
 
 def up(lan: Lan, *options: str) -> Program:
-    vknet = lan.vknet(*(options or FAST))
+    """Start vknet between the bridges, and wait until a ping is answered."""
+    vknet = lan.vknet(*(options or QUICK_RETRY))
     vknet.says("link up")
     lan.carries()
     return vknet
 
 
-def the_ssh_of(host: Host) -> int:
+def ssh_of(host: Host) -> int:
+    """Return the pid of the only ssh of a host."""
     (pid,) = host.processes("ssh -x -T")
     return pid
 
 
-def test_the_tap_keeps_its_place_when_ssh_is_killed(lan: Lan) -> None:
+def test_tap_keeps_its_settings_when_ssh_is_killed(lan: Lan) -> None:
     vknet = up(lan)
     here = lan.bed.here
     here.ip("addr", "add", "198.18.9.9/24", "dev", "tap0")
     index = here.link("tap0")["ifindex"]
 
-    os.kill(the_ssh_of(here), signal.SIGKILL)
+    os.kill(ssh_of(here), signal.SIGKILL)
     vknet.says("link lost: ssh was killed by SIGKILL")
     vknet.says("next try in 0.2 s")
     vknet.says("link up", times=2)
@@ -53,23 +55,23 @@ def test_the_tap_keeps_its_place_when_ssh_is_killed(lan: Lan) -> None:
     assert lan.bed.there.interfaces().count("tap0") == 1
 
 
-def test_an_ssh_that_is_ended_politely_is_named_as_such(lan: Lan) -> None:
+def test_sigterm_to_ssh_is_named_as_the_cause(lan: Lan) -> None:
     vknet = up(lan, "-v")
-    os.kill(the_ssh_of(lan.bed.here), signal.SIGTERM)
+    os.kill(ssh_of(lan.bed.here), signal.SIGTERM)
     assert vknet.status() == 1
     assert "vknet: link lost: ssh was killed by SIGTERM" in vknet.log.splitlines()
     assert "Killed by signal" not in vknet.log
 
 
-def test_without_r_the_first_loss_ends_it(lan: Lan) -> None:
+def test_first_loss_ends_it_without_r(lan: Lan) -> None:
     vknet = up(lan, "-v")
-    os.kill(the_ssh_of(lan.bed.here), signal.SIGKILL)
+    os.kill(ssh_of(lan.bed.here), signal.SIGKILL)
     assert vknet.status() == 1
     assert "tap0" not in lan.bed.here.interfaces()
     assert vknet.log.splitlines()[-2] == "vknet: link lost: ssh was killed by SIGKILL"
 
 
-def test_sshd_is_killed_and_comes_back(lan: Lan) -> None:
+def test_link_heals_after_sshd_was_killed_and_restarted(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.stop_sshd()
     vknet.says("link lost")
@@ -79,7 +81,7 @@ def test_sshd_is_killed_and_comes_back(lan: Lan) -> None:
     lan.carries()
 
 
-def test_the_remote_half_is_killed(lan: Lan) -> None:
+def test_link_heals_after_the_remote_half_is_killed(lan: Lan) -> None:
     vknet = up(lan)
     (pid,) = lan.bed.there.processes("vknet -S")
     os.kill(pid, signal.SIGKILL)
@@ -88,7 +90,7 @@ def test_the_remote_half_is_killed(lan: Lan) -> None:
     lan.carries()
 
 
-def test_the_remote_half_is_stopped_by_its_administrator(lan: Lan) -> None:
+def test_link_heals_after_the_remote_half_is_stopped(lan: Lan) -> None:
     vknet = up(lan)
     (pid,) = lan.bed.there.processes("vknet -S")
     os.kill(pid, signal.SIGTERM)
@@ -96,11 +98,11 @@ def test_the_remote_half_is_stopped_by_its_administrator(lan: Lan) -> None:
     vknet.says("link up", times=2)
 
 
-def test_a_path_that_loses_everything_is_noticed_on_both_sides(lan: Lan) -> None:
+def test_both_sides_notice_a_path_that_loses_every_packet(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.black_hole(on=True)
     vknet.says("link lost: myhomesystem has fallen silent")
-    eventually(lambda: not lan.bed.there.processes("vknet -S"), "no orphan there")
+    eventually(lambda: not lan.bed.there.processes("vknet -S"), "the end of the remote half")
     assert "tap0" not in lan.bed.there.interfaces()
     vknet.says("no link")
     lan.bed.black_hole(on=False)
@@ -108,27 +110,27 @@ def test_a_path_that_loses_everything_is_noticed_on_both_sides(lan: Lan) -> None
     lan.carries()
 
 
-def test_a_remote_half_that_hangs_is_given_up_and_gives_up_its_tap(lan: Lan) -> None:
+def test_suspended_remote_half_is_replaced_and_ends_when_resumed(lan: Lan) -> None:
     vknet = up(lan)
     (pid,) = lan.bed.there.processes("vknet -S")
     os.kill(pid, signal.SIGSTOP)
     vknet.says("link lost: myhomesystem has fallen silent")
     os.kill(pid, signal.SIGCONT)
-    eventually(lambda: pid not in lan.bed.there.processes("vknet -S"), "the first one gone")
+    eventually(lambda: pid not in lan.bed.there.processes("vknet -S"), "the first remote half gone")
     vknet.says("link up", times=2)
     lan.carries()
 
 
-def test_vknet_itself_is_stopped_and_continued(lan: Lan) -> None:
+def test_link_heals_after_vknet_was_suspended_and_resumed(lan: Lan) -> None:
     vknet = up(lan)
     vknet.signal(signal.SIGSTOP)
-    eventually(lambda: not lan.bed.there.processes("vknet -S"), "the remote half gives up")
+    eventually(lambda: not lan.bed.there.processes("vknet -S"), "the end of the remote half")
     vknet.signal(signal.SIGCONT)
     vknet.says("link up", times=2)
     lan.carries()
 
 
-def test_a_short_stop_does_not_cost_the_link(lan: Lan) -> None:
+def test_link_survives_a_short_suspension(lan: Lan) -> None:
     vknet = up(lan, "-r", "0.2", "--timeout", "6")
     (pid,) = lan.bed.there.processes("vknet -S")
     os.kill(pid, signal.SIGSTOP)
@@ -138,7 +140,7 @@ def test_a_short_stop_does_not_cost_the_link(lan: Lan) -> None:
     assert "lost" not in vknet.log
 
 
-def test_a_deleted_tap_ends_the_link_and_is_made_anew(lan: Lan) -> None:
+def test_deleted_tap_ends_the_link_and_is_created_again(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.here.ip("link", "del", "tap0")
     vknet.says("link lost: the interface tap0 was deleted")
@@ -147,7 +149,7 @@ def test_a_deleted_tap_ends_the_link_and_is_made_anew(lan: Lan) -> None:
     assert lan.bed.here.link("tap0")["master"] == "bridge0"
 
 
-def test_a_deleted_tap_on_the_other_side_is_named_here(lan: Lan) -> None:
+def test_deleted_remote_tap_is_named_as_the_cause(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.there.ip("link", "del", "tap0")
     vknet.says("link lost: myhomesystem ended the link: the interface tap0 was deleted")
@@ -155,7 +157,7 @@ def test_a_deleted_tap_on_the_other_side_is_named_here(lan: Lan) -> None:
     lan.carries()
 
 
-def test_a_deleted_tap_without_r_ends_it_with_that_reason(bed: Bed) -> None:
+def test_deleted_tap_ends_it_without_r(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "auto", "there:auto")
     vknet.says("link up")
     bed.here.ip("link", "del", "tap0")
@@ -163,7 +165,7 @@ def test_a_deleted_tap_without_r_ends_it_with_that_reason(bed: Bed) -> None:
     assert vknet.log.splitlines()[-2] == "vknet: link lost: the interface tap0 was deleted"
 
 
-def test_an_interface_that_is_down_costs_frames_and_not_the_link(lan: Lan) -> None:
+def test_link_survives_an_interface_that_is_down(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.here.ip("link", "set", "tap0", "down")
     eventually(
@@ -176,7 +178,7 @@ def test_an_interface_that_is_down_costs_frames_and_not_the_link(lan: Lan) -> No
     assert "lost" not in vknet.log
 
 
-def test_a_deleted_bridge_is_made_anew_and_joined(lan: Lan) -> None:
+def test_deleted_bridge_is_created_again_and_joined(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.here.ip("link", "del", "bridge0")
     vknet.says("the bridge bridge0 was deleted")
@@ -187,15 +189,15 @@ def test_a_deleted_bridge_is_made_anew_and_joined(lan: Lan) -> None:
     assert "lost" not in vknet.log
 
 
-def test_a_switch_that_is_restarted_is_reconnected(bed: Bed) -> None:
+def test_link_heals_after_the_switch_restarts(bed: Bed) -> None:
     path = bed.directory / "switch"
     frame = bytes.fromhex("ffffffffffff0200000000010800") + b"hello from the switch" * 3
     with OneClientSwitch(path) as switch:
-        vknet = Program(bed.here, "vknet", *FAST, str(path), "there:auto")
+        vknet = Program(bed.here, "vknet", *QUICK_RETRY, str(path), "there:auto")
         switch.accept()
         vknet.says(f"link up: {path} to there tap0")
-    vknet.says("the switch behind the socket closed the connection")
-    vknet.says("nobody listens there; is vknetd running?")
+    vknet.says(f"{path}: the switch closed the connection")
+    vknet.says(f"{path}: no program listens there; is vknetd running?")
     with OneClientSwitch(path) as switch:
         client = switch.accept()
         vknet.says("link up", times=2)
@@ -212,11 +214,11 @@ def test_a_switch_that_is_restarted_is_reconnected(bed: Bed) -> None:
         assert b"hello from the switch" in seen.read_bytes()
 
 
-def test_a_switch_that_sends_nonsense_loses_its_frames_only(bed: Bed) -> None:
+def test_switch_that_sends_invalid_frames_loses_only_those(bed: Bed) -> None:
     one, two = bed.directory / "one", bed.directory / "two"
     good = bytes(range(60))
     with OneClientSwitch(one) as here, OneClientSwitch(two) as there:
-        vknet = Program(bed.here, "vknet", *FAST, str(one), f"there:{two}")
+        vknet = Program(bed.here, "vknet", *QUICK_RETRY, str(one), f"there:{two}")
         client, other = here.accept(), there.accept()
         vknet.says("link up")
         client.send(b"")
@@ -226,15 +228,15 @@ def test_a_switch_that_sends_nonsense_loses_its_frames_only(bed: Bed) -> None:
         assert "lost" not in vknet.log
 
 
-def test_a_switch_that_stops_reading_loses_its_frames_and_not_the_link(bed: Bed) -> None:
+def test_switch_that_stops_reading_loses_only_its_frames(bed: Bed) -> None:
     one, two = bed.directory / "one", bed.directory / "two"
     with OneClientSwitch(one) as here, OneClientSwitch(two) as there:
-        vknet = Program(bed.here, "vknet", *FAST, str(one), f"there:{two}")
+        vknet = Program(bed.here, "vknet", *QUICK_RETRY, str(one), f"there:{two}")
         client, other = here.accept(), there.accept()
         vknet.says("link up")
-        # Far more than every buffer on the way holds, and for longer than the timeout.
-        began, sent = time.monotonic(), 0
-        while sent < 40_000 or time.monotonic() - began < 3:
+        # Far more than all buffers on the way hold, and for longer than the timeout.
+        started, sent = time.monotonic(), 0
+        while sent < 40_000 or time.monotonic() - started < 3:
             client.send(bytes(1400))
             sent += 1
         assert "lost" not in vknet.log
@@ -257,28 +259,28 @@ def test_a_switch_that_stops_reading_loses_its_frames_and_not_the_link(bed: Bed)
         assert "dropped (endpoint-full)" in vknet.says("carried:")
 
 
-def test_nothing_is_left_on_either_side_after_sigkill(lan: Lan) -> None:
+def test_sigkill_leaves_nothing_on_either_side(lan: Lan) -> None:
     vknet = up(lan)
     vknet.signal(signal.SIGKILL)
     assert vknet.status() == -signal.SIGKILL
     here, there = lan.bed.here, lan.bed.there
-    eventually(lambda: not here.processes("ssh"), "ssh gone", within=5)
-    eventually(lambda: not there.processes("vknet -S"), "the remote half gone", within=5)
+    eventually(lambda: not here.processes("ssh"), "the end of ssh", within=5)
+    eventually(lambda: not there.processes("vknet -S"), "the end of the remote half", within=5)
     assert "tap0" not in here.interfaces()
-    eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
+    eventually(lambda: "tap0" not in there.interfaces(), "the end of the remote TAP")
 
 
-def test_nothing_is_left_after_sigkill_on_a_path_that_loses_everything(lan: Lan) -> None:
+def test_sigkill_leaves_nothing_on_a_path_that_loses_every_packet(lan: Lan) -> None:
     vknet = up(lan)
     lan.bed.black_hole(on=True)
     vknet.signal(signal.SIGKILL)
     here, there = lan.bed.here, lan.bed.there
-    eventually(lambda: not here.processes("ssh"), "ssh gone", within=10)
-    eventually(lambda: not there.processes("vknet -S"), "the remote half gone", within=10)
+    eventually(lambda: not here.processes("ssh"), "the end of ssh", within=10)
+    eventually(lambda: not there.processes("vknet -S"), "the end of the remote half", within=10)
     assert "tap0" not in there.interfaces()
 
 
-def test_a_users_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
+def test_unsuitable_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
     here = lan.bed.here
     control = here.home / ".ssh/control"
     (here.home / ".ssh/config").write_text(
@@ -293,11 +295,11 @@ def test_a_users_ssh_config_has_no_effect_on_the_link(lan: Lan) -> None:
     assert not control.exists()
     assert ":7777" not in here.output("ss", "-ltn")
     assert vknet.stop() == 0
-    eventually(lambda: not here.processes("ssh"), "no ssh stays behind")
+    eventually(lambda: not here.processes("ssh"), "the end of every ssh")
 
 
-@pytest.mark.timeout(900)  # a second and more for each of them, where the machine is slow
-def test_two_hundred_restarts_leave_every_count_as_it_was(lan: Lan) -> None:
+@pytest.mark.timeout(900)  # On a slow machine each restart takes more than a second.
+def test_two_hundred_restarts_leak_nothing(lan: Lan) -> None:
     vknet = lan.vknet("-r", "0", "--timeout", "5")
     vknet.says("link up")
     here, there = lan.bed.here, lan.bed.there
@@ -316,7 +318,7 @@ def test_two_hundred_restarts_leave_every_count_as_it_was(lan: Lan) -> None:
     def restart(times: int) -> None:
         for _ in range(times):
             ups = vknet.log.count("link up")
-            os.kill(the_ssh_of(here), signal.SIGKILL)
+            os.kill(ssh_of(here), signal.SIGKILL)
             vknet.says("link up", times=ups + 1)
 
     restart(3)

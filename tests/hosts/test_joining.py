@@ -1,4 +1,4 @@
-"""Two hosts become one Ethernet, and what crosses it."""
+"""Two hosts become one Ethernet: endpoints, bridges, options, and the frames that cross it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testbed.program import Program
 from tests.support.lan import LAN6_THERE, LAN_HERE, LAN_THERE, Lan, transfer
 
 
-def test_two_bridges_become_one_ethernet_with_bridges_made_on_the_way(bed: Bed) -> None:
+def test_two_created_bridges_become_one_ethernet(bed: Bed) -> None:
     here, there = bed.here, bed.there
     vknet = Program(
         here, "vknet", "-r", "5", "-b", "bridge0", "-B", "bridge0", "auto", "myhomesystem:auto"
@@ -29,37 +29,37 @@ def test_two_bridges_become_one_ethernet_with_bridges_made_on_the_way(bed: Bed) 
     here.run("ping", "-n", "-c3", "-i0.1", "-W2", LAN_THERE)
     assert vknet.stop() == 0
 
-    eventually(lambda: "tap0" not in there.interfaces(), "the TAP there gone")
+    eventually(lambda: "tap0" not in there.interfaces(), "the end of the remote TAP")
     assert "tap0" not in here.interfaces()
-    assert "bridge0" in here.interfaces(), "a bridge is left where it is"
+    assert "bridge0" in here.interfaces(), "the bridge is kept"
     assert "bridge0" in there.interfaces()
     assert not here.processes("ssh")
-    eventually(lambda: not there.processes("vknet -S"), "the remote half gone")
+    eventually(lambda: not there.processes("vknet -S"), "the end of the remote half")
 
 
-def test_ipv4_ipv6_and_full_size_frames_cross(lan: Lan) -> None:
+def test_ipv4_ipv6_and_full_frames_cross(lan: Lan) -> None:
     lan.vknet().says("link up")
     for size in ("0", "1472"):
         lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", size, LAN_THERE)
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-s", "1452", LAN6_THERE)
 
 
-def test_jumbo_frames_cross_when_both_ends_speak_v2(lan: Lan) -> None:
+def test_jumbo_frames_cross_a_v2_link(lan: Lan) -> None:
     for host in (lan.bed.here, lan.bed.there):
         host.ip("link", "set", "bridge0", "mtu", "9000")
     lan.vknet("--mtu", "9000").says("link up")
-    eventually(lambda: lan.bed.there.link("tap0")["mtu"] == 9000, "the TAP there follows")
+    eventually(lambda: lan.bed.there.link("tap0")["mtu"] == 9000, "the same MTU of the remote TAP")
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "8972", LAN_THERE)
 
 
-def test_the_mtu_of_a_tap_that_vknet_made_follows_the_side_where_it_was_chosen(lan: Lan) -> None:
+def test_created_tap_takes_the_mtu_that_was_given_on_the_other_side(lan: Lan) -> None:
     vknet = lan.vknet("--remote-command", "vknet --mtu 1280")
     vknet.says("link up")
-    eventually(lambda: lan.bed.here.link("tap0")["mtu"] == 1280, "the TAP here follows")
+    eventually(lambda: lan.bed.here.link("tap0")["mtu"] == 1280, "the same MTU of the local TAP")
     assert "give both the same" not in vknet.log
 
 
-def test_two_mtus_that_people_chose_are_left_and_named(lan: Lan) -> None:
+def test_two_fixed_mtus_are_kept_and_named(lan: Lan) -> None:
     for host, mtu in ((lan.bed.here, "1400"), (lan.bed.there, "1300")):
         host.ip("tuntap", "add", "dev", "tap7", "mode", "tap")
         host.ip("link", "set", "tap7", "mtu", mtu)
@@ -87,28 +87,28 @@ def test_vlan_tagged_frames_cross_unchanged(lan: Lan) -> None:
         "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
         "s.bind(('bridge0', 0)); s.send(bytes.fromhex(sys.argv[1]))"
     )
-    # 802.1Q, priority 3, VLAN 5, an ARP for nobody, padded.
+    # 802.1Q with priority 3 and VLAN 5, then an ARP message of zeros.
     frame = "ffffffffffff02000000000581006005" + "0806" + "00" * 46
     lan.bed.here.run("python", "-c", send, frame)
     tcpdump.wait(10)
     assert "vlan 5, p 3" in seen.read_text()
 
 
-def test_an_ipv6_host_goes_in_brackets(bed: Bed) -> None:
+def test_ipv6_host_in_brackets(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "tap3", f"root@[{bed.THERE6}]:/dev/tap4")
     vknet.says(f"link up: tap3 to {bed.THERE6} tap4")
     assert "tap4" in bed.there.interfaces()
     assert vknet.stop() == 0
 
 
-def test_an_interface_may_have_any_name(bed: Bed) -> None:
+def test_interface_with_any_name(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "tap:office", "there:tap:lab-0")
     vknet.says("link up: office to there lab-0")
     assert "office" in bed.here.interfaces()
     assert "lab-0" in bed.there.interfaces()
 
 
-def test_two_links_at_once_take_the_first_unused_taps(bed: Bed) -> None:
+def test_two_links_use_the_first_unused_taps(bed: Bed) -> None:
     one, two = Lan(bed, "bridge1", 1), Lan(bed, "bridge2", 2)
     one.vknet().says("link up: tap0 to myhomesystem tap0")
     two.vknet().says("link up: tap1 to myhomesystem tap1")
@@ -116,9 +116,7 @@ def test_two_links_at_once_take_the_first_unused_taps(bed: Bed) -> None:
     two.carries()
 
 
-def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_anew(
-    bed: Bed,
-) -> None:
+def test_bridge_keeps_its_mac_address_when_a_tap_joins_and_when_vknet_restarts(bed: Bed) -> None:
     addresses = []
     for host in (bed.here, bed.there):
         host.ip("link", "add", "bridge0", "type", "bridge")
@@ -126,10 +124,10 @@ def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_a
         host.ip("link", "set", "port0", "address", "02:00:00:00:00:07")
         host.ip("link", "set", "port0", "master", "bridge0")
         addresses.append(host.link("bridge0")["address"])
-    lonely = Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto")
-    lonely.says("link up")
-    first = bed.there.link("bridge1")["address"]
-    assert lonely.stop() == 0
+    first_run = Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto")
+    first_run.says("link up")
+    before = bed.there.link("bridge1")["address"]
+    assert first_run.stop() == 0
     both = Program(bed.here, "vknet", "-b", "bridge0", "-B", "bridge0", "auto", "there:auto")
     both.says("link up")
     assert [h.link("bridge0")["address"] for h in (bed.here, bed.there)] == addresses
@@ -137,11 +135,11 @@ def test_a_bridge_keeps_its_address_when_a_tap_joins_and_when_the_link_is_made_a
 
     Program(bed.here, "vknet", "-B", "bridge1", "auto", "there:auto").says("link up")
 
-    assert bed.there.link("bridge1")["address"] == first
-    assert first != bed.here.link("tap0")["address"], "two hosts, two addresses"
+    assert bed.there.link("bridge1")["address"] == before
+    assert before != bed.here.link("tap0")["address"], "two hosts, two addresses"
 
 
-def test_a_bridge_that_is_down_is_left_so_and_named_with_the_cure(bed: Bed) -> None:
+def test_bridge_that_is_down_is_kept_down_with_a_warning(bed: Bed) -> None:
     bed.here.ip("link", "add", "bridge0", "type", "bridge")
     vknet = Program(bed.here, "vknet", "-b", "bridge0", "auto", "there:auto")
     vknet.says("link up")
@@ -152,7 +150,7 @@ def test_a_bridge_that_is_down_is_left_so_and_named_with_the_cure(bed: Bed) -> N
     assert bed.here.link("tap0")["master"] == "bridge0"
 
 
-def test_compression_and_ssh_options_reach_ssh(bed: Bed) -> None:
+def test_compression_and_options_reach_ssh(bed: Bed) -> None:
     bed.stop_sshd()
     bed.start_sshd("Port 2222", "Port 22")
     vknet = Program(
@@ -167,7 +165,7 @@ def test_compression_and_ssh_options_reach_ssh(bed: Bed) -> None:
     assert "port 2222" in vknet.log
 
 
-def test_another_ssh_command_and_another_remote_command(bed: Bed) -> None:
+def test_other_ssh_command_and_remote_command(bed: Bed) -> None:
     vknet = Program(
         bed.here,
         *("vknet", "-e", "ssh -p 22 -l root", "--remote-command", "env GREETING=hello vknet"),
@@ -179,17 +177,17 @@ def test_another_ssh_command_and_another_remote_command(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_a_clean_stop(bed: Bed, number: signal.Signals) -> None:
+def test_signal_stops_it_cleanly(bed: Bed, number: signal.Signals) -> None:
     vknet = Program(bed.here, "vknet", "-r", "1", "auto", "there:auto")
     vknet.says("link up")
     vknet.signal(number)
     assert vknet.status() == 0
     assert "Traceback" not in vknet.log
     assert bed.here.interfaces() == ["lo", "wan0"]
-    eventually(lambda: bed.there.interfaces() == ["lo", "wan0"], "the TAP there gone")
+    eventually(lambda: bed.there.interfaces() == ["lo", "wan0"], "the end of the remote TAP")
 
 
-def test_a_signal_before_the_link_is_up_is_a_clean_stop(bed: Bed) -> None:
+def test_signal_before_the_link_is_up_stops_it_cleanly(bed: Bed) -> None:
     bed.black_hole(on=True)
     vknet = Program(bed.here, "vknet", "-v", "auto", "there:auto")
     vknet.says("running: ssh")
@@ -198,7 +196,7 @@ def test_a_signal_before_the_link_is_up_is_a_clean_stop(bed: Bed) -> None:
     assert bed.here.interfaces() == ["lo", "wan0"]
 
 
-def test_a_forced_command_decides_the_endpoint_and_still_speaks_v2(bed: Bed) -> None:
+def test_forced_command_chooses_the_endpoint_and_speaks_v2(bed: Bed) -> None:
     bed.authorize('restrict,command="vknet -S -b bridge9 tap:forced"')
     vknet = Program(bed.here, "vknet", "-B", "bridge0", "auto", "there:auto")
     vknet.says("link up: tap0 to there forced, wire v2")
@@ -206,11 +204,11 @@ def test_a_forced_command_decides_the_endpoint_and_still_speaks_v2(bed: Bed) -> 
     assert "bridge0" not in bed.there.interfaces()
 
 
-def test_a_user_without_root_uses_the_tap_an_administrator_made(bed: Bed) -> None:
+def test_user_without_privileges_uses_a_prepared_tap(bed: Bed) -> None:
     for host in (bed.here, bed.there):
         host.ip("link", "add", "bridge0", "type", "bridge")
         host.ip("link", "set", "bridge0", "up")
-        # Not alice's: the first that is hers is another.
+        # tap0 has no owner; tap1 is the first that belongs to alice.
         host.ip("tuntap", "add", "dev", "tap0", "mode", "tap")
         host.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
         host.ip("link", "set", "tap1", "up", "master", "bridge0")
@@ -226,10 +224,10 @@ def test_a_user_without_root_uses_the_tap_an_administrator_made(bed: Bed) -> Non
     vknet.says("link up: tap1 to there tap1")
     bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", LAN_THERE)
     assert vknet.stop() == 0
-    assert bed.here.link("tap1")["master"] == "bridge0", "what was there stays as it was"
+    assert bed.here.link("tap1")["master"] == "bridge0", "an existing TAP stays in its bridge"
 
 
-def test_bytes_of_a_large_transfer_arrive_unchanged(lan: Lan) -> None:
+def test_large_transfer_arrives_unchanged(lan: Lan) -> None:
     lan.vknet().says("link up")
     lan.carries()
     data = bytes(range(256)) * 4096 * 20
@@ -238,7 +236,7 @@ def test_bytes_of_a_large_transfer_arrive_unchanged(lan: Lan) -> None:
         assert transfer(source, sink, address, data) == hashlib.sha256(data).hexdigest()
 
 
-def test_the_readmes_example_of_a_link_between_two_hosts(bed: Bed) -> None:
+def test_readme_example_of_a_link_between_two_hosts(bed: Bed) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     _, example = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     path = bed.here.directory / "example.py"
@@ -246,8 +244,8 @@ def test_the_readmes_example_of_a_link_between_two_hosts(bed: Bed) -> None:
     output = bed.here.directory / "output"
     with output.open("wb") as out:
         bed.here.start("python", "-u", str(path), stdout=out, stderr=out)
-    eventually(lambda: "Up(peer='myhomesystem', wire=2" in output.read_text(), "the link up")
+    eventually(lambda: "Up(peer='myhomesystem', wire=2" in output.read_text(), "a link")
     (ssh,) = bed.here.processes("ssh -x -T")
     os.kill(ssh, signal.SIGKILL)
-    eventually(lambda: "Lost(cause=PeerGone('ssh was killed" in output.read_text(), "its loss")
+    eventually(lambda: "Lost(cause=PeerGone('ssh was killed" in output.read_text(), "a lost link")
     assert bed.here.link("tap0")["master"] == "bridge0"

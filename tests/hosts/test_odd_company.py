@@ -1,4 +1,4 @@
-"""Peers, ssh commands, terminals and administrators that do what nobody expects of them."""
+"""Peers, ssh commands, terminals and administrators with unexpected behaviour."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from tests.support.lan import Lan
 
 
-def test_a_peers_small_mtu_does_not_cost_the_bridge_its_ipv6_addresses(lan: Lan) -> None:
+def test_small_mtu_of_a_peer_leaves_the_bridge_its_ipv6_addresses(lan: Lan) -> None:
     vknet = lan.vknet("--remote-command", "vknet --mtu 576")
-    vknet.says("tap0 has an MTU of 1500 and tap0 on myhomesystem one of 576; give both the same")
+    vknet.says(
+        "tap0 has an MTU of 1500, and tap0 on myhomesystem has an MTU of 576; give both the same"
+    )
     assert lan.bed.here.link("tap0")["mtu"] == 1500
     assert "fd00:1::1/64" in lan.bed.here.ip("addr", "show", "dev", "bridge0")
 
 
-def test_a_tap_that_was_renamed_is_still_the_one_that_is_changed(lan: Lan) -> None:
+def test_renamed_tap_is_put_back_in_its_bridge(lan: Lan) -> None:
     vknet = lan.vknet("-r", "0.2")
     vknet.says("link up")
     here = lan.bed.here
@@ -35,26 +37,26 @@ def test_a_tap_that_was_renamed_is_still_the_one_that_is_changed(lan: Lan) -> No
     here.ip("link", "del", "bridge0")
     vknet.says("back in the bridge")
     assert here.link("lan7")["master"] == "bridge0"
-    assert "master" not in here.link("tap0"), "a stranger that took over the name"
+    assert "master" not in here.link("tap0"), "an unrelated interface that now has the old name"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_second_signal_while_it_ends_leaves_no_ssh_behind(
+def test_further_signals_while_it_ends_leave_no_ssh_behind(
     bed: Bed, number: signal.Signals
 ) -> None:
-    deaf = bed.here.script("deaf", 'trap "" TERM HUP INT; sleep 60 <&- & wait; sleep 60')
-    vknet = Program(bed.here, "vknet", "-v", "-e", deaf, "auto", "there:auto")
-    eventually(lambda: bed.here.processes(f"bash {deaf}"), "the ssh that never ends")
+    stubborn = bed.here.script("stubborn", 'trap "" TERM HUP INT; sleep 60 <&- & wait; sleep 60')
+    vknet = Program(bed.here, "vknet", "-v", "-e", stubborn, "auto", "there:auto")
+    eventually(lambda: bed.here.processes(f"bash {stubborn}"), "an ssh that never ends")
     vknet.signal(number)
     vknet.says("stopped by")
     vknet.signal(number)
     vknet.signal(number)
     assert vknet.status() == 0
-    assert not bed.here.processes(f"bash {deaf}")
+    assert not bed.here.processes(f"bash {stubborn}")
     assert bed.here.interfaces() == ["lo", "wan0"]
 
 
-def test_an_ssh_that_ends_while_its_child_holds_its_pipes(bed: Bed) -> None:
+def test_end_of_ssh_is_noticed_while_a_child_holds_its_pipes(bed: Bed) -> None:
     leaver = bed.here.script("leaver", "sleep 20 & exit 3")
     vknet = Program(bed.here, "vknet", "-r", "0.1:1", "-e", leaver, "auto", "there:auto")
     assert vknet.status() == 1
@@ -62,7 +64,7 @@ def test_an_ssh_that_ends_while_its_child_holds_its_pipes(bed: Bed) -> None:
     assert "Traceback" not in vknet.log
 
 
-def test_a_wrapper_around_ssh_is_called_once_and_with_the_whole_command(bed: Bed) -> None:
+def test_ssh_wrapper_is_called_once_with_the_whole_command(bed: Bed) -> None:
     calls = bed.directory / "calls"
     wrapper = bed.here.script("wrapper", f'echo "$*" >>{calls}; exec ssh "$@"')
     Program(bed.here, "vknet", "-e", wrapper, "auto", "there:auto").says("link up")
@@ -70,7 +72,7 @@ def test_a_wrapper_around_ssh_is_called_once_and_with_the_whole_command(bed: Bed
     assert call.endswith("-- there exec vknet -S -B wire=2 auto")
 
 
-def test_an_ssh_configuration_that_takes_for_ever_is_given_up(bed: Bed) -> None:
+def test_ssh_configuration_that_never_ends_is_a_timeout(bed: Bed) -> None:
     (bed.here.home / ".ssh/config").write_text('Match exec "sleep 100"\n')
     vknet = Program(bed.here, "vknet", "-v", "--timeout", "1", "auto", "there:auto")
     assert vknet.status() == 1
@@ -78,7 +80,7 @@ def test_an_ssh_configuration_that_takes_for_ever_is_given_up(bed: Bed) -> None:
     assert not bed.here.processes("ssh")
 
 
-def test_a_stderr_that_nobody_reads_stops_neither_frames_nor_signals(lan: Lan) -> None:
+def test_unread_stderr_blocks_neither_frames_nor_signals(lan: Lan) -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     try:
@@ -97,7 +99,7 @@ def test_a_stderr_that_nobody_reads_stops_neither_frames_nor_signals(lan: Lan) -
     os.close(write_end)
 
 
-def test_a_remote_side_that_never_stops_talking_is_cut_short(bed: Bed) -> None:
+def test_long_output_of_the_remote_side_is_truncated(bed: Bed) -> None:
     (bed.there.home / ".bashrc").write_text(
         r"printf 'odd \e[31m line\n' >&2; for i in {1..3000}; do echo chatter >&2; done"
     )
@@ -111,7 +113,7 @@ def test_a_remote_side_that_never_stops_talking_is_cut_short(bed: Bed) -> None:
 def test_sigusr1_to_every_process_of_a_unit_leaves_the_link_up(lan: Lan) -> None:
     vknet = lan.vknet()
     lan.carries()
-    # As `systemctl kill -s USR1` does it.
+    # Like `systemctl kill -s USR1`.
     pids = lan.bed.here.processes()
     assert len(pids) >= 2
     for pid in pids:
@@ -122,7 +124,7 @@ def test_sigusr1_to_every_process_of_a_unit_leaves_the_link_up(lan: Lan) -> None
     assert "link lost" not in vknet.log
 
 
-# Sends a frame through tap0, as a station of the LAN here would.
+# Sends a frame through tap0, like a station on the local LAN.
 SEND_FRAME: Final = """\
 import socket, sys
 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as tap:
@@ -132,7 +134,7 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as tap:
 
 
 @pytest.mark.parametrize("shell", ["bash", "dash", "python3 -i"])
-def test_a_shell_on_the_remote_side_gets_no_frame(bed: Bed, shell: str) -> None:
+def test_shell_on_the_remote_side_gets_no_frame(bed: Bed, shell: str) -> None:
     pwned = bed.directory / "pwned"
     (bed.there.home / ".bashrc").write_text(f"tee {bed.directory}/stdin | {shell}\n")
     vknet = Program(bed.here, "vknet", "-v", "auto", "there:auto")
@@ -146,7 +148,7 @@ def test_a_shell_on_the_remote_side_gets_no_frame(bed: Bed, shell: str) -> None:
     assert vknet.stop() == 0
 
 
-def test_signals_that_were_ignored_before_stay_ignored(bed: Bed) -> None:
+def test_ignored_signals_stay_ignored(bed: Bed) -> None:
     ignoring = (
         "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
         "os.execvp('vknet', ['vknet', '-r', '1', 'auto', 'there:auto'])"

@@ -1,4 +1,4 @@
-"""A DragonFly host of 2008 as the other side, either way round."""
+"""A vknet of 2008 as the remote half, and as the client."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from tests.support.lan import LAN6_THERE, LAN_THERE, Lan
 PEER: Final = str(REPOSITORY / "tests/support/peer_2008.py")
 
 
-def test_our_client_and_a_remote_half_of_2008(lan: Lan) -> None:
+def test_client_with_a_remote_half_of_2008(lan: Lan) -> None:
     vknet = lan.vknet("--remote-command", f"{sys.executable} {PEER}")
     lan.carries()
     vknet.says("link up: tap0 to myhomesystem, wire v1")
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "1472", LAN_THERE)
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-s", "1452", LAN6_THERE)
     assert vknet.stop() == 0
-    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the TAP there gone")
-    assert "not v1" not in vknet.log, "it never got anything but v1"
+    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the end of the remote TAP")
+    assert "not v1" not in vknet.log, "the peer received v1 only"
 
 
-def test_a_client_of_2008_and_our_remote_half(lan: Lan) -> None:
+def test_remote_half_with_a_client_of_2008(lan: Lan) -> None:
     client = Program(
         lan.bed.here,
         *(sys.executable, PEER, "-b", "bridge0", "-B", "bridge0", "auto", "there:auto"),
     )
-    eventually(lambda: "tap0" in lan.bed.there.interfaces(), "the remote half's TAP")
+    eventually(lambda: "tap0" in lan.bed.there.interfaces(), "the TAP of the remote half")
     lan.carries()
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "1472", LAN_THERE)
     assert lan.bed.there.link("tap0")["master"] == "bridge0"
     client.process.terminate()
     client.status()
-    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the TAP there gone")
+    eventually(lambda: "tap0" not in lan.bed.there.interfaces(), "the end of the remote TAP")
     assert "not v1" not in client.log
 
 
-def test_a_frame_too_long_for_2008_is_dropped_and_said(lan: Lan) -> None:
+def test_frame_too_long_for_2008_is_dropped_and_counted(lan: Lan) -> None:
     for host in (lan.bed.here, lan.bed.there):
         host.ip("link", "set", "bridge0", "mtu", "9000")
     vknet = lan.vknet("--mtu", "9000", "--remote-command", f"{sys.executable} {PEER}")
@@ -55,9 +55,9 @@ def test_a_frame_too_long_for_2008_is_dropped_and_said(lan: Lan) -> None:
     assert "1 dropped (over-peer-limit)" in vknet.log
 
 
-def test_a_quiet_peer_of_2008_is_linked_with_wire_1(bed: Bed) -> None:
+def test_quiet_peer_of_2008_needs_wire_1(bed: Bed) -> None:
     here, there = bed.here, bed.there
-    # Without IPv6 nothing is ever sent from there unasked.
+    # Without IPv6 the host sends no frame by itself.
     there.run("sysctl", "-q", "net.ipv6.conf.all.disable_ipv6=1")
     there.run("sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
     remote = ("--remote-command", f"{sys.executable} {PEER}")
@@ -70,7 +70,7 @@ def test_a_quiet_peer_of_2008_is_linked_with_wire_1(bed: Bed) -> None:
     here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
 
 
-def test_wire_1_between_two_of_this_program(lan: Lan) -> None:
+def test_wire_1_between_two_current_programs(lan: Lan) -> None:
     vknet = lan.vknet("--wire", "1")
     lan.carries()
     vknet.says("link up: tap0 to myhomesystem, wire v1")

@@ -1,4 +1,4 @@
-"""testbed/prepare.sh in a mount namespace of its own, with an apt-get that does not end."""
+"""testbed/prepare.sh in a mount namespace of its own, with an apt-get that never ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from testbed.hosts import REPOSITORY, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What is /usr/sbin to prepare.sh.
+# The path of the policy file in the directory that prepare.sh sees as /usr/sbin.
 POLICY: Final = Path("sbin/policy-rc.d")
 
-# What prepare.sh starts, in a directory that is first in its PATH: nothing here is real apt.
+# Stand-ins for the programs that prepare.sh runs, in a directory that is first in its PATH.
 DPKG_QUERY: Final = "#!/bin/sh\nexit 1\n"
 APT_GET: Final = "#!/bin/sh\necho $$ >{directory}/apt\nexec sleep 60\n"
 
@@ -33,7 +33,7 @@ exec setpriv --pdeathsig KILL sh testbed/prepare.sh test nonexistent-package
 
 @contextmanager
 def preparing(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """prepare.sh while its apt-get runs; ended at the end."""
+    """Run prepare.sh until its apt-get runs; kill it in the end."""
     shutil.copytree(REPOSITORY / "testbed", directory / "testbed")
     (directory / "sbin").mkdir()
     for name, body in (("dpkg-query", DPKG_QUERY), ("apt-get", APT_GET)):
@@ -49,7 +49,7 @@ def preparing(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         start_new_session=True,
     )
     try:
-        eventually((directory / "apt").exists, "apt-get running")
+        eventually((directory / "apt").exists, "a running apt-get")
         yield process
     finally:
         if process.poll() is None:
@@ -58,7 +58,7 @@ def preparing(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_apt_runs_leaves_no_policy_file(
+def test_signal_while_apt_runs_leaves_no_policy_file(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with preparing(tmp_path) as process:
@@ -69,7 +69,7 @@ def test_a_signal_while_apt_runs_leaves_no_policy_file(
         assert not policy.exists()
 
 
-def test_a_policy_file_that_is_left_by_sigkill_forbids_nothing(tmp_path: Path) -> None:
+def test_policy_file_that_sigkill_leaves_forbids_nothing(tmp_path: Path) -> None:
     with preparing(tmp_path) as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)

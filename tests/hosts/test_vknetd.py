@@ -1,4 +1,4 @@
-"""vknetd on a host of its own: its TAP, its filter, its bridge, and vknet as its client."""
+"""vknetd on a host: its TAP, its filter, its bridge, and vknet as its client."""
 
 from __future__ import annotations
 
@@ -48,23 +48,26 @@ MARKER = ethernet(IPV4, ipv4("198.18.5.99", payload=b"the last one".ljust(26)))
 
 
 def path_on(host: Host) -> Path:
-    """Where its socket is: the hosts share the file system."""
+    """Return the path of the socket; the hosts share the file system with the test."""
     return host.directory / "vknet"
 
 
 def vknetd(host: Host, *options: str, user: str | None = None) -> Program:
+    """Start a vknetd, and wait until it is ready."""
     program = Program(host, "vknetd", "-d", "-p", str(path_on(host)), *options, user=user)
     program.says("ready")
     return program
 
 
 def status(host: Host) -> dict[str, Any]:
+    """Return the output of ``vknetd --status --json``."""
     answer = host.output("vknetd", "--status", "--json", "-p", str(path_on(host)))
     result: dict[str, Any] = json.loads(answer)
     return result
 
 
 def port(host: Host, name: str) -> dict[str, Any]:
+    """Return the status of one port."""
     found: dict[str, Any]
     (found,) = [p for p in status(host)["ports"] if p["name"] == name]
     return found
@@ -72,21 +75,22 @@ def port(host: Host, name: str) -> dict[str, Any]:
 
 @contextmanager
 def client(host: Host) -> Iterator[socket.socket]:
-    """A client that is a port already: a frame that others send from now on comes to it."""
+    """Connect a client, and wait until it is a port of the switch."""
     before = len(status(host)["ports"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.settimeout(20)
         sock.connect(str(path_on(host)))
-        eventually(lambda: len(status(host)["ports"]) > before, "the switch takes the client")
+        eventually(lambda: len(status(host)["ports"]) > before, "a port for the client")
         yield sock
 
 
 def mac_of(host: Host, interface: str) -> bytes:
+    """Return the MAC address of an interface."""
     return bytes.fromhex(host.link(interface)["address"].replace(":", ""))
 
 
 class Sniffer:
-    """What comes out of the switch at an interface of a host."""
+    """The frames that leave the switch through an interface."""
 
     def __init__(self, host: Host, interface: str) -> None:
         script = REPOSITORY / "tests/support/sniffer.py"
@@ -98,7 +102,7 @@ class Sniffer:
         return self.process.stdout.readline().decode().strip()
 
     def until(self, last: bytes) -> list[bytes]:
-        """The frames that came before this one."""
+        """Return the frames that come before this one."""
         frames = []
         while (frame := bytes.fromhex(self._line())) != last:
             assert frame, "the sniffer has ended"
@@ -107,6 +111,7 @@ class Sniffer:
 
 
 def nd(source: str, message: bytes, destination: str = "ff02::1") -> bytes:
+    """Return a frame with an ICMPv6 message."""
     return ethernet(IPV6, ipv6(source, ICMPV6, message, destination=destination))
 
 
@@ -144,7 +149,7 @@ SPOOFED = [
 ]
 
 
-def test_what_is_spoofed_does_not_leave_by_the_tap_and_what_is_not_does(here: Host) -> None:
+def test_spoofed_frames_do_not_leave_through_the_tap_and_others_do(here: Host) -> None:
     vknetd(here, "-t", "tap0", *PREFIXES)
     sniffer = Sniffer(here, "tap0")
     tap = mac_of(here, "tap0")
@@ -158,13 +163,13 @@ def test_what_is_spoofed_does_not_leave_by_the_tap_and_what_is_not_does(here: Ho
         refused = Counter(reason for _, reason in SPOOFED)
         assert port(here, "tap0")["out"]["drops"] == refused
         assert port(here, "client1")["in"]["drops"] == {DropReason.SOURCE_NOT_ALLOWED: 1}
-        # The filter stands before the TAP alone: among themselves clients may say anything.
-        # What begins otherwise is the host's own: it looks for routers on its new interface.
+        # The filter applies to the uplink only, not to frames between clients.  Frames from other
+        # sources are the host's own: it looks for routers on its new interface.
         received = iter(lambda: other.recv(2000), b"")
         assert next(f for f in received if f[6:12] == CLIENT) == SPOOFED[0][0]
 
 
-def test_the_host_is_on_the_clients_network(here: Host) -> None:
+def test_host_is_on_the_network_of_the_clients(here: Host) -> None:
     vknetd(here, "-t", "tap0", *PREFIXES)
     addresses = here.ip("-br", "addr", "show", "tap0")
     assert "198.18.5.1/24" in addresses
@@ -179,7 +184,7 @@ def test_the_host_is_on_the_clients_network(here: Host) -> None:
         assert reply[28:32] == socket.inet_aton("198.18.5.1")
 
 
-def test_in_a_bridge_the_address_is_the_bridges_and_stays_the_hosts(here: Host) -> None:
+def test_bridge_has_the_address_and_no_client_may_use_it(here: Host) -> None:
     program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
     assert here.link("tap0")["master"] == "bridge0"
     assert "198.18.5.1/24" in here.ip("-br", "addr", "show", "bridge0")
@@ -195,46 +200,47 @@ def test_in_a_bridge_the_address_is_the_bridges_and_stays_the_hosts(here: Host) 
     assert "bridge0" in here.interfaces()
 
 
-def test_a_bridge_that_is_deleted_is_made_anew_with_the_address(here: Host) -> None:
+def test_deleted_bridge_is_created_again_with_its_address(here: Host) -> None:
     program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
     with client(here) as sock:
         here.ip("link", "del", "bridge0")
         program.says("put tap0 back in the bridge bridge0")
         eventually(
-            lambda: "198.18.5.1/24" in here.ip("-br", "addr", "show", "bridge0"), "its address"
+            lambda: "198.18.5.1/24" in here.ip("-br", "addr", "show", "bridge0"),
+            "the address on the new bridge",
         )
         sniffer = Sniffer(here, "tap0")
 
         def is_pinned() -> bool:
-            # The new bridge's address is the host's own now.
+            # The host now owns the MAC address of the new bridge.
             sock.send(ethernet(IPV4, ipv4("198.18.5.7"), source=mac_of(here, "bridge0")))
             return bool(port(here, "client1")["in"]["drops"])
 
-        eventually(is_pinned, "the new bridge's MAC address refused to clients")
+        eventually(is_pinned, "the MAC address of the new bridge refused to clients")
         sock.send(SPOOFED[0][0])
         sock.send(MARKER)
         assert SPOOFED[0][0] not in sniffer.until(MARKER)
     assert program.stop() == 0
 
 
-def test_another_interface_that_takes_the_bridges_name_does_no_harm(here: Host) -> None:
+def test_other_interface_with_the_name_of_the_bridge_does_no_harm(here: Host) -> None:
     program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
     here.ip("link", "del", "bridge0")
     here.ip("tuntap", "add", "bridge0", "mode", "tun")
     program.says("tap0 cannot be put back in the bridge")
-    program.says("another took its name or place")
+    program.says("tap0 is not in bridge0: another interface has that name")
     with client(here) as a, client(here) as b:
         a.send(MARKER)
         assert next(f for f in iter(lambda: b.recv(2000), b"") if f[6:12] == CLIENT) == MARKER
     assert program.stop() == 0
 
 
-def test_a_prefix_alone_gives_the_host_no_address(here: Host) -> None:
+def test_prefix_without_an_address_gives_the_host_no_address(here: Host) -> None:
     vknetd(here, "-t", "tap0", "198.18.5.0/24")
     assert "198.18.5" not in here.ip("-br", "addr", "show", "tap0")
 
 
-def test_a_plain_switch_lets_everything_out(here: Host) -> None:
+def test_plain_switch_lets_every_frame_out(here: Host) -> None:
     vknetd(here, "-U", "-t", "tap0")
     sniffer = Sniffer(here, "tap0")
     with client(here) as sock:
@@ -244,11 +250,12 @@ def test_a_plain_switch_lets_everything_out(here: Host) -> None:
         assert sniffer.until(MARKER) == [message for message, _ in SPOOFED]
 
 
-def test_a_tap_that_is_deleted_is_made_anew_and_the_clients_stay(here: Host) -> None:
+def test_deleted_tap_is_created_again_and_clients_stay_connected(here: Host) -> None:
     program = vknetd(here, "-t", "tap0", "-b", "bridge0", "198.18.5.1/24")
     with client(here) as sock:
         here.ip("link", "del", "tap0")
-        program.says("tap0 is there again")
+        program.says("the interface tap0 was deleted; creating it again")
+        program.says("tap0 is back")
         assert here.link("tap0")["master"] == "bridge0"
         sniffer = Sniffer(here, "tap0")
         sock.send(SPOOFED[0][0])
@@ -257,7 +264,7 @@ def test_a_tap_that_is_deleted_is_made_anew_and_the_clients_stay(here: Host) -> 
     assert program.stop() == 0
 
 
-def test_a_tap_that_is_in_use_is_said_and_nothing_is_left(here: Host) -> None:
+def test_tap_in_use_is_refused_and_nothing_is_left_behind(here: Host) -> None:
     program = vknetd(here, "-t", "tap0", "198.18.5.1/24")
     second = here.run(
         *("vknetd", "-d", "-t", "tap0", "-p", f"{path_on(here)}2", "198.18.6.1/24"), check=False
@@ -268,7 +275,7 @@ def test_a_tap_that_is_in_use_is_said_and_nothing_is_left(here: Host) -> None:
     assert program.stop() == 0
 
 
-def test_an_address_on_a_port_of_a_bridge_is_refused(here: Host) -> None:
+def test_address_on_a_port_of_a_bridge_is_refused(here: Host) -> None:
     here.ip("tuntap", "add", "dev", "tap0", "mode", "tap")
     here.ip("link", "add", "br1", "type", "bridge")
     here.ip("link", "set", "tap0", "master", "br1")
@@ -280,7 +287,7 @@ def test_an_address_on_a_port_of_a_bridge_is_refused(here: Host) -> None:
     assert "198.18.5.1" not in here.ip("-br", "addr", "show", "tap0")
 
 
-def test_a_user_without_rights_runs_one_on_what_an_administrator_prepared(here: Host) -> None:
+def test_user_without_privileges_runs_vknetd_on_a_prepared_tap(here: Host) -> None:
     path = here.user_home / "vknet"
     refused = here.run(
         *("vknetd", "-d", "-p", str(path), "-t", "tap0", "198.18.5.1/24"),
@@ -301,7 +308,7 @@ def test_a_user_without_rights_runs_one_on_what_an_administrator_prepared(here: 
 
 
 @pytest.mark.parametrize("killed", ["here", "there"])
-def test_vknet_joins_two_switches_and_heals_when_one_is_started_anew(
+def test_vknet_joins_two_switches_and_reconnects_when_one_restarts(
     bed: Bed, here: Host, there: Host, killed: str
 ) -> None:
     switches = {host.name: vknetd(host, "-t", "none") for host in (here, there)}
@@ -324,5 +331,5 @@ def test_vknet_joins_two_switches_and_heals_when_one_is_started_anew(
     program.says("link lost")
     vknetd(getattr(bed, killed), "-t", "none")
     program.says("link up", 2)
-    eventually(crosses, "a frame across the new one")
+    eventually(crosses, "a frame across the new link")
     assert program.stop() == 0
