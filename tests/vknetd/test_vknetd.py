@@ -254,3 +254,16 @@ def test_client_that_disconnects_during_a_flood_does_no_harm(daemon: Vknetd) -> 
         for _ in range(500):
             assert receive(a) == frame(BROADCAST, mac(2))
         assert daemon.status()["table"]["entries"] == []
+
+
+def test_helper_kills_a_vknetd_that_does_not_become_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("tests.support.vknetd.eventually", time_out)
+    daemon = Vknetd(tmp_path)
+    with pytest.raises(TimeoutError), daemon:
+        pass
+    assert daemon.process.returncode == -signal.SIGKILL

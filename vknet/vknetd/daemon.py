@@ -264,8 +264,8 @@ async def _maintain(tap: TapEndpoint, serving: trio.CancelScope) -> None:
 def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
     """Set the addresses on the TAP, or on its bridge, and look up all that the host has there.
 
-    It blocks.  The kernel delivers no packets to a port of a bridge itself, so with a bridge the
-    addresses are on the bridge.
+    It blocks.  The host receives no packets through a port of a bridge, only through the bridge
+    itself, so with a bridge the addresses are on the bridge.
 
     Raises:
         SetupError: the addresses cannot be set, or the TAP is not in its bridge.
