@@ -26,7 +26,7 @@ ROW: Final = re.compile(
 
 NOT_TUNING: Final = frozenset(
     # Facts of the ACK's format, and of the end of a link.
-    ("MICROSECONDS", "STAMP_BITS", "HALF", "MASK", "BYE_TIMEOUT_S")
+    ("MICROSECONDS_PER_S", "STAMP_MODULUS", "STAMP_MASK", "BYE_TIMEOUT_S")
 )
 
 

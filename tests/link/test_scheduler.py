@@ -338,7 +338,9 @@ def test_nothing_is_dropped_in_startup() -> None:
     assert not link.drops
 
 
-@pytest.mark.parametrize(("round_trip", "target"), [(0.001, TARGET_S), (0.03, TARGET_S), (0.2, 0.02)])
+@pytest.mark.parametrize(
+    ("round_trip", "target"), [(0.001, TARGET_S), (0.03, TARGET_S), (0.2, 0.02)]
+)
 def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, target: float) -> None:
     link = settled()
     window = link.scheduler.window
