@@ -85,7 +85,7 @@ def by_trio(bare: Bare) -> None:
 def main() -> None:
     loop, device, *remote = sys.argv[1:]
     tap = tun.open_device()
-    tun.attach(tap, device)
+    tun.set_interface(tap, device)
     tun.set_offloads(tap, NO_OFFLOADS)
     receiving, sending = 0, 1
     if remote:

@@ -1,8 +1,8 @@
-"""What can go wrong, told to the person who has to mend it.
+"""The errors that vknet raises.  Pure.
 
-Every message says what failed, where, and what to do about it, in one line: the command prints it
-as it is.  Resource misuse inside a program (two tasks on one stream, a closed endpoint) keeps
-trio's own exceptions.
+Each message is one line that says what failed, where, and what to do; the commands print it
+unchanged.  Misuse of a resource by the program, such as two tasks on one stream or the use of a
+closed endpoint, raises trio's own exceptions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = [
 
 
 class VknetError(Exception):
-    """The root of every error vknet raises on purpose."""
+    """The base class of the errors that vknet raises."""
 
 
 class UsageError(VknetError):
-    """What the user asked for has no meaning; nothing was started."""
+    """The arguments are not valid; nothing was started."""
 
 
 class SetupError(VknetError):
@@ -32,30 +32,30 @@ class SetupError(VknetError):
 
 
 class EndpointGone(VknetError):
-    """The local endpoint no longer exists: its TAP was deleted, its vknetd went away."""
+    """The local endpoint no longer exists: its TAP was deleted, or its vknetd ended."""
 
 
 class PeerGone(VknetError):
-    """The other side is no longer there: it said so, its stream ended, or it fell silent."""
+    """The peer is gone: it ended the link, its stream ended, or it fell silent."""
 
 
 class RemoteProtocolError(VknetError):
-    """The peer sent something that the protocol does not allow; the link cannot go on."""
+    """The peer sent data that the protocol does not allow; the link ends."""
 
 
 class LocalProtocolError(VknetError):
-    """This side was asked to send something that the protocol does not allow."""
+    """This program tried to send data that the protocol does not allow."""
 
 
 def escaped(text: str | bytes, limit: int = 200) -> str:
-    r"""Make text from a stranger safe for a terminal and a log line.
+    r"""Make untrusted text safe for a terminal and a log line.
 
     Args:
-        text: bytes are read as UTF-8; what is not UTF-8 shows as ``\xNN``.
-        limit: at most this many characters are kept; a longer text ends in ``...``.
+        text: bytes are decoded as UTF-8; a byte that is not UTF-8 becomes ``\xNN``.
+        limit: the number of characters that are kept; a longer text ends in ``...``.
 
     Returns:
-        One line in which every control or unprintable character is a backslash escape.
+        One line, in which every control or unprintable character is a backslash escape.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")

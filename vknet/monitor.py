@@ -1,6 +1,6 @@
-"""What a link is doing, for whoever watches: its state and its counters.
+"""The state and the counters of a link, for a program that watches it.
 
-One `Monitor` can outlive many links: the retry scope hands the same one to each.
+`keep_linked` passes one `Monitor` to each of its links, so the counters go on over all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Connecting:
     """A link is being established.
 
     Attributes:
-        attempt: 1 for the first since the program started or since a link was last up.
+        attempt: the number of this attempt since the start or since the last link that was up,
+            from 1.
     """
 
     attempt: int
@@ -47,14 +48,14 @@ class Connecting:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """Frames are being carried.
+    """The link carries frames.
 
     Attributes:
-        peer: whom the link leads to.
-        wire: the version of the wire in use, 1 or 2.
-        endpoint: the local endpoint.
-        peer_endpoint: the other side's endpoint; None where the peer does not say (v1).
-        took: seconds from the start of the attempt to now.
+        peer: the name of the peer.
+        wire: the wire version in use, 1 or 2.
+        endpoint: the name of the local endpoint.
+        peer_endpoint: the name of the peer's endpoint; None on v1, which does not tell it.
+        took: seconds from the start of the attempt until the link was up.
     """
 
     peer: str
@@ -65,9 +66,9 @@ class Up:
 
     @property
     def summary(self) -> str:
-        """All of it, in a line for people."""
-        there = self.peer if self.peer_endpoint is None else f"{self.peer} {self.peer_endpoint}"
-        return f"{self.endpoint} to {there}, wire v{self.wire}, after {self.took:.2f} s"
+        """One line with all of it, for people."""
+        peer = self.peer if self.peer_endpoint is None else f"{self.peer} {self.peer_endpoint}"
+        return f"{self.endpoint} to {peer}, wire v{self.wire}, after {self.took:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ class Lost:
     """The link ended, or could not be established.
 
     Attributes:
-        cause: why.
-        retry_in: seconds until the next attempt; None where there will be none.
+        cause: the error that ended it.
+        retry_in: seconds until the next attempt; None if there will be none.
     """
 
     cause: VknetError
@@ -88,36 +89,40 @@ S = TypeVar("S", Idle, Connecting, Up, Lost)
 
 
 class Monitor:
-    """The state and the counters of one link, or of the links that follow each other."""
+    """The state and the counters of one link, or of a sequence of links."""
 
     def __init__(self) -> None:
         self._state: State = Idle()
         self._changed = trio.Event()
-        self._counted = Counters()
+        self._link_counters = Counters()
         self._endpoint: Endpoint | None = None
-        self._dropped_before: tuple[Counter[DropReason], Counter[DropReason]] = Counter(), Counter()
+        # The endpoint's drops before `watch_endpoint`: received, sent.
+        self._drops_before: tuple[Counter[DropReason], Counter[DropReason]] = Counter(), Counter()
         self.round_trip: float | None = None
-        """Seconds the last PING took to come back, in the peer's queues as well; None before."""
+        """Seconds from the last PING to its PONG, the peer's queues included; None before."""
 
     @property
     def state(self) -> State:
-        """What the link is doing now."""
+        """The current state."""
         return self._state
 
     def set_state(self, state: State) -> None:
-        """Say what the link is doing now; for the link and the retry scope."""
+        """Set the state; only the link and `keep_linked` call it."""
         self._state = state
         self._changed.set()
         self._changed = trio.Event()
 
     async def wait_for(self, kind: type[S]) -> S:
-        """Wait until the state is of this kind, and return it; at once if it already is."""
+        """Wait until the state is of this kind, and return it; immediately if it already is."""
         while not isinstance(self._state, kind):
             await self._changed.wait()
         return self._state
 
     async def changes(self) -> AsyncGenerator[State, None]:
-        """The state now, and then each new one; a slow reader misses those in between."""
+        """Iterate over the current state and the following ones.
+
+        A reader that is slower than the changes misses the states in between, but not the last one.
+        """
         while True:
             seen = self._state
             changed = self._changed
@@ -127,22 +132,22 @@ class Monitor:
 
     @property
     def counters(self) -> Counters:
-        """What has been carried and dropped so far: a snapshot, endpoint's drops included."""
-        total = Counters(self._counted.outbound.copy(), self._counted.inbound.copy())
+        """A snapshot of the traffic and the drops so far, the endpoint's own drops included."""
+        total = Counters(self._link_counters.outbound.copy(), self._link_counters.inbound.copy())
         if self._endpoint is not None:
-            received, sent = self._dropped_before
+            received, sent = self._drops_before
             total.outbound.drops += self._endpoint.receive_drops - received
             total.inbound.drops += self._endpoint.send_drops - sent
         return total
 
     @property
     def link_counters(self) -> Counters:
-        """The counters the link adds to; the endpoint's own drops are not in them."""
-        return self._counted
+        """The counters that the link adds to, without the endpoint's own drops."""
+        return self._link_counters
 
     def watch_endpoint(self, endpoint: Endpoint) -> None:
-        """From now on the drops of this endpoint count; what the one before dropped is kept."""
+        """Count the drops of this endpoint from now on; those of the one before are kept."""
         if endpoint is not self._endpoint:
-            self._counted = self.counters
+            self._link_counters = self.counters
             self._endpoint = endpoint
-            self._dropped_before = Counter(endpoint.receive_drops), Counter(endpoint.send_drops)
+            self._drops_before = Counter(endpoint.receive_drops), Counter(endpoint.send_drops)

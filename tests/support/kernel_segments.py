@@ -115,7 +115,7 @@ def until_marker(fd: int, marker: bytes) -> list[bytes]:
 
 def main() -> None:
     inside, outside = tun.open_device(), plain_tap("out0")
-    tun.attach(inside, "in0")
+    tun.set_interface(inside, "in0")
     # Without a packet filter, which would look at the IP header, too.
     ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
     for name in ("iptables", "ip6tables", "arptables"):

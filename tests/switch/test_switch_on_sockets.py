@@ -30,7 +30,7 @@ SMALL_BUFFER: Final = 1 << 16
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port waits for its client for ever, so that nothing here depends on how fast this runs."""
-    monkeypatch.setattr("vknet.endpoints.seqpacket.SEND_PATIENCE", math.inf)
+    monkeypatch.setattr("vknet.endpoints.seqpacket.SEND_TIMEOUT_S", math.inf)
 
 
 @asynccontextmanager

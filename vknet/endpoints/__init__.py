@@ -1,4 +1,4 @@
-"""Endpoints: where frames enter and leave.  One file a kind."""
+"""Endpoints: the sources and sinks of Ethernet frames, one module for each kind."""
 
 from __future__ import annotations
 

@@ -1,20 +1,29 @@
-"""What an endpoint is: a source and sink of whole Ethernet frames, in batches.
+"""The contract of an endpoint: a source and sink of whole Ethernet frames, in batches.
 
-Stages of a frame on its way out: `wait_receivable` (only when there was nothing), `receive_nowait`
-(drains a batch), the link.  On its way in: the link, `send` (a batch).  System calls are tried
-first; trio is asked to wait only after the kernel said EAGAIN.
+    network -> endpoint -> wait_receivable, receive_nowait -> link
+    link -> send -> endpoint -> network
 
-Frames are plain: whole, with their checksums.  An endpoint that can leave work undone, or have it
-done, says so in `accepts`; whoever can do with such frames (`vknet.packet.virtio`) asks for them
-with `set_offload`, and uses `receive_offload_nowait` and `send_offload`.  All others never meet
-one.
+Every method tries the system call first.  trio waits for the descriptor only after EAGAIN, because
+a wait costs more than the system call.
+
+Frames are plain unless the caller asks for more: whole, with valid checksums.  An endpoint that
+handles offload frames (`vknet.packet.virtio`) lists the offloads in `accepts`.  A caller that
+handles them too enables them with `set_offload`, receives with `receive_offload_nowait` and sends
+with `send_offload`.  A caller that uses only `receive_nowait` and `send` never meets an offload
+frame.
+
+Directions are named from the caller's side: what is *received* leaves the endpoint's network, what
+is *sent* enters it.
+
+The caller that opened an endpoint owns it and closes it with `aclose`, which may be called twice.
+An endpoint owns its descriptor.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -31,21 +40,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint"]
 
+# The number of frames after which `discard` stops, give or take a batch.  A source that fills as
+# fast as it is drained would otherwise stop the event loop.
+DISCARD_FRAMES: Final = 16 * BATCH_FRAMES
+
 
 class Endpoint(trio.abc.AsyncResource):
     """A source and sink of whole Ethernet frames.
 
-    One task may receive and one may send at a time.  An endpoint knows nothing of links and wires;
-    whoever opened it closes it.
+    At any time one task may receive and one may send.  An endpoint knows nothing of links, ssh or
+    other endpoints.
 
     Attributes:
-        name: what people call it: ``tap0``, ``/var/run/vknet``.
-        mtu: in bytes; None where it has none of its own.
-        mtu_fixed: a person chose the MTU, or it is not vknet's to change.
-        accepts: what may be left undone in the frames that it is sent, by the names of
-            `vknet.packet.virtio`; it can hand over such frames itself.
-        receive_drops: frames dropped on their way out of the endpoint, by reason (`DropReason`).
-        send_drops: frames dropped on their way into it, by reason.
+        name: the name for messages, such as ``tap0`` or ``/var/run/vknet``.
+        mtu: the MTU in bytes; None if the endpoint has none of its own.
+        mtu_fixed: the MTU was given by the user, or vknet may not change it.
+        accepts: the offloads that the endpoint handles.  `send_offload` passes such frames on as
+            they are, and `set_offload` can enable them for received frames.
+        receive_drops: the number of frames dropped while they were received, by reason.
+        send_drops: the number of frames dropped while they were sent, by reason.
     """
 
     def __init__(self, name: str, mtu: int | None = None, *, mtu_fixed: bool = False) -> None:
@@ -58,92 +71,125 @@ class Endpoint(trio.abc.AsyncResource):
 
     @abstractmethod
     def receive_nowait(self) -> list[Frame]:
-        """Take the frames that are waiting, in order, up to about 128 KiB or 256 frames.
+        """Take the waiting frames, in order, up to about 128 KiB or 256 frames.
 
         Returns:
-            At least one frame, as bytes or as views that nobody can write to.
+            At least one plain frame, as bytes or as a read-only view.  The frames are the caller's:
+            later calls do not change them.
 
         Raises:
-            trio.WouldBlock: none is waiting.
-            trio.ClosedResourceError: this object was closed.
-            EndpointGone: what it stands for no longer exists.
+            trio.WouldBlock: no frame is waiting.
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
 
     @abstractmethod
     async def wait_receivable(self) -> None:
-        """Wait until `receive_nowait` may have something, or something to raise.
+        """Wait until `receive_nowait` may return frames or raise EndpointGone.
 
-        Cancelling it loses no frame.
+        It takes no frame, so cancelling it loses none.  It may return early: `receive_nowait` may
+        still raise trio.WouldBlock.
 
         Raises:
             trio.BusyResourceError: another task is waiting.
-            trio.ClosedResourceError: this object was closed, perhaps meanwhile.
+            trio.ClosedResourceError: this endpoint was closed, before the call or during it.
         """
 
     @abstractmethod
     async def send(self, frames: Sequence[Frame]) -> None:
-        """Hand over a batch, in order.
+        """Send plain frames, in order.
 
-        A frame that cannot be taken is dropped and counted in `send_drops`.  It may wait for room,
-        but never for longer than a moment: Ethernet may drop, it may not stall.  When cancelled, a
-        part of the batch may have been handed over.  The frames are not kept after it returns.
+        A frame that the endpoint cannot take is dropped and counted in `send_drops`.  If there is
+        no room, it waits for a fraction of a second and then drops: Ethernet may drop frames, but
+        must not stall.  The frames are not kept after it returns, so the caller may reuse their
+        memory.
+
+        If it is cancelled, the first frames may have been sent.  The rest are neither sent nor
+        counted.
 
         Raises:
-            trio.ClosedResourceError: this object was closed.
-            EndpointGone: what it stands for no longer exists.
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
 
     def try_send(self, frames: Sequence[Frame]) -> int:
-        """Hand over the first of these frames, in order, as far as that goes without any waiting.
+        """Send the first of these frames, in order, without waiting and without dropping any.
 
-        Not while a `send` is under way.  The frames are not kept after it returns.
+        Do not call it while a `send` is running.  The frames are not kept after it returns.
 
         Returns:
-            How many were taken.  The rest is for `send`, which also says what the matter is, if it
-            is more than that there is no room.
+            The number of frames sent, possibly 0.  Give the rest to `send`, which waits, drops or
+            raises as required.
         """
         del frames
         return 0
 
     async def set_offload(self, offloads: Offload) -> None:
-        """From now on leave undone what of this the endpoint can, by name, and nothing else.
+        """Enable these offloads for received frames, and disable all others.
 
-        What is already waiting stays as it is.  It is off until the first call.
+        Offloads outside `accepts` are ignored.  Frames that are already waiting keep their form.
+        All offloads are disabled until the first call.
+
+        Args:
+            offloads: the work that may be left undone in a frame that
+                `receive_offload_nowait` returns.
         """
         await trio.lowlevel.checkpoint()
 
     def receive_offload_nowait(self, enough: int = BATCH_FRAMES) -> Sequence[AnyFrame]:
-        """As `receive_nowait`, with offload frames for those that have something left undone.
+        """Take the waiting frames like `receive_nowait`, offload frames among them.
+
+        A frame with work left undone is an `OffloadFrame`; the others are plain.
 
         Args:
-            enough: frames after which not to look for more, where a look costs time.
+            enough: the number of frames after which not to look for more.  It is a hint for
+                endpoints where each look is a system call.
+
+        Raises:
+            trio.WouldBlock: no frame is waiting.
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
         del enough
         return self.receive_nowait()
 
     async def send_offload(self, frames: Sequence[AnyFrame]) -> None:
-        """As `send`, with offload frames among them; their headers are checked here.
+        """Send frames like `send`, offload frames among them.
 
-        What the endpoint does not accept is done before the frame is handed over.
+        Offload headers are checked here, so they may come from an untrusted peer; a frame that does
+        not fit its header is dropped and counted.  Work that the endpoint does not accept is done
+        in software.
+
+        Raises:
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
         await self.send(plain_frames(frames, self.send_drops))
 
     async def send_batches(self, batches: Sequence[Sequence[AnyFrame]]) -> None:
-        """As `send_offload`, for all of these together: several may be there for being alike."""
+        """Send several batches like `send_offload`, in order.
+
+        A `UniformBatch` among them can be sent as one.  All batches share one limit on the time
+        spent waiting for room.
+
+        Raises:
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
+        """
         if len(batches) == 1:
             await self.send_offload(batches[0])
         else:
-            # One batch, with one patience, for whoever has to wait for room.
             await self.send_offload([frame for batch in batches for frame in batch])
 
     async def receive(self) -> list[Frame]:
-        """Wait for frames and take them, as `receive_nowait` does.
+        """Wait for plain frames and take them, like `receive_nowait`.
 
         Cancelling it loses no frame.
 
         Raises:
-            trio.ClosedResourceError: this object was closed, perhaps meanwhile.
-            EndpointGone: what it stands for no longer exists.
+            trio.BusyResourceError: another task is waiting.
+            trio.ClosedResourceError: this endpoint was closed, before the call or during it.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -153,16 +199,21 @@ class Endpoint(trio.abc.AsyncResource):
                 await self.wait_receivable()
 
     def discard(self, reason: DropReason) -> int:
-        """Drop all that is waiting to be received, counted under `reason`; how many that were.
+        """Drop the frames that wait to be received, and count them in `receive_drops`.
+
+        Args:
+            reason: the reason to count them under.
+
+        Returns:
+            The number of frames dropped.
 
         Raises:
-            trio.ClosedResourceError: this object was closed.
-            EndpointGone: what it stands for no longer exists.
+            trio.ClosedResourceError: this endpoint was closed.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
         dropped = 0
         try:
-            # Bounded: a source that fills as fast as this drains must not hold the program.
-            while dropped < 16 * BATCH_FRAMES:
+            while dropped < DISCARD_FRAMES:
                 dropped += len(self.receive_nowait())
         except trio.WouldBlock:
             pass
@@ -170,17 +221,26 @@ class Endpoint(trio.abc.AsyncResource):
         return dropped
 
     async def set_mtu(self, mtu: int) -> bool:
-        """Take this MTU, in bytes, as agreed with the peer; whether that was done.
+        """Change the MTU to the one negotiated with the peer, if vknet may.
 
-        Only an interface that vknet made is changed.
+        Only an interface that vknet created is changed.  A cancelled call may have changed it.
+
+        Args:
+            mtu: in bytes.
+
+        Returns:
+            Whether the endpoint has this MTU now.
+
+        Raises:
+            SetupError: the kernel refused it.
         """
         await trio.lowlevel.checkpoint()
         return mtu == self.mtu
 
     async def maintain(self) -> None:
-        """Put right what was put wrong around the endpoint; called about once a second.
+        """Repair what changed around the endpoint; the owner calls it about once a second.
 
         Raises:
-            EndpointGone: what it stands for no longer exists.
+            EndpointGone: the interface was deleted, or the other end of the socket was closed.
         """
         await trio.lowlevel.checkpoint()

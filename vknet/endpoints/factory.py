@@ -1,4 +1,4 @@
-"""From a spec to the endpoint it stands for."""
+"""Open the endpoint that a spec names."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["open_endpoint"]
 async def open_endpoint(
     spec: str | Spec, *, bridge: str | None = None, mtu: int | None = None
 ) -> Endpoint:
-    """Open what a spec stands for.
+    """Open the endpoint that a spec names.
 
     Args:
         spec: ``auto``, ``tapN``, ``/dev/tapN``, ``tap:NAME``, or the path of a vknetd socket.
-        bridge: the bridge a TAP joins; made if there is none.
-        mtu: the TAP's MTU in bytes; None leaves it as it is.  A socket has none of its own, but
-            tells the other side this one.
+        bridge: the bridge that the TAP joins; it is created if it does not exist.
+        mtu: the TAP's MTU in bytes; None leaves it unchanged.  A socket has no MTU of its own; the
+            peer is told this one.
 
     Returns:
-        An endpoint; the caller closes it.
+        The endpoint, which the caller closes.
 
     Raises:
-        UsageError: the spec has no meaning, or it is a socket and a bridge was given.
-        SetupError: it cannot be opened, and why.
+        UsageError: the spec is not valid, or it is a socket and a bridge was given.
+        SetupError: the endpoint cannot be opened; the message gives the cause and the remedy.
     """
     if isinstance(spec, str):
         spec = parse_spec(spec)
     if isinstance(spec, SocketSpec):
         if bridge is not None:
-            raise UsageError(f"{spec.path} is a socket, and only a TAP can be in a bridge")
+            raise UsageError(f"{spec.path} is a socket; only a TAP can be in a bridge")
         return await open_seqpacket(spec.path, mtu)
     if sys.platform != "linux":
         raise SetupError(f"TAP interfaces are supported on Linux only, not on {sys.platform}")

@@ -1,14 +1,21 @@
-"""A function that is run in a process of its own, for what it would leave behind in this one.
+"""Run a function in a child process, so that the modules it imports do not stay in this one.
 
-pyroute2 is needed for the twentieth part of a second when a link is made, and would then stay: a
-quarter of all the memory that a link has.  The process is another Python, isolated from everything
-but this one's path; it is told through a pipe what to call, and answers through another.  Where
-none can be started, or it ends without an answer, whatever the reason, the function is called here.
+Setting up a link needs pyroute2 for about 50 ms.  Imported here, it would stay for the life of the
+program and be a quarter of its memory.
 
-Who knows that one will be needed can have it started beforehand (`prestart`): it imports what it
-needs while this process does the same, which is a quarter of a second until the first frame.  It
-waits for what it is told to call; it ends when it is dismissed, or with this process, by the end of
-its pipe.
+The child is another Python in isolated mode (``python -I``) with this process's `sys.path`.  It
+reads from its stdin, pickled one after the other:
+
+    the path, a list of str
+    the modules to import at once, a sequence of str
+    the call: module, function, positional arguments, keyword arguments
+
+and writes one pickled pair to its stdout: whether the function raised, and its result or its error.
+If no child can be started, or it ends without an answer, the function is called in this process.
+
+`prestart` starts the child of the next call early, so that both processes import at the same time;
+that saves a quarter of a second before the first frame.  This module owns a prestarted child.  It
+ends after its call, on `dismiss`, or when this process ends and its stdin with it.
 """
 
 from __future__ import annotations
@@ -33,35 +40,36 @@ __all__ = ["dismiss", "isolated", "prestart"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# -I: neither the folder somebody is in, nor the environment, nor the user's own packages have a
-# say before the path is the one that this process trusts.
-BOOT: Final = (
+# With -I, Python ignores the working directory, the environment and the user's packages until the
+# path of this process is in force.
+CHILD_CODE: Final = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
     " from vknet.endpoints.isolated import main; main()"
 )
 
-# In the environment of such a process.  Where `sys.executable` is no Python, but a program that has
-# one in it, that program would start itself again, and again.
-MARK: Final = "VKNET_ASIDE"
+# Set in the environment of a child, which starts no child of its own.  `sys.executable` may be a
+# program that embeds Python; without this it would start itself without end.
+CHILD_VARIABLE: Final = "VKNET_ISOLATED"
 
-# Started beforehand, and not used yet.
-_prepared: list[subprocess.Popen[bytes]] = []
+# The children of `prestart` that have not had their call.
+_prestarted: list[subprocess.Popen[bytes]] = []
 
 
 def isolated(function: Callable[P, T]) -> Callable[P, T]:
-    """Have a function run in a process of its own; a decorator.
+    """Decorate a module's function so that each call runs in a child process.
 
-    It blocks until that has ended.  Arguments, result and every `VknetError` have to be such as
-    pickle takes, and calling the function twice has to be no harm.
+    The call blocks until the child has ended.  The arguments, the result and every `VknetError`
+    that the function raises must be picklable.  The function may be called twice for one call, so
+    repeating it must be harmless.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        answer = _ask(function.__module__, function.__name__, args, kwargs)
+        answer = _call_in_child(function.__module__, function.__name__, args, kwargs)
         if answer is None:
             return function(*args, **kwargs)
-        failed, value = answer
-        if failed:
+        raised, value = answer
+        if raised:
             raise value
         result: T = value
         return result
@@ -70,76 +78,82 @@ def isolated(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def prestart(*modules: str) -> None:
-    """Start the process that will run the next function, if one can be started.
+    """Start the child of the next call, if one can be started; never block.
 
     Args:
-        modules: what it imports meanwhile; what cannot be imported is left to the function.
+        modules: the modules that it imports at once; those that fail to import are ignored.
     """
     with suppress(Exception):
-        beginning = _beginning(modules)
-        # What the pipe may not take at once is left alone: nobody is to wait here.
-        if _can_start() and len(beginning) <= select.PIPE_BUF:
+        preamble = _preamble(modules)
+        # An empty pipe takes PIPE_BUF bytes without blocking.
+        if _can_start() and len(preamble) <= select.PIPE_BUF:
             process = _start()
-            _prepared.append(process)
+            _prestarted.append(process)
             assert process.stdin is not None
-            os.write(process.stdin.fileno(), beginning)
+            os.write(process.stdin.fileno(), preamble)
 
 
 def dismiss() -> None:
-    """End what was prepared and is not needed: it has as much memory as a link."""
-    while _prepared:
-        with _prepared.pop() as process:
+    """End the prestarted children that were not used; each has as much memory as a link."""
+    while _prestarted:
+        with _prestarted.pop() as process:
             process.kill()
 
 
-def _ask(*call: object) -> tuple[bool, Any] | None:
-    """Whether the function raised something, and what it raised or returned; None: no answer."""
+def _call_in_child(*call: object) -> tuple[bool, Any] | None:
+    """Return whether the function raised, and its error or result; None if there is no answer."""
     if not _can_start():
         return None
     answer = None
-    if _prepared:
-        # It may have been ended meanwhile, by whoever ends processes.
-        answer = _answer(_prepared.pop(), pickle.dumps(call))
+    if _prestarted:
+        # It may have been killed since; then a new one is started.
+        answer = _communicate(_prestarted.pop(), pickle.dumps(call))
     if answer is None:
         with suppress(Exception):
-            answer = _answer(_start(), _beginning() + pickle.dumps(call))
+            answer = _communicate(_start(), _preamble() + pickle.dumps(call))
     return answer
 
 
-def _beginning(modules: Sequence[str] = ()) -> bytes:
-    """What such a process is told before the call."""
+def _preamble(modules: Sequence[str] = ()) -> bytes:
+    """Return what a child reads before its call."""
     return pickle.dumps([str(entry) for entry in sys.path]) + pickle.dumps(modules)
 
 
-def _answer(process: subprocess.Popen[bytes], told: bytes) -> tuple[bool, Any] | None:
-    """What this process says to that; None if it has no answer."""
+def _communicate(process: subprocess.Popen[bytes], data: bytes) -> tuple[bool, Any] | None:
+    """Write to a child and return its answer; None if it has none."""
     try:
         with process:
-            said, _ = process.communicate(told)
-        failed, value = pickle.loads(said)
-    except Exception:  # noqa: BLE001  # start-up files, an upgrade under way ...
+            output, _ = process.communicate(data)
+        raised, value = pickle.loads(output)
+    except Exception:  # noqa: BLE001 - a broken child may answer anything; the call is made here
         return None
-    return None if process.returncode else (bool(failed), value)
+    return None if process.returncode else (bool(raised), value)
 
 
 def _can_start() -> bool:
-    return not getattr(sys, "frozen", False) and MARK not in os.environ and bool(sys.executable)
+    frozen = getattr(sys, "frozen", False)
+    return not frozen and CHILD_VARIABLE not in os.environ and bool(sys.executable)
 
 
 def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", BOOT],
+        [sys.executable, "-I", "-c", CHILD_CODE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # Out of reach of a Ctrl-C.
+        # In a session of its own, a Ctrl-C in the terminal does not reach it.
         start_new_session=True,
-        env=os.environ | {MARK: "1"},
+        env=os.environ | {CHILD_VARIABLE: "1"},
     )
 
 
 def main() -> None:
-    """Do what the other process asks for; whatever else goes wrong, it meets as well."""
+    """Be the child: import the modules, run the call, write the answer.
+
+    An error other than `VknetError` ends the child without an answer; the call is then repeated in
+    the parent, which meets the error itself.
+    """
+    # What the function prints must not get into the answer.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for module in pickle.load(sys.stdin.buffer):

@@ -1,4 +1,4 @@
-"""Endpoints in memory, joined in pairs: for tests, and for simulators with hosts of their own."""
+"""Endpoints in memory, joined in pairs, for tests and for simulators of hosts."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryEndpoint", "memory_endpoint_pair"]
 
-# As many as a TAP holds by default (txqueuelen).
-CAPACITY: Final = 1000
+# The number of frames that a TAP queues by default (its txqueuelen).
+CAPACITY_FRAMES: Final = 1000
 
 
 @dataclass(slots=True)
 class _Queue:
-    """One direction of the wire.  Bounded: who puts a frame into a full one drops that frame."""
+    """One direction of a pair.  It is bounded: a frame put into a full queue is dropped."""
 
     capacity: int
     frames: deque[bytes | OffloadFrame] = field(default_factory=deque)
     kinds: frozenset[int] = frozenset()
-    """The offload frames that its reader has asked for."""
+    """The first two bytes of the offload headers that its reader has enabled."""
     changed: trio.Event = field(default_factory=trio.Event)
     no_reader: bool = False
     no_writer: bool = False
 
 
 class MemoryEndpoint(Endpoint):
-    """One end of a wire in memory; made by `memory_endpoint_pair`.
+    """One end of a pair in memory; `memory_endpoint_pair` creates both.
 
-    What is sent into one end is received from the other.  The queue between them is bounded: the
-    newest frame is dropped when it is full, as a network card does.
+    Frames sent to one end are received at the other.  The queue between them is bounded; when it is
+    full, a new frame is dropped, as a network card does.
     """
 
     def __init__(
@@ -106,17 +106,17 @@ class MemoryEndpoint(Endpoint):
         self.send_nowait(frames)
 
     def send_nowait(self, frames: Sequence[AnyFrame]) -> None:
-        """As `send`, which never has to wait here.
+        """Send frames like `send_offload`; a memory endpoint never waits for room.
 
         Raises:
-            trio.ClosedResourceError: this end was closed.
+            trio.ClosedResourceError: this endpoint was closed.
             EndpointGone: the other end was closed.
         """
         self._raise_if_closed()
         outbox = self._outbox
         if outbox.no_reader:
             raise self._gone()
-        # Like a kernel, it segments what the reader has not asked for.
+        # Like a kernel, it segments frames that the reader has not enabled.
         for frame in for_receiver(
             frames, outbox.kinds, self.send_drops, check_all=True, mtu=self.mtu
         ):
@@ -151,22 +151,24 @@ class MemoryEndpoint(Endpoint):
 def memory_endpoint_pair(
     names: tuple[str, str] = ("memory-a", "memory-b"),
     *,
-    capacity: int = CAPACITY,
+    capacity: int = CAPACITY_FRAMES,
     mtu: int | None = None,
     accepts: Offload = NO_OFFLOADS,
 ) -> tuple[MemoryEndpoint, MemoryEndpoint]:
-    """Two endpoints, each receiving what is sent into the other.
+    """Create two endpoints, each of which receives the frames sent to the other.
 
     Args:
-        names: what to call them.
-        capacity: how many frames wait at an end before new ones are dropped.
-        mtu: in bytes, told to a peer; plain frames are not held to it.
-        accepts: what may be left undone in the frames that are sent to either, by the names of
-            `vknet.packet.virtio`.
+        names: their names in messages.
+        capacity: the number of frames that wait at each end before new ones are dropped.
+        mtu: in bytes; a link tells it to the peer.  Longer plain frames are accepted.
+        accepts: the offloads that both can enable.
+
+    Returns:
+        Both ends; the caller closes them.
     """
-    there, back = _Queue(capacity), _Queue(capacity)
-    both = accepts.usable
+    forward, backward = _Queue(capacity), _Queue(capacity)
+    usable = accepts.usable
     return (
-        MemoryEndpoint(names[0], back, there, mtu, both),
-        MemoryEndpoint(names[1], there, back, mtu, both),
+        MemoryEndpoint(names[0], backward, forward, mtu, usable),
+        MemoryEndpoint(names[1], forward, backward, mtu, usable),
     )

@@ -1,17 +1,17 @@
-"""Many messages a system call: recvmmsg(2) and sendmmsg(2) of Linux, by ctypes.
+"""Many messages per system call: recvmmsg(2) and sendmmsg(2) of Linux, through ctypes.
 
-A call of Python's socket module moves one message, and costs about as much again as the kernel's
-part in it.  These two move a list.  Both only ever try (MSG_DONTWAIT), neither keeps anything of
-what it was given, and what they return is the caller's.
+A call of Python's socket module moves one message and costs about as much again as the system call
+itself.  These functions move a list.  They never wait (MSG_DONTWAIT), keep nothing that they are
+given, and return memory that is the caller's.
 
-The structures are laid out once a thread, and every call uses them again:
+Each thread allocates the structures once and reuses them in every call:
 
-    mmsghdr[CHUNK] -> iovec[CHUNK] -> receiving: a slot each in one area of memory
+    mmsghdr[CHUNK] -> iovec[CHUNK] -> receiving: one slot for each message, in one memory area
                                       sending: the frames of this call, joined
 
-What the kernel writes back of a message is its length and its flags.  Views that step from one
-mmsghdr to the next read those of a whole chunk at once, so that nothing here is done in Python for
-each message but to take its bytes out of its slot.
+For each message the kernel writes back its length and its flags.  Strided views over the array of
+mmsghdr read those of a whole chunk at once, so the only work in Python for each message is to copy
+it out of its slot.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK", "receive_messages", "send_messages"]
 
 CHUNK: Final = 64
-"""Messages a call, at the most: the 3 us that surround a call are little beside so many, and what
-the slots take of memory, 4 MB a thread if the longest messages come, is little as well."""
+"""The maximum number of messages per call.  It is large enough that the fixed cost of a call (3 us)
+is small, and small enough that the slots of a thread take at most 4 MB."""
 
-
-# Plain numbers: to combine members of socket's enumeration takes half a microsecond.
-TRY: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-CUT: Final = int(socket.MSG_TRUNC)
+# Plain integers: combining members of socket's enumeration takes half a microsecond.
+NO_WAIT: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+TRUNCATED: Final = int(socket.MSG_TRUNC)
 
 
 class _Msghdr(ctypes.Structure):
-    """recvmsg(2), as the kernel has it; glibc's and musl's are the same in memory."""
+    """struct msghdr of recvmsg(2), as in the kernel; glibc's and musl's have the same layout."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -61,24 +60,24 @@ class _Msghdr(ctypes.Structure):
 
 
 class _Mmsghdr(ctypes.Structure):
-    """recvmmsg(2)."""
+    """struct mmsghdr of recvmmsg(2)."""
 
     _fields_ = (("header", _Msghdr), ("length", ctypes.c_uint32))
 
 
 class _Iovec(ctypes.Structure):
-    """readv(2)."""
+    """struct iovec of readv(2)."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 def _words(structures: ctypes.Array[Any], code: Literal["I", "L"]) -> memoryview[int]:
-    """The memory of an array of structures as numbers, `code` being those of `array`."""
+    """View the memory of an array of structures as integers of this type code of `array`."""
     return memoryview(structures).cast("B").cast(code)
 
 
-class _Layout:
-    """An mmsghdr and an iovec for each message of a chunk, and views of what changes in them."""
+class _Vector:
+    """An mmsghdr and an iovec for each message of a chunk, and views of their variable fields."""
 
     def __init__(self) -> None:
         self._messages = (_Mmsghdr * CHUNK)()
@@ -98,21 +97,21 @@ class _Layout:
         self.sizes: Final = pairs[1::2]
 
 
-class _Scratch:
-    """What the calls of one thread use, one after the other."""
+class _Buffers:
+    """The functions and the memory that the calls of one thread use, one after the other."""
 
     def __init__(self) -> None:
-        # Calls that never wait need not let other threads run meanwhile, which takes as long again.
+        # PyDLL keeps the GIL.  Releasing it takes as long as the call, which never waits.
         libc = ctypes.PyDLL(None, use_errno=True)
         number, pointer, count = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint
         self.recvmmsg = libc.recvmmsg
         self.recvmmsg.argtypes = [number, pointer, count, number, pointer]
         self.sendmmsg = libc.sendmmsg
         self.sendmmsg.argtypes = [number, pointer, count, number]
-        self.outgoing = _Layout()
-        self.incoming = _Layout()
-        # Private: after a fork each side has its own.  Slots are not aligned to pages, where the
-        # heads of all of them would meet in the same few lines of the cache.
+        self.outgoing = _Vector()
+        self.incoming = _Vector()
+        # MAP_PRIVATE: after a fork each process has its own copy.  The slots are not aligned to
+        # pages, because the start of every slot would then map to the same few cache lines.
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self.slots = mmap.mmap(-1, CHUNK * LONGEST_FRAME, flags=private)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.slots))
@@ -124,71 +123,78 @@ class _Scratch:
 _threads = threading.local()
 
 
-def _scratch() -> _Scratch:
+def _thread_buffers() -> _Buffers:
     try:
-        return cast("_Scratch", _threads.scratch)
+        return cast("_Buffers", _threads.buffers)
     except AttributeError:
-        scratch = _threads.scratch = _Scratch()
-        return scratch
+        buffers = _threads.buffers = _Buffers()
+        return buffers
 
 
 def receive_messages(fd: int, limit: int) -> tuple[list[bytes], int]:
-    """Take the messages that wait on a socket, in order, up to `limit` or `CHUNK` of them.
+    """Take the messages that wait on a socket, in order.
 
-    At the end of a connection it takes messages of no bytes, as many as it was asked for.
+    At the end of a connection the kernel delivers messages of zero bytes, as many as asked for.
+
+    Args:
+        fd: of the socket.
+        limit: the maximum number of messages; more than `CHUNK` means `CHUNK`.
 
     Returns:
-        At least one message; and how many were longer than LONGEST_FRAME, which are not among them.
+        The messages of at most LONGEST_FRAME bytes, and the number of longer ones, which are
+        dropped.  Together they are at least one.
 
     Raises:
-        BlockingIOError: none is waiting.
-        OSError: as recvmsg(2), for the first message; when it is a later one's, the next call
-            raises it.
+        BlockingIOError: no message is waiting.
+        OSError: as recvmsg(2), for the first message.  An error at a later one is raised by the
+            next call.
     """
-    scratch = _scratch()
-    layout = scratch.incoming
+    buffers = _thread_buffers()
+    vector = buffers.incoming
     limit = min(limit, CHUNK)
-    while (count := scratch.recvmmsg(fd, layout.address, limit, TRY, None)) < 0:
+    while (count := buffers.recvmmsg(fd, vector.address, limit, NO_WAIT, None)) < 0:
         _raise_unless_interrupted()
-    slots = scratch.slots
-    lengths = layout.lengths[:count].tolist()
-    messages = [slots[at : at + size] for at, size in zip(scratch.starts, lengths, strict=False)]
-    flags = layout.flags[:count].tolist()
+    slots = buffers.slots
+    lengths = vector.lengths[:count].tolist()
+    messages = [slots[at : at + size] for at, size in zip(buffers.starts, lengths, strict=False)]
+    flags = vector.flags[:count].tolist()
     if not any(flags):
         return messages, 0
-    whole = [m for m, flag in zip(messages, flags, strict=True) if not flag & CUT]
+    whole = [m for m, flag in zip(messages, flags, strict=True) if not flag & TRUNCATED]
     return whole, count - len(whole)
 
 
 def send_messages(fd: int, frames: Sequence[Frame]) -> int:
-    """Send frames as messages, in order, as many of the first ones as make one call.
+    """Send the first of these frames, in order, each as one message, with one system call.
+
+    One call sends at most `CHUNK` frames, and BATCH_BYTES bytes unless the first frame is longer.
 
     Args:
         fd: of the socket.
         frames: at least one.
 
     Returns:
-        How many were taken, at least one.
+        The number of frames sent, at least 1.
 
     Raises:
-        BlockingIOError: there is no room for the first.
-        OSError: as sendmsg(2), for the first; when it is a later one's, that one will be the first
-            of the next call.
+        BlockingIOError: there is no room for the first frame.
+        OSError: as sendmsg(2), for the first frame.  An error at a later one is raised by the call
+            that begins with it.
     """
-    scratch = _scratch()
-    layout = scratch.outgoing
+    buffers = _thread_buffers()
+    vector = buffers.outgoing
     frames = frames[:CHUNK]
     sizes = array("L", map(len, frames))
     if sum(sizes) > BATCH_BYTES:
-        # What did not fit is joined anew the next time: not too much of it at once.
+        # Frames that the socket does not take are joined again by the next call.
         count = max(1, bisect_right(list(accumulate(sizes)), BATCH_BYTES))
         frames, sizes = frames[:count], sizes[:count]
     count = len(sizes)
     joined = b"".join(frames)
     start = ctypes.c_void_p.from_buffer(ctypes.c_char_p(joined)).value
-    layout.bases[:count] = array("L", accumulate(sizes[:-1], initial=start))
-    layout.sizes[:count] = sizes
-    while (sent := scratch.sendmmsg(fd, layout.address, count, TRY)) < 0:
+    vector.bases[:count] = array("L", accumulate(sizes[:-1], initial=start))
+    vector.sizes[:count] = sizes
+    while (sent := buffers.sendmmsg(fd, vector.address, count, NO_WAIT)) < 0:
         _raise_unless_interrupted()
     return int(sent)
 

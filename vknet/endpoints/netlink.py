@@ -1,11 +1,11 @@
-"""Interfaces and bridges, over rtnetlink(7): the only module that imports pyroute2.
+"""Interfaces, bridges and addresses over rtnetlink(7), through pyroute2.
 
-Every function opens its own netlink socket, does one thing and closes it again, in a process of its
-own (`vknet.endpoints.isolated`), so that pyroute2 is imported in there.  They block, so they are
-called in a worker thread.
+This is the only module that imports pyroute2.  Each public function runs in a child process
+(`vknet.endpoints.isolated`), so pyroute2 is imported there.  It opens a netlink socket, makes one
+change or query, and closes the socket.  It blocks, so call it in a worker thread.
 
-What is already as wanted is not touched, so that a user without rights can use what an
-administrator prepared.
+Settings that are already right are left alone.  So a user without CAP_NET_ADMIN can use interfaces
+that an administrator prepared.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = ["Interface", "OwnedTap", "owned_taps", "set_mtu", "set_up_addresses",
 
 IFF_UP: Final = 1
 
-# RFC 3021: from here on there is no broadcast address.
-IPV4_POINT_TO_POINT: Final = 31
+# The shortest prefix without a broadcast address (RFC 3021).
+IPV4_POINT_TO_POINT_PREFIX: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What the kernel says of an interface.
+    """The state of an interface.
 
     Attributes:
-        index: its number, unique as long as it exists.
+        index: unique in its network namespace while the interface exists.
         name: its name.
-        kind: ``bridge``, ``tun``, ``veth`` ...; None for hardware and the loopback.
+        kind: such as ``bridge``, ``tun`` or ``veth``; None for hardware and the loopback.
         mtu: in bytes.
-        mac: its MAC address, as six bytes.
-        is_up: administratively up.
-        master: the index of the bridge it is a port of; None if it is in none.
+        mac: its MAC address, six bytes.
+        is_up: whether it is administratively up.
+        master: the index of its bridge; None if it is not a port.
     """
 
     index: int
@@ -56,11 +56,11 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class OwnedTap:
-    """A TAP that was made for this user.
+    """A persistent TAP that was created for this user.
 
     Attributes:
         name: its name.
-        bridge: the name of the bridge it is a port of; None if it is in none.
+        bridge: the name of its bridge; None if it is not a port.
     """
 
     name: str
@@ -71,16 +71,23 @@ class OwnedTap:
 def set_up_tap(
     index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
 ) -> tuple[Interface, Interface | None]:
-    """Give a TAP this MTU and MAC address, put it in this bridge, and bring it up.
+    """Set a TAP's MTU and MAC address, put it in a bridge, and bring it up.
 
-    A bridge that does not exist is created and brought up.  A bridge that exists is left as it is,
-    down or up.  What is None is left as it is, too.
+    A bridge that does not exist is created and brought up.  An existing bridge is not changed, up
+    or down.
+
+    Args:
+        index: of the TAP.
+        bridge: the bridge's name; None leaves the TAP where it is.
+        mtu: in bytes; None leaves it unchanged.
+        address: the MAC address as text; None leaves it unchanged.
 
     Returns:
-        How the TAP stands then, and its bridge, if one was given.
+        The state of the TAP afterwards, and that of the bridge if one was given.
 
     Raises:
-        SetupError: something is missing or not permitted; the message has the command that helps.
+        SetupError: an interface is missing, or the change is not permitted; the message has the
+            command that helps.
     """
     with _netlink() as ipr:
         tap = _get(ipr, index)
@@ -96,10 +103,10 @@ def set_up_tap(
 
 @isolated
 def set_mtu(index: int, mtu: int) -> None:
-    """Give an interface this MTU, in bytes.
+    """Set an interface's MTU, in bytes.
 
     Raises:
-        SetupError: it is gone, or that is not permitted, or out of its range.
+        SetupError: the interface is gone, the change is not permitted, or the MTU is out of range.
     """
     with _netlink() as ipr:
         interface = _get(ipr, index)
@@ -110,13 +117,17 @@ def set_mtu(index: int, mtu: int) -> None:
 def set_up_addresses(
     index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
 ) -> tuple[Interface, list[IPv4Address | IPv6Address]]:
-    """Give an interface these addresses, beside those it has.
+    """Add addresses to an interface; those that it has stay.
+
+    Args:
+        index: of the interface.
+        wanted: the addresses with their prefixes.
 
     Returns:
-        How it stands then, and all of its addresses, link-local ones included.
+        The state of the interface, and all its addresses, link-local ones included.
 
     Raises:
-        SetupError: it is gone, or that is not permitted.
+        SetupError: the interface is gone, or the change is not permitted.
     """
     with _netlink() as ipr:
         interface = _get(ipr, index)
@@ -136,16 +147,19 @@ def set_up_addresses(
 
 @isolated
 def owned_taps() -> list[OwnedTap]:
-    """The persistent TAPs named ``tapN`` made for this very user or a group of theirs, by number.
+    """Return the persistent TAPs ``tapN`` whose owner is this user or one of its groups, by number.
 
-    One without an owner is not among them: any process may take it over, and some other one may
-    be meant to.
+    A TAP without an owner is left out: any process may open it, so it may be meant for another
+    program.
+
+    Raises:
+        SetupError: netlink failed.
     """
     user, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
     with _netlink() as ipr:
         links = list(ipr.get_links())
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    found: list[tuple[int, OwnedTap]] = []
+    taps: list[tuple[int, OwnedTap]] = []
     for link in links:
         name = link.get_attr("IFLA_IFNAME")
         if not name.startswith("tap") or not name[3:].isdecimal():
@@ -153,30 +167,30 @@ def owned_taps() -> list[OwnedTap]:
         data = ("linkinfo", "data")
         owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
         if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
-            found.append((int(name[3:]), OwnedTap(name, names.get(link.get_attr("IFLA_MASTER")))))
-    return [tap for _, tap in sorted(found, key=lambda numbered: numbered[0])]
+            taps.append((int(name[3:]), OwnedTap(name, names.get(link.get_attr("IFLA_MASTER")))))
+    return [tap for _, tap in sorted(taps, key=lambda numbered: numbered[0])]
 
 
 def _addresses(ipr: Any, index: int) -> list[IPv4Address | IPv6Address]:
     from ipaddress import ip_address
 
-    found = []
+    addresses = []
     for message in ipr.get_addr(index=index):
-        # On IPv4 IFA_ADDRESS is the other end of a point-to-point link, where there is one.
+        # On an IPv4 point-to-point link, IFA_ADDRESS is the address of the other end.
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        found.append(ip_address(text))
-    return found
+        addresses.append(ip_address(text))
+    return addresses
 
 
 def _broadcast(address: IPv4Interface | IPv6Interface) -> dict[str, str]:
-    """What ``ip addr add ... brd +`` sets."""
-    if address.version == 6 or address.network.prefixlen >= IPV4_POINT_TO_POINT:
+    """Return the broadcast address that ``ip addr add ... brd +`` sets, as an argument."""
+    if address.version == 6 or address.network.prefixlen >= IPV4_POINT_TO_POINT_PREFIX:
         return {}
     return {"broadcast": str(address.network.broadcast_address)}
 
 
 def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
-    """Put a TAP in a bridge, and make that if need be; how the bridge stands then."""
+    """Put a TAP in a bridge, creating the bridge if needed; return the bridge's state."""
     master = _find(ipr, bridge)
     if master is not None and master.kind != "bridge":
         raise SetupError(f"{bridge} is an interface, but not a bridge; choose another name")
@@ -201,23 +215,23 @@ def _create_bridge(ipr: Any, name: str, tap: Interface) -> Interface:
         try:
             ipr.link("add", ifname=name, kind="bridge")
         except Exception as exc:
-            # Somebody else made it in this very moment: as good.
+            # Another process created it at the same moment.
             if getattr(exc, "code", None) != errno.EEXIST:
                 raise
     bridge = _find(ipr, name)
     if bridge is None:
-        raise SetupError(f"{name}: the bridge has gone as soon as it was made")
+        raise SetupError(f"the bridge {name} was deleted while it was being created; try again")
     _change(ipr, bridge, command, state="up")
     return _get(ipr, bridge.index)
 
 
 def _find(ipr: Any, name: str) -> Interface | None:
-    """The interface of this name."""
+    """Return the interface with this name; None if there is none."""
     return next(map(_interface, ipr.get_links(ifname=name)), None)
 
 
 def _get(ipr: Any, index: int) -> Interface:
-    """The interface of this number: it stays the same one when it is renamed."""
+    """Return the interface with this index, which a change of its name does not affect."""
     with _explained(f"ip link show | grep '^{index}:'"):
         return next(map(_interface, ipr.get_links(index)))
 
@@ -234,15 +248,15 @@ def _interface(link: Any) -> Interface:
     )
 
 
-def _change(ipr: Any, interface: Interface, command: str, **what: Any) -> None:
-    """Change an interface; `command` does the same by hand and stands in the error."""
+def _change(ipr: Any, interface: Interface, command: str, **changes: Any) -> None:
+    """Change an interface; an error shows `command`, which makes the same change by hand."""
     with _explained(command):
-        ipr.link("set", index=interface.index, **what)
+        ipr.link("set", index=interface.index, **changes)
 
 
 @contextmanager
 def _netlink() -> Iterator[Any]:
-    """A netlink socket for one call, or an error that says why there is none."""
+    """Open a netlink socket, and raise what fails as SetupError."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -250,23 +264,23 @@ def _netlink() -> Iterator[Any]:
         with IPRoute() as ipr:
             yield ipr
     except (OSError, NetlinkError) as exc:
-        raise SetupError(f"asking the kernel for its interfaces failed: {exc}") from exc
+        raise SetupError(f"cannot read the interfaces over netlink: {exc}") from exc
 
 
 @contextmanager
 def _explained(command: str) -> Iterator[None]:
-    """Translate what the kernel refused; NetlinkError is no OSError."""
+    """Raise a refusal by the kernel as SetupError.  NetlinkError is not an OSError."""
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
         yield
     except NetlinkError as exc:
         if exc.code == errno.ENODEV:
-            message = f"the interface has gone ({command})"
+            message = f"the interface was deleted ({command})"
         elif exc.code in (errno.EPERM, errno.EACCES):
-            message = f"no right to change interfaces; an administrator can do it: {command}"
+            message = f"no permission to change interfaces; as root: {command}"
         elif exc.code == errno.EOPNOTSUPP:
-            message = f"this kernel cannot do it ({command}); is a module missing?"
+            message = f"the kernel does not support this ({command}); is a module missing?"
         else:
             message = f"the kernel refused ({command}): {os.strerror(exc.code)}"
         raise SetupError(message) from exc

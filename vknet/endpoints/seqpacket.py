@@ -1,8 +1,10 @@
-"""A vknetd switch, or anything else that speaks one Ethernet frame a message: unix(7).
+"""An endpoint on a SOCK_SEQPACKET socket, such as vknetd's: one Ethernet frame per message.
 
-Two edges of SOCK_SEQPACKET are handled here.  A message of no bytes reads like the end of the
-stream: only the peer having hung up, with nothing left to read, tells them apart.  A message longer
-than the buffer is cut off, and only a flag says so: such a one is dropped.
+Two properties of SOCK_SEQPACKET (unix(7), recv(2)) need care:
+
+* A message of zero bytes looks like the end of the connection.  It is the end only if the peer has
+  hung up and nothing is left to read.
+* A message longer than the buffer is truncated, which only MSG_TRUNC tells.  It is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from vknet.counters import DropReason
 from vknet.endpoints.base import Endpoint
 from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 from vknet.errors import EndpointGone, SetupError
-from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES
+from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES, FULL_FRAME
 from vknet.spec import DEFAULT_SOCKET, SOCKET_PATH_LIMIT
 
 if TYPE_CHECKING:
@@ -34,34 +36,40 @@ if TYPE_CHECKING:
 
 __all__ = ["SeqpacketEndpoint", "open_seqpacket"]
 
-# The default holds four frames of 64 KB; bounded by net.core.wmem_max for a user without rights.
-SOCKET_BUFFER: Final = 1024 * 1024
+# SO_SNDBUF and SO_RCVBUF.  The kernel's default holds only four frames of 64 KB.  Without
+# CAP_NET_ADMIN the kernel limits it to net.core.wmem_max and rmem_max.
+SOCKET_BUFFER_BYTES: Final = 1024 * 1024
 
-# How long a batch waits for a client that does not read before its frames are dropped: longer than
-# a busy machine keeps a healthy switch from its turn, far shorter than any dead-peer timeout.
-SEND_PATIENCE: Final = 0.25
-
-# The longest frame in bytes, to begin with; what comes in one call is taken for the next one's.
-USUAL_SIZE: Final = 1514
+# The time that a batch waits for a peer that does not read, before its frames are dropped.  A busy
+# machine delays a healthy switch for less; every dead-peer timeout is far longer.
+SEND_TIMEOUT_S: Final = 0.25
 
 
 class SeqpacketEndpoint(Endpoint):
-    """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes."""
+    """An endpoint on a connected SOCK_SEQPACKET socket, which it owns and closes.
+
+    Args:
+        sock: the socket; it becomes non-blocking.
+        name: the name for messages.
+        mtu: in bytes; a link tells it to the peer.  Longer frames are accepted.
+    """
 
     def __init__(self, sock: socket.socket, name: str, mtu: int | None = None) -> None:
         super().__init__(name, mtu, mtu_fixed=True)
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         self._sock = sock
-        self._patience = SEND_PATIENCE
-        self._longest = USUAL_SIZE
+        # The time that the next batch may wait.  It is 0 after a batch of which nothing was taken.
+        self._send_timeout = SEND_TIMEOUT_S
+        # The longest message of the last call, in bytes: it sizes the next call.
+        self._longest = FULL_FRAME
 
     def receive_nowait(self) -> list[Frame]:
         frames: list[Frame] = []
         size = seen = 0
         ended = False
-        # Every message counts, good or not: a flood of bad ones must not hold the program.
+        # Bad messages count, too: a flood of them must not stop the event loop.
         while size < BATCH_BYTES and seen < BATCH_FRAMES:
             limit = min(BATCH_FRAMES - seen, CHUNK, 1 + (BATCH_BYTES - size) // self._longest)
             try:
@@ -81,7 +89,7 @@ class SeqpacketEndpoint(Endpoint):
                 messages, ended = self._without_empty(messages)
             frames += messages
             size += sum(map(len, messages))
-            self._longest = max(map(len, messages), default=USUAL_SIZE)
+            self._longest = max(map(len, messages), default=FULL_FRAME)
             if ended or count < limit:
                 break
         if frames:
@@ -91,7 +99,7 @@ class SeqpacketEndpoint(Endpoint):
         raise trio.WouldBlock
 
     def _without_empty(self, messages: list[bytes]) -> tuple[list[bytes], bool]:
-        """Those that have bytes; and whether the rest was no message, but the connection's end."""
+        """Return the messages that are not empty, and whether the connection has ended."""
         ended = not messages[-1] and self._at_end()
         if ended:
             while messages and not messages[-1]:
@@ -110,7 +118,7 @@ class SeqpacketEndpoint(Endpoint):
         if not all(frames):
             self.send_drops[DropReason.EMPTY] += sum(not frame for frame in frames)
             frames = [frame for frame in frames if frame]
-        patience = self._patience
+        timeout = self._send_timeout
         sent = 0
         taken = False
         while sent < len(frames):
@@ -118,36 +126,36 @@ class SeqpacketEndpoint(Endpoint):
                 sent += send_messages(self._sock.fileno(), frames[sent : sent + CHUNK])
                 taken = True
             except BlockingIOError:
-                if patience <= 0:
+                if timeout <= 0:
                     self.send_drops[DropReason.ENDPOINT_FULL] += len(frames) - sent
                     break
-                patience = await self._wait_for_room(patience)
+                timeout = await self._wait_for_room(timeout)
             except OSError as exc:
                 self._send_failed(exc)
                 sent += 1
-        # One patience a batch; and none at all for a client that took nothing of the last one.
-        self._patience = SEND_PATIENCE if taken else patience
+        # A peer that took nothing of this batch gets only what is left of the time.
+        self._send_timeout = SEND_TIMEOUT_S if taken else timeout
 
     def try_send(self, frames: Sequence[Frame]) -> int:
         sent = 0
-        # What is empty is for `send` to count.
+        # `send` counts empty frames.
         if all(frames):
             with suppress(OSError):
                 while sent < len(frames):
                     sent += send_messages(self._sock.fileno(), frames[sent : sent + CHUNK])
         if sent:
-            self._patience = SEND_PATIENCE
+            self._send_timeout = SEND_TIMEOUT_S
         return sent
 
-    async def _wait_for_room(self, patience: float) -> float:
-        """Wait until the client reads, for so many seconds at most; how many are left."""
+    async def _wait_for_room(self, timeout: float) -> float:
+        """Wait until the peer reads, or until the timeout; return the seconds that are left."""
         before = trio.current_time()
-        with trio.move_on_after(patience):
+        with trio.move_on_after(timeout):
             await trio.lowlevel.wait_writable(self._sock)
-        return patience - (trio.current_time() - before)
+        return timeout - (trio.current_time() - before)
 
     def _send_failed(self, exc: OSError) -> None:
-        """Count the frame for which there was no room, or raise what else was the matter."""
+        """Count the frame if it alone was refused; otherwise the connection has ended."""
         self._raise_if_closed()
         if exc.errno in (ENOBUFS, ENOMEM):
             self.send_drops[DropReason.ENDPOINT_FULL] += 1
@@ -157,19 +165,19 @@ class SeqpacketEndpoint(Endpoint):
             raise self._gone() from exc
 
     def _at_end(self) -> bool:
-        """Whether nothing can come any more, now that a message of no bytes was read."""
+        """Whether a message of zero bytes, just read, was the end of the connection."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         if not poll.poll(0):
             return False
-        # What was sent before the hanging up is still to be read.
+        # Messages sent before the peer hung up are still to be read.
         (waiting,) = struct.unpack("i", fcntl.ioctl(self._sock, termios.FIONREAD, bytes(4)))
         return bool(waiting == 0)
 
     def _gone(self) -> EndpointGone:
         return EndpointGone(
-            f"{self.name}: the switch behind the socket closed the connection:"
-            " it was stopped, or takes no more clients"
+            f"{self.name}: the switch closed the connection:"
+            " it was stopped, or accepts no more clients"
         )
 
     def _raise_if_closed(self) -> None:
@@ -184,18 +192,21 @@ class SeqpacketEndpoint(Endpoint):
 
 
 async def open_seqpacket(path: str, mtu: int | None = None) -> SeqpacketEndpoint:
-    """Connect to the switch that listens at `path`.
+    """Connect to the switch that listens on `path`.
 
     Args:
         path: of the socket, at most 107 bytes.
-        mtu: in bytes, for the other side's TAP to follow; frames are not held to it.
+        mtu: in bytes, for the peer's TAP to follow.  Longer frames are accepted.
+
+    Returns:
+        The endpoint, which the caller closes.
 
     Raises:
-        SetupError: nobody listens there, or this user may not connect.
+        SetupError: no program listens there, or this user may not connect.
     """
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
         raise SetupError(
-            f"{path}: a socket's path has at most {SOCKET_PATH_LIMIT} bytes; choose a shorter one"
+            f"{path}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes; shorten it"
         )
     await trio.lowlevel.checkpoint()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -210,16 +221,18 @@ async def open_seqpacket(path: str, mtu: int | None = None) -> SeqpacketEndpoint
 
 def _why_not(path: str, exc: OSError) -> str:
     if isinstance(exc, PermissionError):
-        return f"{path}: no right to connect; join the group that owns it (ls -l {path})"
+        return f"{path}: no permission to connect; join the group that owns it (ls -l {path})"
     if exc.errno == ENOENT:
-        default = "; a host alone stands for it: for a TAP write HOST:auto"
-        return f"{path}: no such socket; is vknetd running?{default * (path == DEFAULT_SOCKET)}"
+        hint = ""
+        if path == DEFAULT_SOCKET:
+            hint = f" (HOST alone means HOST:{path}; for a TAP write HOST:auto)"
+        return f"{path}: no such socket; is vknetd running?{hint}"
     if Path(path).is_dir():
-        return f"{path}: is a directory, and not a socket"
+        return f"{path}: is a directory, not a socket"
     if exc.errno == ECONNREFUSED:
-        return f"{path}: nobody listens there; is vknetd running?"
+        return f"{path}: no program listens there; is vknetd running?"
     if exc.errno == EPROTOTYPE:
         return f"{path}: is a socket, but not SOCK_SEQPACKET; is it vknetd's?"
     if exc.errno == EAGAIN:
-        return f"{path}: the switch does not accept connections just now"
+        return f"{path}: the switch accepts no connections at the moment; try again"
     return f"{path}: cannot connect: {exc.strerror}"

@@ -1,15 +1,15 @@
-"""A TAP interface: the kernel's Documentation/networking/tuntap.rst.
+"""An endpoint on a TAP interface, as in the kernel's Documentation/networking/tuntap.rst.
 
-Facts the code rests on, seen on Linux 6.18:
+The code relies on these properties, seen on Linux 6.18 unless a version is given:
 
-* A TAP that vknet made vanishes when its descriptor is closed, however that comes about.  One that
-  was there before (persistent) stays, with whatever was set on it.
-* Each frame has an offload header (`vknet.packet.virtio`) before it, both ways, and may be a
-  super-frame. What a kernel may hand over is asked for; what it takes, every kernel that has it at
-  all takes, but some that should refuse it with EINVAL (6.1.103, 6.6.44, 6.10.3).
-* While the interface is down a write fails with EIO, and a read finds nothing.  When it has been
-  deleted, poll says EPOLLERR, and read and write fail with EBADFD for good.
-* tun drops at its own ring (txqueuelen frames, the newest first) when nobody reads.
+* The kernel deletes a TAP that vknet created when its descriptor is closed, also when the process
+  is killed.  A TAP that existed before (a persistent one) stays, with the settings made on it.
+* An offload header (`vknet.packet.virtio`) precedes every frame, read or written, and the frame may
+  be a super-frame.  TUNSETOFFLOAD limits only what is read.  Some kernels refuse to write
+  super-frames with EINVAL although they support them (6.1.103, 6.6.44, 6.10.3).
+* While the interface is down, a write fails with EIO, and a read finds nothing.  After it was
+  deleted, poll reports EPOLLERR, and read and write fail with EBADFD.
+* If no program reads, the kernel drops new frames once txqueuelen frames are queued.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import trio
 from vknet.counters import DropReason
 from vknet.endpoints import netlink, tun
 from vknet.endpoints.base import Endpoint
-from vknet.endpoints.tap_attach import attach, attach_unused, stable_mac
+from vknet.endpoints.tap_attach import open_named, open_unused, stable_mac
 from vknet.errors import EndpointGone, SetupError
 from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES, ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.gso import batch_from_kernel, plain_frames, segment
@@ -53,26 +53,33 @@ __all__ = ["TapEndpoint", "open_tap"]
 
 log = logging.getLogger(__name__)
 
-TAP_READ_SIZE: Final = VNET_HEADER_SIZE + LONGEST_FRAME
+READ_BYTES: Final = VNET_HEADER_SIZE + LONGEST_FRAME
 
 
 class TapEndpoint(Endpoint):
-    """An endpoint on a TAP, made by `open_tap`; it owns the descriptor and closes it.
+    """An endpoint on a TAP, opened by `open_tap`; it owns the descriptor and closes it.
 
     Attributes:
-        index: the interface's number.
-        made: vknet made the interface, so it goes when this is closed.
-        bridge: the bridge it was put in; None if none.
-        bridge_index: that one's number; it is another when the bridge was made anew.
-        segmented: how many offload frames that came for it had to be done here.
+        index: the index of the interface.
+        created: vknet created the interface, so the kernel deletes it when the endpoint is closed.
+        bridge: the name of the bridge that it was put in; None if none.
+        bridge_index: the index of its bridge; None if it is not a port.  A bridge that is deleted
+            and created again has another one.
+        segmented: the number of sent offload frames that were finished in software.
     """
 
     def __init__(
-        self, fd: int, interface: netlink.Interface, *, made: bool, bridge: str | None, fixed: bool
+        self,
+        fd: int,
+        interface: netlink.Interface,
+        *,
+        created: bool,
+        bridge: str | None,
+        mtu_fixed: bool,
     ) -> None:
-        super().__init__(interface.name, interface.mtu, mtu_fixed=fixed or not made)
+        super().__init__(interface.name, interface.mtu, mtu_fixed=mtu_fixed or not created)
         self.index = interface.index
-        self.made = made
+        self.created = created
         self.bridge = bridge
         self.bridge_index = interface.master
         self._fd = fd
@@ -87,13 +94,13 @@ class TapEndpoint(Endpoint):
         if self._fd < 0:
             await trio.lowlevel.checkpoint()
             return
-        # It takes the RTNL lock, which others may hold for long.
+        # In a thread: the ioctl takes the RTNL lock, which another process may hold for seconds.
         wanted = self._capabilities & offloads
         try:
             await trio.to_thread.run_sync(tun.set_offloads, self._fd, wanted)
         except OSError as exc:
-            # All is off then, as it was; if the TAP has gone, the next read says so.
-            log.debug("%s: no offloads: %s", self.name, exc.strerror)
+            # Nothing has changed then.  If the TAP was deleted, the next read raises.
+            log.debug("%s: cannot change the offloads: %s", self.name, exc.strerror)
 
     def receive_nowait(self) -> list[Frame]:
         return plain_frames(self.receive_offload_nowait(), self.receive_drops)
@@ -104,7 +111,7 @@ class TapEndpoint(Endpoint):
         left = BATCH_BYTES
         try:
             for _ in range(enough):
-                raw = read(fd, TAP_READ_SIZE)
+                raw = read(fd, READ_BYTES)
                 add(raw)
                 left -= len(raw)
                 if left <= 0:
@@ -125,7 +132,7 @@ class TapEndpoint(Endpoint):
         await self.send_offload(frames)
 
     def try_send(self, frames: Sequence[Frame]) -> int:
-        # A TAP takes all at once; what it does not take is for `send` to look into.
+        # A write to a TAP never waits.  `send` handles the first frame that fails.
         sent = 0
         with suppress(OSError):
             for frame in frames:
@@ -157,33 +164,33 @@ class TapEndpoint(Endpoint):
                     self._write_failed(exc, frame)
             else:
                 if self._down:
-                    self._is_up()
+                    self._note_up()
 
     async def send_batches(self, batches: Sequence[Sequence[AnyFrame]]) -> None:
-        # It never waits, and knows of trains.
+        # A TAP never waits for room, so nothing has to be shared between the batches.
         for batch in batches:
             await self.send_offload(batch)
 
-    def _write_uniform(self, train: UniformBatch) -> int:
-        """Write its frames, which fit their headers; how many the kernel took before one failed."""
+    def _write_uniform(self, batch: UniformBatch) -> int:
+        """Write a validated batch; return the number of frames before the first that failed."""
         fd, write = self._fd, os.write
-        taken = 0
+        written = 0
         if self._down:
-            return taken
+            return written
         with suppress(OSError):
-            for data in train.datas:
+            for data in batch.datas:
                 write(fd, data)
-                taken += 1
-        return taken
+                written += 1
+        return written
 
     def _write_offload(self, frame: OffloadFrame, offsets: Offsets | DropReason) -> None:
         data = frame.data
-        if offsets is DropReason.OVER_MTU and self._look_at_mtu():
+        if offsets is DropReason.OVER_MTU and self._refresh_mtu():
             offsets = validate(data, self.mtu)
         if isinstance(offsets, DropReason):
             self.send_drops[offsets] += 1
         elif frame.kind not in self._kinds or (offsets.payload == 0 and frame.is_super):
-            # One segment that was announced as several is what the kernel drops.
+            # The kernel drops a super-frame that makes only one segment.
             self._write_segments(frame, offsets)
         else:
             try:
@@ -197,7 +204,7 @@ class TapEndpoint(Endpoint):
                     self._write_failed(exc, frame)
             else:
                 if self._down:
-                    self._is_up()
+                    self._note_up()
 
     def _write_segments(self, frame: OffloadFrame, offsets: Offsets) -> None:
         self.segmented += 1
@@ -208,24 +215,24 @@ class TapEndpoint(Endpoint):
                 self._write_failed(exc, piece)
 
     def _accept_less(self, frame: OffloadFrame) -> None:
-        """The kernel refuses what it said it had: from now on that is done here."""
+        """Stop writing frames of a kind that the kernel claimed to support and refuses."""
         checksum_only = frame.kind in header_kinds(Offload.CSUM)
         self.accepts = NO_OFFLOADS if checksum_only else Offload.CSUM
         self._kinds = header_kinds(self.accepts)
         log.warning(
-            "%s: the kernel refuses frames of more than one segment; they are cut here from now on",
+            "%s: the kernel refuses multi-segment frames; vknet segments them from now on",
             self.name,
         )
 
-    def _look_at_mtu(self) -> bool:
-        """See which MTU the interface has now, which others may change; whether it is another."""
+    def _refresh_mtu(self) -> bool:
+        """Read the MTU, which other programs may change; return whether it has changed."""
         mtu = tun.current_mtu(self.index)
         if mtu is None or mtu == self.mtu:
             return False
         self.mtu = mtu
         return True
 
-    def _is_up(self) -> None:
+    def _note_up(self) -> None:
         self._down = False
         log.info("%s is up again", self.name)
 
@@ -253,7 +260,7 @@ class TapEndpoint(Endpoint):
             return trio.ClosedResourceError(f"endpoint {self.name} was closed")
         if exc.errno == EBADFD:
             return EndpointGone(f"the interface {self.name} was deleted")
-        return EndpointGone(f"the interface {self.name} fails: {exc.strerror}")
+        return EndpointGone(f"the interface {self.name} failed: {exc.strerror}")
 
     def _raise_if_closed(self) -> None:
         if self._fd < 0:
@@ -263,7 +270,7 @@ class TapEndpoint(Endpoint):
         if mtu == self.mtu:
             await trio.lowlevel.checkpoint()
             return True
-        if not self.made:
+        if not self.created:
             await trio.lowlevel.checkpoint()
             return False
         await trio.to_thread.run_sync(netlink.set_mtu, self.index, mtu)
@@ -271,12 +278,13 @@ class TapEndpoint(Endpoint):
         return True
 
     async def maintain(self) -> None:
-        """Put the TAP back in its bridge when the bridge was deleted and perhaps made anew.
+        """Put the TAP back in its bridge if that was deleted, and read the TAP's MTU again.
 
-        Another MTU, which somebody gave it meanwhile, holds from here on.
+        A deleted bridge is created again only at the second call, so that the program that deleted
+        it can do that itself.
         """
         await trio.lowlevel.checkpoint()
-        self._look_at_mtu()
+        self._refresh_mtu()
         if self.bridge is None:
             return
         try:
@@ -286,7 +294,6 @@ class TapEndpoint(Endpoint):
         if index == self.bridge_index:
             return
         if index is None and not self._bridge_missing:
-            # Whoever deleted it may be about to make it anew: let them, until the next call.
             self._bridge_missing = True
             log.warning("the bridge %s was deleted", self.bridge)
             return
@@ -297,7 +304,7 @@ class TapEndpoint(Endpoint):
             )
         except SetupError as exc:
             self.bridge_index = index
-            log.warning("%s cannot be put back in the bridge: %s", self.name, exc)
+            log.warning("%s cannot be put back in the bridge %s: %s", self.name, self.bridge, exc)
         else:
             self.bridge_index = interface.master
             log.warning("put %s back in the bridge %s", self.name, self.bridge)
@@ -316,29 +323,33 @@ async def open_tap(
     """Open a TAP, bring it up, and put it in a bridge.
 
     Args:
-        name: the interface's name; it is made if there is none.  None takes the first unused
-            ``tapN``: one that an administrator made for this user, or else a new one.
-        bridge: the bridge to join; it is made if there is none, and stays at the end.
-        mtu: in bytes; None leaves it as it is.
+        name: the interface's name; it is created if it does not exist.  None opens the first unused
+            ``tapN``: one that an administrator created for this user, or else a new one.
+        bridge: the bridge to join.  It is created if it does not exist, and stays when the endpoint
+            is closed.
+        mtu: in bytes; None leaves it unchanged.
+
+    Returns:
+        The endpoint, which the caller closes.
 
     Raises:
-        SetupError: it cannot be had, and why, and the command that helps.
+        SetupError: it cannot be opened; the message gives the cause and the command that helps.
     """
-    # The kernel's side of this takes the RTNL lock, which can take long on a busy host.
+    # In a thread: the system calls take the RTNL lock, which another process may hold for seconds.
     return await trio.to_thread.run_sync(partial(_open, name, bridge, mtu))
 
 
 def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
-    fd, actual, made = attach_unused(bridge) if name is None else attach(name, bridge)
+    fd, actual, created = open_unused(bridge) if name is None else open_named(name, bridge)
     try:
-        address = stable_mac(actual) if made else None
+        address = stable_mac(actual) if created else None
         index = socket.if_nametoindex(actual)
         interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
         if joined is not None and not joined.is_up:
             log.warning(
                 "the bridge %s is down; it carries nothing until: ip link set %s up", bridge, bridge
             )
-        return TapEndpoint(fd, interface, made=made, bridge=bridge, fixed=mtu is not None)
+        return TapEndpoint(fd, interface, created=created, bridge=bridge, mtu_fixed=mtu is not None)
     except OSError as exc:
         os.close(fd)
         raise SetupError(f"cannot set up the TAP {actual}: {exc.strerror}") from exc

@@ -1,7 +1,4 @@
-"""Which TAP it is to be, and how to get hold of it: a named one, the first unused one, a new one.
-
-The name ``tap%d`` makes the kernel pick the first unused number, in one step.
-"""
+"""Choose a TAP and open it: a named one, or the first unused one of this user, or a new one."""
 
 from __future__ import annotations
 
@@ -17,25 +14,25 @@ from typing import Final
 from vknet.endpoints import netlink, tun
 from vknet.errors import SetupError
 
-__all__ = ["attach", "attach_unused", "stable_mac"]
+__all__ = ["open_named", "open_unused", "stable_mac"]
 
-# The kernel puts the first unused number in.
-ANY_UNUSED: Final = "tap%d"
+# The kernel replaces %d with the first unused number, atomically.
+NEW_TAP: Final = "tap%d"
 
 
-def attach_unused(bridge: str | None) -> tuple[int, str, bool]:
-    """Attach to the first unused TAP that is meant for this user, or else to a new one.
+def open_unused(bridge: str | None) -> tuple[int, str, bool]:
+    """Open the first unused TAP that was created for this user, or else a new one.
 
     Args:
-        bridge: that it is to be in; None if none.
+        bridge: the bridge that it will join; None if none.  TAPs in other bridges are left out.
 
     Returns:
-        Its descriptor, its name, and whether it was made.
+        A descriptor, which the caller closes; the interface's name; and whether it was created.
 
     Raises:
-        SetupError: there is none to be had, and why, and the command that helps.
+        SetupError: no TAP can be opened; the message gives the cause and the command that helps.
     """
-    # Without the device none can be had, whoever they were made for.
+    # A missing device is reported first: it affects every TAP.
     os.close(_open_device())
     names = [name for _, name in socket.if_nameindex()]
     owned = netlink.owned_taps() if any(name.startswith("tap") for name in names) else []
@@ -43,49 +40,50 @@ def attach_unused(bridge: str | None) -> tuple[int, str, bool]:
     for tap in owned:
         if bridge is None or tap.bridge in wanted:
             try:
-                return attach(tap.name, bridge)
+                return open_named(tap.name, bridge)
             except SetupError:
                 continue
     try:
-        return attach(ANY_UNUSED, bridge)
+        return open_named(NEW_TAP, bridge)
     except SetupError as exc:
         if not owned:
             raise
         others = ", ".join(tap.name for tap in owned)
         raise SetupError(
-            f"every TAP made for {_user()} is in use or in another bridge ({others}), and {exc}"
+            f"every TAP created for {_user()} is in use or in another bridge ({others}), and {exc}"
         ) from exc
 
 
-def attach(name: str, bridge: str | None) -> tuple[int, str, bool]:
-    """Attach to a TAP, making it if need be.
+def open_named(name: str, bridge: str | None) -> tuple[int, str, bool]:
+    """Open a TAP, creating it if it does not exist.
 
     Args:
-        name: the interface's.
-        bridge: that it is to be in, for the advice; None if none.
+        name: the interface's name, or `NEW_TAP`.
+        bridge: the bridge that it will join, for the command in an error; None if none.
 
     Returns:
-        Its descriptor, its name, and whether it was made.
+        A descriptor, which the caller closes; the interface's name; and whether it was created.
 
     Raises:
-        SetupError: it cannot be had, and why, and the command that helps.
+        SetupError: it cannot be opened; the message gives the cause and the command that helps.
     """
     fd = _open_device()
     try:
-        actual, made = tun.attach(fd, name)
+        actual, created = tun.set_interface(fd, name)
     except OSError as exc:
         os.close(fd)
         raise SetupError(_why_not(name, bridge, exc)) from exc
-    return fd, actual, made
+    return fd, actual, created
 
 
 def stable_mac(name: str) -> str:
-    """A MAC address for a TAP that is made anew with every link, and yet keeps its address.
+    """Return a MAC address for a TAP, the same each time the TAP is created.
 
-    A bridge takes the lowest address of its ports for its own, so this one is high, for a bridge
-    with other ports to keep its own; and it is the same whenever this TAP is made, for a bridge
-    without other ports to be found at its old address after a link was lost.  It is unique to this
-    boot of this machine, and to this network namespace.
+    A bridge uses the lowest MAC address of its ports.  This one is high, so a bridge with other
+    ports keeps its own address.  A bridge without other ports gets the same address again after the
+    TAP was deleted and created again, so the hosts on the network still reach it.
+
+    The address depends on the boot, the network namespace and the interface's name.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
     namespace = Path("/proc/self/ns/net").stat().st_ino
@@ -102,9 +100,9 @@ def _open_device() -> int:
 
 def _why_no_device(exc: OSError) -> str:
     if exc.errno in (ENOENT, ENXIO, ENODEV):
-        return f"no {tun.TUN_DEVICE} here; as root: modprobe tun"
+        return f"no {tun.TUN_DEVICE}; as root: modprobe tun"
     if exc.errno in (EACCES, EPERM):
-        return f"no right to open {tun.TUN_DEVICE}; as root: chmod 0666 {tun.TUN_DEVICE}"
+        return f"no permission to open {tun.TUN_DEVICE}; as root: chmod 0666 {tun.TUN_DEVICE}"
     return f"cannot open {tun.TUN_DEVICE}: {exc.strerror}"
 
 
@@ -115,19 +113,19 @@ def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
         return f"{name} is in use by another program; name another TAP, or auto"
     if exc.errno == EINVAL and exists:
         return (
-            f"{name} is an interface, but not a TAP; to join a bridge name it with -b (its remote"
-            " side's with -B) and let the spec be auto; any other interface by way of a bridge"
+            f"{name} is an interface, but not a TAP; put it in a bridge, name the bridge with -b"
+            " (-B on the remote side), and give auto as the spec"
         )
     if exc.errno == EPERM and exists:
-        return f"the TAP {name} was made for another user; name another one, or auto"
+        return f"the TAP {name} was created for another user; name another TAP, or auto"
     if exc.errno == EPERM:
-        if name == ANY_UNUSED:
+        if name == NEW_TAP:
             name = next(tap for n in count() if (tap := f"tap{n}") not in names)
         commands = [f"ip tuntap add dev {name} mode tap user {_user()}"]
         if bridge is not None and bridge not in names:
             commands += [f"ip link add {bridge} type bridge", f"ip link set {bridge} up"]
         commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
-        return f"no right to make the TAP {name}; as root, once: {' && '.join(commands)}"
+        return f"no permission to create the TAP {name}; as root, once: {' && '.join(commands)}"
     return f"cannot open the TAP {name}: {exc.strerror}"
 
 

@@ -1,12 +1,13 @@
-"""The system calls of /dev/net/tun: the kernel's Documentation/networking/tuntap.rst.
+"""The system calls of /dev/net/tun, as in the kernel's Documentation/networking/tuntap.rst.
 
-Facts the code rests on, seen on Linux 6.18:
+The code relies on these properties, seen on Linux 6.18:
 
-* A persistent TAP remembers header size, byte order and offloads of its last user, and takes its
-  flags from the next: so all of them are set on every attach, IFF_VNET_HDR also on a TAP that
-  ``ip tuntap`` made without it.
-* Offloads rest on each other; a combination that the kernel does not have is EINVAL as a whole.
-* Frames that were queued before offloads were lowered still come out as they went in.
+* A persistent TAP keeps the header size, the byte order and the offloads that its last user set,
+  and takes its flags from the next user.  So every user sets all of them; IFF_VNET_HDR may be set
+  on a TAP that ``ip tuntap`` created without it.
+* Offloads depend on each other.  TUNSETOFFLOAD fails with EINVAL if it does not support all of a
+  combination, and then changes nothing.
+* Frames that were queued before an offload was disabled keep their form.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from typing import Final
 
 from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, VNET_HEADER_SIZE, Offload
 
-__all__ = ["TUN_DEVICE", "attach", "capabilities", "current_mtu", "open_device", "set_offloads"]
+__all__ = [
+    "TUN_DEVICE",
+    "capabilities",
+    "current_mtu",
+    "open_device",
+    "set_interface",
+    "set_offloads",
+]
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
@@ -44,12 +52,13 @@ TUN_F: Final = {
     Offload.TSO4: 0x02,
     Offload.TSO6: 0x04,
     Offload.TSO_ECN: 0x08,
-    # USO4 and USO6: the kernel takes both or none.
+    # TUN_F_USO4 and TUN_F_USO6, which the kernel takes only together.
     Offload.USO: 0x20 | 0x40,
 }
 
-# What kernels have, the most first: USO since 6.2, TSO with ECN since 2.6.27, as all the rest.
-LADDER: Final = (
+# The sets of offloads that kernels support, the largest first: USO since 6.2, the others since
+# 2.6.27.
+SUPPORTED_SETS: Final = (
     ALL_OFFLOADS,
     ALL_OFFLOADS & ~Offload.USO,
     Offload.CSUM | Offload.TSO4 | Offload.TSO6,
@@ -58,30 +67,34 @@ LADDER: Final = (
 
 
 def open_device() -> int:
-    """A new descriptor, not yet of any interface; the caller closes it.
+    """Open the device.
+
+    Returns:
+        A non-blocking descriptor without an interface, which the caller closes.
 
     Raises:
-        OSError: no such device here, or no right to open it.
+        OSError: the device does not exist, or this user may not open it.
     """
     return os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def attach(fd: int, name: str) -> tuple[str, bool]:
-    """Make a descriptor that of a TAP, which is made if there is none.
+def set_interface(fd: int, name: str) -> tuple[str, bool]:
+    """Connect a descriptor to a TAP, creating the TAP if it does not exist (TUNSETIFF).
 
-    Every frame then has `vknet.packet.virtio.VNET_HEADER_SIZE` bytes before it, little-endian, both
-    ways.  The offloads are as the last user left them until `capabilities` or `set_offloads` is
-    called.
+    From then on a little-endian offload header of `vknet.packet.virtio.VNET_HEADER_SIZE` bytes
+    precedes every frame, read or written.  The offloads stay as the last user set them until
+    `capabilities` or `set_offloads` is called.
 
     Args:
-        fd: of `open_device`.
-        name: may be a pattern such as ``tap%d``.
+        fd: from `open_device`.
+        name: the interface's name, or a pattern such as ``tap%d`` for the first unused number.
 
     Returns:
-        Its name, and whether it will vanish with the descriptor.
+        The name, and whether the kernel deletes the interface when the descriptor is closed.
 
     Raises:
-        OSError: it is in use, or no TAP, or not this user's.
+        OSError: EBUSY if the TAP is in use, EINVAL if the interface is not a TAP, EPERM if this
+            user may not open or create it.
     """
     flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
     fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
@@ -92,36 +105,37 @@ def attach(fd: int, name: str) -> tuple[str, bool]:
 
 
 def set_offloads(fd: int, offloads: Offload) -> None:
-    """Have the kernel hand over frames with these things left undone, and no others.
+    """Enable these offloads for the frames that are read, and disable all others.
 
     Raises:
-        OSError: EINVAL where the kernel does not have them all; nothing has changed then.
+        OSError: EINVAL if the kernel does not support all of them; nothing has changed then.
     """
     bits = sum(bit for offload, bit in TUN_F.items() if offload in offloads.usable)
     fcntl.ioctl(fd, TUNSETOFFLOAD, bits)
 
 
 def capabilities(fd: int) -> Offload:
-    """The offloads that this kernel has for a TAP; all are off afterwards.
+    """Return the offloads that this kernel supports on a TAP, and disable all of them.
 
-    A kernel that has one for frames that it hands over takes such frames as well.
+    A kernel that supports an offload for frames that are read accepts it in frames that are
+    written.
     """
-    found = NO_OFFLOADS
-    for rung in LADDER:
+    supported = NO_OFFLOADS
+    for offloads in SUPPORTED_SETS:
         try:
-            set_offloads(fd, rung)
+            set_offloads(fd, offloads)
         except OSError:
             continue
-        found = rung
+        supported = offloads
         break
     set_offloads(fd, NO_OFFLOADS)
-    return found
+    return supported
 
 
 def current_mtu(index: int) -> int | None:
-    """The MTU that the interface of this number has now, in bytes; None if it has gone."""
+    """Return the current MTU of the interface with this index, in bytes; None if it is gone."""
     try:
-        # Any socket takes it, and this kind a confined service may have.
+        # Any socket does.  A service with RestrictAddressFamilies= may still open this one.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             name = socket.if_indextoname(index).encode()
             answer = fcntl.ioctl(sock, SIOCGIFMTU, IFREQ_INT.pack(name, 0))

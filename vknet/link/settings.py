@@ -1,4 +1,4 @@
-"""How a link is to behave.  Pure, and quick to import: the command lines need it before trio."""
+"""The settings of a link.  Pure, and quick to import: the command lines need it before trio."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ __all__ = ["LinkSettings"]
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """How a link behaves.
+    """The settings of one link.
 
     Attributes:
-        wire: what to speak.  `Wire.V2` suits two programs that both use this library.
-        timeout: seconds of silence after which the peer is dead; watched by the link where the
-            wire is v2, and by ssh where it is v1.
-        adopt_timeout: take the peer's timeout instead, if it comes with a HELLO.
-        offloads: what may be left undone in the frames that are carried, either way, by the names
-            of `vknet.packet.virtio`, where both endpoints can; frozenset() is nothing.
-        window: bytes that may be under way to a peer that acknowledges them; None to find out, 0
-            for no bound, which holds for both directions.
-        hello_timeout: seconds that a peer which was reached may take until its first valid block;
-            as long as a login may take.  No frame is sent to it before that, unless the wire is
-            v1.
+        wire: the wire version to speak.  `Wire.V2` suits two programs that both use this library.
+        timeout: seconds of silence after which the peer counts as dead.  The link watches them if
+            the wire is v2, and ssh if it is v1.
+        adopt_timeout: whether a timeout in the peer's HELLO replaces this one.
+        offloads: the offloads to use in either direction, as far as both endpoints accept them;
+            `NO_OFFLOADS` is none.
+        window: the limit on the bytes in flight to a peer that sends ACKs.  None measures the path
+            and adapts the limit; 0 is no limit, in either direction.
+        hello_timeout: seconds from reaching the peer to its first valid block; as long as a login
+            may take.  Unless the wire is v1, no frame is sent before that block.
     """
 
     wire: Wire = Wire.V2

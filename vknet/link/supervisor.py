@@ -1,7 +1,7 @@
-"""The outer scope: one local endpoint, and one link after the other.
+"""Keep one local endpoint linked: run one link after the other.
 
-The endpoint belongs here, so that the interface with its name, index, addresses and place in the
-bridge outlives any number of links.  Only when the endpoint itself has gone is it opened anew.
+The supervisor owns the endpoint, so the interface outlives the links, with its name, its index, its
+addresses and its place in the bridge.  The endpoint is opened again only when it no longer exists.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["keep_linked"]
 
 log = logging.getLogger(__name__)
 
-# Even who asks for no delay at all does not want a log that fills the disk.
-MIN_DELAY: Final = 0.1
+# A shorter delay would fill the log, and start ssh without a pause.
+MIN_DELAY_S: Final = 0.1
 
 
 async def keep_linked(
@@ -39,20 +39,22 @@ async def keep_linked(
     *,
     monitor: Monitor | None = None,
 ) -> NoReturn:
-    """Keep an endpoint linked until the policy gives up; cancel it to stop.
+    """Keep an endpoint linked until the policy allows no further attempt.
+
+    Cancelling it ends the link and closes the endpoint.
 
     Args:
-        open_endpoint: opens the local endpoint: once, and again whenever it has gone.  It is closed
-            here at the end.
-        new_transport: makes the carrier of the next link.
-        policy: when to try again, 0.1 s later at the earliest; None is never.  Attempts are counted
-            in a row: a link that was up starts the count anew.
-        settings: how each link behaves.
-        monitor: told the state, and counted in.
+        open_endpoint: opens the local endpoint, at the start and whenever it no longer exists.  The
+            endpoint is closed before this function returns.
+        new_transport: returns the transport of the next link.
+        policy: when to try again, after at least 0.1 s; None is never.  It counts the failures
+            since the start or since the last link that was up.
+        settings: the settings of each link.
+        monitor: receives the state, and counts the traffic.
 
     Raises:
-        UsageError: at once, never retried.
-        VknetError: what ended the last link or attempt, when the policy allows no other.
+        UsageError: the arguments are not valid.  It is never retried.
+        VknetError: the error that ended the last link or attempt.
     """
     monitor = monitor or Monitor()
     endpoint: Endpoint | None = None
@@ -89,7 +91,7 @@ async def keep_linked(
                 log.error("%s: %s", what, cause)
                 raise cause
             log.warning("%s: %s", what, cause)
-            delay = max(policy.delay, MIN_DELAY)
+            delay = max(policy.delay, MIN_DELAY_S)
             monitor.set_state(Lost(cause, delay))
             log.info("next try in %g s%s", delay, _count(failures, policy.retries))
             await trio.sleep(delay)
