@@ -1,11 +1,11 @@
-"""The user's grammar: what stands for an endpoint, a host, a retry.  Pure.
+"""The grammar of the command line: endpoints, hosts, bridges, retries.  Pure.
 
-    local-spec     auto | tapN | /dev/tapN | tap:NAME | a path with a slash in it
+    local-spec     auto | tapN | /dev/tapN | tap:NAME | a path that contains a slash
     target         [user@]host[:remote-spec]     an IPv6 address in brackets
     retry          delay[:retries]
 
-Hosts and users reach ssh's command line, specs and bridges the remote shell's; what each may hold
-is checked here, against a list of what is known to be harmless, and nowhere else.
+Hosts and users become arguments of ssh, and specs and bridges arguments of the remote shell.  This
+module alone checks them, against lists of the characters that are allowed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ __all__ = [
 
 DEFAULT_SOCKET: Final = "/var/run/vknet"
 
-# sizeof(sun_path) of unix(7), less the final NUL.
 SOCKET_PATH_LIMIT: Final = 107
+"""The maximum length of a socket's path in bytes: sun_path of unix(7) without the final NUL."""
 
-# IFNAMSIZ less the final NUL.
+# The maximum length of an interface's name in bytes: IFNAMSIZ without the final NUL.
 INTERFACE_LIMIT: Final = 15
+
+DELAY_MAX_S: Final = 365 * 86400
 
 _TAP = re.compile(r"(?:/dev/)?(tap[0-9]+)", re.ASCII)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.+@-]+", re.ASCII)
@@ -60,7 +62,7 @@ class SocketSpec:
 
 @dataclass(frozen=True, slots=True)
 class TapSpec:
-    """A TAP interface; `name` None is the first unused one."""
+    """A TAP interface; the name None means the first unused one."""
 
     name: str | None
 
@@ -73,7 +75,7 @@ Spec: TypeAlias = SocketSpec | TapSpec
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host to reach, and the endpoint on it as the user wrote it."""
+    """A host, and the endpoint on it as the user wrote it."""
 
     user: str | None
     host: str
@@ -81,7 +83,7 @@ class Target:
 
     @property
     def login(self) -> str:
-        """``user@host`` as ssh takes it."""
+        """``[user@]host``, as an argument of ssh: an IPv6 address has no brackets."""
         return self.host if self.user is None else f"{self.user}@{self.host}"
 
 
@@ -90,8 +92,11 @@ class RetryPolicy:
     """When to try again.
 
     Attributes:
-        delay: seconds between the loss and the next attempt.
-        retries: how many retries in a row may fail; None for no limit.
+        delay: seconds from the loss of a link to the next attempt.
+        retries: the number of retries that may fail in a row; None is no limit.
+
+    Raises:
+        UsageError: one of them is negative.
     """
 
     delay: float
@@ -99,21 +104,23 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not self.delay >= 0 or (self.retries is not None and self.retries < 0):
-            raise UsageError(f"a delay and a number of retries are not below 0: {self}")
+            raise UsageError(f"the delay and the retries must not be negative: {self}")
 
 
 def parse_spec(text: str, what: str = "local-spec") -> Spec:
-    """Read a local-spec or remote-spec; `what` says which, in errors.
+    """Read a local-spec or a remote-spec.
+
+    Args:
+        text: the spec.
+        what: ``local-spec`` or ``remote-spec``, for errors.
 
     Raises:
         UsageError: it is neither a TAP nor a path.
     """
     shown = escaped(text)
     if not text:
-        default = "" if what == "local-spec" else f"; without its colon it is {DEFAULT_SOCKET}"
-        raise UsageError(
-            f"the {what} is empty; it is neither auto, tapN, tap:NAME nor a path{default}"
-        )
+        default = "" if what == "local-spec" else f"; without the colon it is {DEFAULT_SOCKET}"
+        raise UsageError(f"the {what} is empty; give auto, tapN, tap:NAME or a path{default}")
     if _CONTROL.search(text):
         raise UsageError(f'{what} "{shown}": control characters are not allowed')
     if text == "auto":
@@ -125,31 +132,47 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     if text.startswith("-"):
         raise UsageError(f'{what} "{shown}": for a path that begins with "-", write ./{shown}')
     if text.startswith("//"):
-        raise UsageError(f'{what} "{shown}": a host is written without ssh:// before it')
+        raise UsageError(f'{what} "{shown}": write the host without ssh://')
     if "/" in text:
         if len(os.fsencode(text)) > SOCKET_PATH_LIMIT:
             raise UsageError(
-                f"{what} {shown}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes"
+                f"{what} {shown}: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes;"
+                " shorten it"
             )
         return SocketSpec(text)
-    option = "-b BRIDGE" if what == "local-spec" else "-B BRIDGE"
     raise UsageError(
-        f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path'
-        f" (for a socket in the working directory write ./{shown}; a bridge is joined by {option}"
-        " and auto for the spec)"
+        f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path;{_bridge_example(text)}'
+        f" for a socket in the working directory write ./{shown}"
     )
 
 
+def _bridge_example(name: str) -> str:
+    """Show how to join the bridge of this name, if it can be the name of one."""
+    try:
+        _interface(name, "bridge")
+    except UsageError:
+        return ""
+    return f" for a bridge: vknet -b {name} -B {name} auto HOST:auto;"
+
+
 def parse_bridge(text: str, spec: Spec, side: str) -> str:
-    """Read the name of a bridge that the TAP of `spec` joins on the local or remote `side`.
+    """Read the name of a bridge.
+
+    Args:
+        text: the name.
+        spec: the endpoint that joins it.
+        side: ``local`` or ``remote``, for errors.
 
     Raises:
-        UsageError: not a name, or the spec is a socket.
+        UsageError: it is not the name of an interface, or the spec is a socket.
     """
     if isinstance(spec, SocketSpec):
+        advice = "to bridge a switch, use vknetd's own option -b"
+        if side == "remote" and spec.path == DEFAULT_SOCKET:
+            advice = f"HOST alone means HOST:{spec.path}; for a TAP write HOST:auto"
         raise UsageError(
             f"bridge {escaped(text)}: the {side} spec {escaped(spec.path)} is a socket, and"
-            " only a TAP can be in a bridge; vknetd has its own TAP for that"
+            f" only a TAP can be in a bridge; {advice}"
         )
     return _interface(text, "bridge")
 
@@ -158,44 +181,72 @@ def parse_target(text: str) -> Target:
     """Read ``[user@]host[:remote-spec]``.
 
     Raises:
-        UsageError: no host, or something that may not stand in one.
+        UsageError: a part is missing, or has characters that are not allowed.
     """
     match = re.fullmatch(r"(?:([^:\[]*)@)?(?:\[([^\]]*)\]|([^:@\[\]]*))(?::(.*))?", text, re.DOTALL)
     if match is None:
-        raise UsageError(
-            f'"{escaped(text)}" is no [user@]host[:remote-spec]; IPv6 goes in brackets'
-        )
+        raise UsageError(f'"{escaped(text)}" is not [user@]host[:remote-spec]; {_bracketed(text)}')
     user, address, name, spec = match.groups()
     host = name if address is None else address
     if spec is not None and address is None and re.fullmatch("[0-9A-Fa-f]*", host) and ":" in spec:
-        raise UsageError(f'"{escaped(text)}": IPv6 goes in brackets')
+        raise UsageError(f'"{escaped(text)}" is not [user@]host[:remote-spec]; {_bracketed(text)}')
     if not host:
         raise UsageError(f'"{escaped(text)}": the host is missing')
     if user is not None and not _USER.fullmatch(user):
-        raise UsageError(f'user "{escaped(user)}": letters, digits and . _ + - @ are allowed')
-    if not (_HOST if address is None else _IPV6).fullmatch(host):
-        what = "in brackets IPv6 alone is"
-        if address is None:
-            what = "letters, digits and . _ -, but no - at the beginning, are"
-        raise UsageError(f'host "{escaped(host)}": {what} what may stand there')
+        raise UsageError(
+            f'user "{escaped(user)}": letters, digits and . _ + - @ are allowed, but no + - @ first'
+        )
+    if address is None and not _HOST.fullmatch(host):
+        raise UsageError(
+            f'host "{escaped(host)}": letters, digits and . _ - are allowed, but no - first'
+        )
+    if address is not None and not _IPV6.fullmatch(host):
+        raise UsageError(f'host "[{escaped(host)}]": brackets are for IPv6 addresses only')
     if spec is None:
         return Target(user, host)
     parse_spec(spec, "remote-spec")
     return Target(user, host, spec)
 
 
+def _bracketed(text: str) -> str:
+    """Advise brackets, and show the target with them if its parts can be told apart."""
+    user, at, rest = text.rpartition("@")
+    advice = "write an IPv6 address in brackets"
+    path_address, _, path = rest.partition(":/")
+    address, _, name = rest.rpartition(":")
+    for host, spec in (
+        (rest.strip("[]"), "auto"),
+        (path_address, f"/{path}"),
+        (address, name or "auto"),
+    ):
+        if _is_ipv6(host) and (not at or _USER.fullmatch(user)):
+            return escaped(f"{advice}, as in {user}{at}[{host}]:{spec}")
+    return advice
+
+
+def _is_ipv6(text: str) -> bool:
+    # Only errors need it, and it is slow to import.
+    from ipaddress import IPv6Address
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_retry(text: str) -> RetryPolicy:
-    """Read ``delay[:retries]``: seconds, a decimal is fine, and a count.
+    """Read ``delay[:retries]``: seconds, decimals allowed, and a number.
 
     Raises:
-        UsageError: not of that form.
+        UsageError: it has another form.
     """
     delay, colon, retries = text.partition(":")
     if not _DECIMAL.fullmatch(delay) or (colon and not re.fullmatch("[0-9]{1,9}", retries)):
-        raise UsageError(f'-r "{escaped(text)}" is no delay[:retries], such as 5 or 0.5:10')
+        raise UsageError(f'-r "{escaped(text)}" is not delay[:retries], such as 5 or 0.5:10')
     seconds = float(delay)
-    if seconds > 86400 * 365:
-        raise UsageError(f"-r {escaped(delay)}: a delay of more than a year")
+    if seconds > DELAY_MAX_S:
+        raise UsageError(f"-r {escaped(delay)}: the delay is longer than a year (31536000 s)")
     return RetryPolicy(seconds, int(retries) if colon else None)
 
 

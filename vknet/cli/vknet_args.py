@@ -23,7 +23,7 @@ from vknet.spec import (
     parse_spec,
     parse_target,
 )
-from vknet.transport.ssh_command import DEFAULT_SSH, MARK, SshSettings
+from vknet.transport.ssh_command import DEFAULT_SSH, WIRE2_MARK, SshSettings
 from vknet.wire.blocks import Wire
 from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX_S, TIMEOUT_MIN_S, WINDOW_MAX
 from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
@@ -205,7 +205,7 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
         if given is not None:
             raise UsageError(f"-S does not run ssh or retry; {option} belongs to the other side")
     # A remote half ignores the bridge of -B, as in 2008, so -B can carry the mark.
-    marked = args.remote_bridge == MARK or _has_mark(original_command)
+    marked = args.remote_bridge == WIRE2_MARK or _has_mark(original_command)
     spec = parse_spec(args.spec)
     return Settings(
         spec=spec,
@@ -230,7 +230,7 @@ def _has_mark(original_command: str) -> bool:
         words = shlex.split(original_command)
     except ValueError:
         return False
-    return ("-B", MARK) in pairwise(words)
+    return ("-B", WIRE2_MARK) in pairwise(words)
 
 
 class _Parser(Parser):

@@ -1,7 +1,9 @@
-"""ssh(1) as a byte stream: a subprocess.
+"""ssh(1) as the transport of a link: a subprocess.
 
-It runs with the user's terminal, so passwords, host keys and second factors are asked for as ever;
-its stdin and stdout are the link, its stderr is passed on line by line.
+ssh keeps the controlling terminal, so it asks there for passwords, host keys and second factors as
+usual.  Its stdin and stdout are the byte stream of the link.  Its stderr is logged, line by line.
+
+The transport owns the subprocess: it ends and reaps it when the link ends.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from vknet.transport.base import Transport
 from vknet.transport.pipes import PipeStream
 from vknet.transport.ssh_command import (
     AUTHENTICATED,
-    CHATTER,
     KILLED,
+    VERBOSE_ONLY,
     diagnose,
+    shows_login,
     ssh_argv,
-    tells_of_login,
 )
 
 if TYPE_CHECKING:
@@ -41,45 +43,54 @@ __all__ = ["SshDialer", "SshTransport"]
 
 log = logging.getLogger(__name__)
 
-# A human may be typing a password; sshd's LoginGraceTime gives them as long.
-LOGIN_PATIENCE: Final = 120.0
-LOGIN_MARGIN: Final = 2.0
+# The time for a login if ssh can ask a person for a password: the default LoginGraceTime of sshd.
+LOGIN_TIMEOUT_S: Final = 120.0
 
-# Long enough for TCP to ask three times: at once, after one second and after three.
-QUICK: Final = 4.0
+# The time that a login may take beyond ssh's ConnectTimeout, so that ssh ends first: its message is
+# better.
+LOGIN_MARGIN_S: Final = 2.0
 
-# `ssh -G` answers in 10 ms, unless the user's configuration runs commands that take long.
-CONFIGURATION_PATIENCE: Final = 5.0
+# The shortest timeout for connecting after a loss.  TCP sends its SYN three times in this time: at
+# 0, 1 and 3 seconds.
+CONNECT_MIN_S: Final = 4.0
 
-# The ways out of ssh, each after the one before: the end of its input, SIGTERM, SIGKILL.
-END_GRACE: Final = 0.5
-TERM_GRACE: Final = 0.5
+# `ssh -G` answers in 10 ms, unless the user's configuration runs slow commands (Match exec).
+CONFIGURATION_TIMEOUT_S: Final = 5.0
 
-# What is passed on of stderr: characters of a line, lines a second; and bytes read at once.
-STDERR_LINE: Final = 2000
-STDERR_RATE: Final = 100
-STDERR_PIECE: Final = 4096
+# ssh ends by itself when its stdin ends; then it gets SIGTERM, then SIGKILL.
+EOF_GRACE_S: Final = 0.5
+TERM_GRACE_S: Final = 0.5
+
+# The limits on what is logged of stderr: characters of a line, and lines per second.
+STDERR_LINE_CHARS: Final = 2000
+STDERR_LINES_PER_S: Final = 100
+
+# The number of bytes to read from stderr at once.
+STDERR_READ_BYTES: Final = 4096
+
+# The number of last lines that a diagnosis looks at.
 TAIL_LINES: Final = 8
 
-
-# Starts a program with SIGUSR1 ignored, which exec keeps: `systemctl kill -s USR1` reaches every
-# process of a unit, and ssh would die of it.
-SHIELD: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
+# Runs a program with SIGUSR1 ignored, which exec preserves.  `systemctl kill -s USR1` sends the
+# signal to every process of a unit, and would kill ssh.
+IGNORE_USR1: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
 
 
 async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
-    """What ssh is configured to do for this host: its keywords, in lower case, and their values.
+    """Return the configuration of ssh for this host, as `ssh -G` prints it.
 
-    Empty where this ssh will not say: `ssh -G` is OpenSSH's.
+    Returns:
+        The values by keyword, in lower case.  Empty if this ssh is not OpenSSH, cannot be run, or
+        does not answer in time.
     """
     if Path(settings.command[0]).name != "ssh":
         return {}
     argv = [*settings.command, "-G", *settings.options, "--", settings.target.login]
     stdout = b""
-    with trio.move_on_after(CONFIGURATION_PATIENCE):
+    with trio.move_on_after(CONFIGURATION_TIMEOUT_S):
         try:
-            done = await trio.run_process(
-                [*SHIELD, *argv],
+            completed = await trio.run_process(
+                [*IGNORE_USR1, *argv],
                 capture_stdout=True,
                 stderr=subprocess.DEVNULL,
                 check=False,
@@ -87,7 +98,7 @@ async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
             )
         except OSError:
             return {}
-        stdout = done.stdout
+        stdout = completed.stdout
     lines = stdout.decode(errors="replace").splitlines()
     return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
@@ -97,34 +108,36 @@ async def _kill(process: trio.Process) -> None:
 
 
 class SshTransport(Transport):
-    """A link's byte stream through an ssh subprocess.
+    """The byte stream of a link through an ssh subprocess.
 
     Args:
-        settings: what to reach, and how.
-        connect_timeout: seconds for connecting and the key exchange; the settings' timeout if None.
+        settings: the host, and how to reach it.
+        connect_timeout: seconds for connecting and the key exchange; None means the timeout of the
+            settings.
 
     Attributes:
-        login_took: seconds from the start of ssh to the login; None before, or where ssh is not
-            asked to tell.
+        login_time: seconds from the start of ssh to the login.  None before the login, or if the
+            log level of ssh does not show it.
     """
 
     def __init__(self, settings: SshSettings, connect_timeout: float | None = None) -> None:
         super().__init__(settings.target.host)
-        self.login_took: float | None = None
+        self.login_time: float | None = None
         self._connect_timeout = connect_timeout
-        self._started = math.inf
+        self._started_at = math.inf
         self._settings = settings
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: trio.Process | None = None
         self._exited = trio.Event()
-        self._all_said = trio.Event()
-        self._login = trio.CancelScope()
+        self._stderr_ended = trio.Event()
+        self._login_scope = trio.CancelScope()
+        # The second for which lines are counted, by its start.
         self._second = -math.inf
-        self._lines = 0
-        if tells_of_login(settings):
-            self._patience = _login_patience(settings.timeout)
+        self._lines_in_second = 0
+        if shows_login(settings):
+            self._login_timeout = _login_timeout(settings.timeout)
         else:
-            self._patience = math.inf
+            self._login_timeout = math.inf
             self.reached.set()
 
     async def open(self, start_soon: StartSoon) -> ByteStream:
@@ -135,86 +148,93 @@ class SshTransport(Transport):
         )
         log.debug("running: %s", shlex.join(argv))
         if shutil.which(argv[0]) is None:
-            raise SetupError(f"cannot run {argv[0]}: is it installed, and executable?")
+            raise SetupError(f"cannot run {argv[0]}; is it installed and executable?")
         try:
             process = await trio.lowlevel.open_process(
-                [*SHIELD, *argv],
+                [*IGNORE_USR1, *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
         except OSError as exc:
             raise SetupError(f"cannot run {argv[0]}: {exc.strerror}") from exc
-        self._started = trio.current_time()
-        start_soon(self._hold, process)
-        # They were asked for as pipes.
+        self._started_at = trio.current_time()
+        start_soon(self._supervise, process)
+        # open_process was asked for pipes.
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        start_soon(self._pass_on_stderr, process.stderr)
-        # On this system they are what trio makes of pipes.
+        start_soon(self._log_stderr, process.stderr)
+        # trio uses FdStream for pipes on Unix.
         assert isinstance(process.stdin, trio.lowlevel.FdStream)
         assert isinstance(process.stdout, trio.lowlevel.FdStream)
         return PipeStream(process.stdin, process.stdout)
 
     async def why_ended(self) -> VknetError:
-        with trio.move_on_after(END_GRACE):
+        with trio.move_on_after(EOF_GRACE_S):
             await self._exited.wait()
-            await self._all_said.wait()
+            await self._stderr_ended.wait()
         return self._diagnosis()
 
-    async def _hold(self, process: trio.Process) -> None:
-        """Hold the subprocess: wait for its end, or when cancelled bring it about."""
+    async def _supervise(self, process: trio.Process) -> None:
+        """Wait until the subprocess ends; if cancelled, end it.
+
+        Raises:
+            VknetError: it has ended, or there was no login in time.
+        """
         self._process = process
         try:
-            with self._login:
-                self._login.deadline = trio.current_time() + self._patience
+            with self._login_scope:
+                self._login_scope.deadline = trio.current_time() + self._login_timeout
                 await process.wait()
             if process.returncode is None:
-                raise PeerGone(f"no login to {self.peer} within {self._patience:g} s")
+                raise PeerGone(f"no login to {self.peer} within {self._login_timeout:g} s")
             self._exited.set()
-            # The pumps read what is still in the pipe, perhaps a reason, and then see its end;
-            # this is for a pipe that some other process holds open.
-            await trio.sleep(2 * END_GRACE)
+            # The link reads the rest of the stream, which may hold a BYE, and ends by itself.  This
+            # error is for a pipe that another process still holds open.
+            await trio.sleep(2 * EOF_GRACE_S)
             raise self._diagnosis()
         finally:
             with trio.CancelScope(shield=True):
                 await _end(process)
 
-    async def _pass_on_stderr(self, stderr: ReceiveStream) -> None:
-        """Log what ssh and the remote side say, line by line, and remember the last of it."""
+    async def _log_stderr(self, stderr: ReceiveStream) -> None:
+        """Log the lines of ssh and of the remote command, and keep the last ones."""
         rest = b""
-        # Read in pieces that make few lines; a side that never ends talking is read, and cut short.
+        # Small reads, so that one turn of the event loop handles few lines.  stderr is read to its
+        # end, because ssh blocks while its pipe is full.
         async with stderr:
-            while data := await stderr.receive_some(STDERR_PIECE):
+            while data := await stderr.receive_some(STDERR_READ_BYTES):
                 *lines, rest = (rest + data).split(b"\n")
-                if len(rest) > STDERR_LINE:
+                if len(rest) > STDERR_LINE_CHARS:
                     lines.append(rest)
                     rest = b""
                 for line in lines:
-                    self._said(line)
+                    self._on_line(line)
             if rest:
-                self._said(rest)
-        self._all_said.set()
+                self._on_line(rest)
+        self._stderr_ended.set()
 
-    def _said(self, raw: bytes) -> None:
+    def _on_line(self, raw: bytes) -> None:
         now = trio.current_time()
         if AUTHENTICATED.encode() in raw:
-            self._login.deadline = math.inf
-            self.login_took = now - self._started
+            self._login_scope.deadline = math.inf
+            self.login_time = now - self._started_at
             self.reached.set()
         if now - self._second >= 1:
-            if self._lines > STDERR_RATE:
-                log.warning("%s: (%d more lines)", self.peer, self._lines - STDERR_RATE)
-            self._second, self._lines = now, 0
-        self._lines += 1
-        if self._lines > STDERR_RATE:
+            if self._lines_in_second > STDERR_LINES_PER_S:
+                left_out = self._lines_in_second - STDERR_LINES_PER_S
+                log.warning("%s: (%d more lines)", self.peer, left_out)
+            self._second, self._lines_in_second = now, 0
+        self._lines_in_second += 1
+        if self._lines_in_second > STDERR_LINES_PER_S:
             return
-        line = escaped(raw.rstrip(b"\r"), STDERR_LINE)
+        line = escaped(raw.rstrip(b"\r"), STDERR_LINE_CHARS)
         if line:
             self._tail.append(line)
-        # That a signal has ended it is said once the link has ended, if it was not we who asked.
-        if line and (self._settings.verbose or not line.startswith((*CHATTER, KILLED))):
+        # "Killed by signal" also follows our own SIGTERM.  If it was not ours, the diagnosis names
+        # the signal.
+        if line and (self._settings.verbose or not line.startswith((*VERBOSE_ONLY, KILLED))):
             log.warning("%s: %s", self.peer, line)
 
     def _diagnosis(self) -> VknetError:
@@ -223,25 +243,28 @@ class SshTransport(Transport):
 
 
 class SshDialer:
-    """Makes one `SshTransport` after the other for `vknet.keep_linked`, and learns from each.
+    """Creates the `SshTransport` of each link of `vknet.keep_linked`, and adapts its timeout.
 
-    A path that is back is noticed by the next packet that is sent.  TCP asks again after 1, 3, 7
-    and 15 seconds, so whoever waits for 15 seconds may find the path after eight.  Once it is known
-    how long a login takes, an attempt is given up after four times as long, and after `QUICK`
-    seconds at the least, so that the next can begin.  Every third one in a row still gets all the
-    time the settings allow, for a path that has become slow.
+    TCP repeats its SYN after 1, 3, 7 and 15 seconds, so one long attempt may notice only after
+    eight seconds that a path works again.  Short attempts notice it sooner.  Once the time of a
+    login is known, an attempt may connect for four times as long, and at least `CONNECT_MIN_S`
+    seconds.  After two failures in a row the next attempt gets the whole timeout of the settings,
+    because the path may have become slow; so does every third one after it.
+
+    Args:
+        settings: the host, and how to reach it.
     """
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
         self._transport: SshTransport | None = None
-        self._login_took: float | None = None
+        self._login_time: float | None = None
         self._failures = 0
 
     def __call__(self) -> SshTransport:
-        """The carrier of the next link."""
-        if self._transport is not None and self._transport.login_took is not None:
-            self._login_took = self._transport.login_took
+        """Return the transport of the next link."""
+        if self._transport is not None and self._transport.login_time is not None:
+            self._login_time = self._transport.login_time
             self._failures = 0
         elif self._transport is not None:
             self._failures += 1
@@ -249,37 +272,35 @@ class SshDialer:
         return self._transport
 
     def _connect_timeout(self) -> float:
-        if self._login_took is None or self._failures % 3 == 2:
+        if self._login_time is None or self._failures % 3 == 2:
             return self._settings.timeout
-        return min(self._settings.timeout, max(QUICK, 4 * self._login_took))
+        return min(self._settings.timeout, max(CONNECT_MIN_S, 4 * self._login_time))
 
 
-def _login_patience(timeout: float) -> float:
-    """Seconds a login may take: as long as a human may need, where ssh can ask one.
-
-    Where it cannot, ssh's own ConnectTimeout, which ends first, has the better message.
-    """
+def _login_timeout(timeout: float) -> float:
+    """Return the seconds that a login may take; they are more if ssh can ask a person."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
         if "SSH_ASKPASS" not in os.environ:
-            return timeout + LOGIN_MARGIN
-    return max(LOGIN_PATIENCE, timeout + LOGIN_MARGIN)
+            return timeout + LOGIN_MARGIN_S
+    return max(LOGIN_TIMEOUT_S, timeout + LOGIN_MARGIN_S)
 
 
 async def _end(process: trio.Process) -> None:
-    """Bring a process to its end, and reap it; each way out gets its time, the last one works.
+    """End a process and reap it.
 
-    The first is the end of its input, which the link's writer brings about after its farewell.
+    Its stdin has ended: the link's sender ends the stream after its last block.  If the process is
+    still running after `EOF_GRACE_S`, it gets SIGTERM, and after `TERM_GRACE_S` more SIGKILL.
     """
-    for grace, then in ((END_GRACE, process.terminate), (TERM_GRACE, process.kill)):
+    for grace, signal_it in ((EOF_GRACE_S, process.terminate), (TERM_GRACE_S, process.kill)):
         with trio.move_on_after(grace):
             await process.wait()
         if process.returncode is None:
             try:
-                then()
+                signal_it()
             except PermissionError:
-                # With -e "sudo ssh", say.
-                log.error("no right to end ssh; as root: kill %d", process.pid)
+                # For example with -e "sudo ssh".
+                log.error("no permission to end ssh; as root: kill %d", process.pid)
                 return
     await process.wait()

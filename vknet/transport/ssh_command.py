@@ -1,11 +1,11 @@
-"""ssh(1) without running it: its command line, and what its end means.  Pure.
+"""The command line of ssh(1), and the meaning of its exit.  Pure.
 
-Theory.  The connection is vknet's own, whatever the user's ssh_config says: an option on the
-command line comes before the files, and the first value wins; so the user's options go first, then
+vknet uses a connection of its own, whatever ssh_config(5) says.  ssh takes the first value given
+for an option, and the command line precedes the files.  So the user's own options come first, then
 those below.
 
-`LogLevel=VERBOSE` makes ssh say when it has authenticated.  From then on there are no more prompts,
-and silence means something.
+With `LogLevel=VERBOSE` ssh prints a line when it has authenticated.  After that line there are no
+more prompts, so from then on silence counts against the timeout.
 """
 
 from __future__ import annotations
@@ -29,59 +29,61 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHENTICATED",
-    "CHATTER",
     "DEFAULT_SSH",
     "KILLED",
-    "MARK",
+    "VERBOSE_ONLY",
+    "WIRE2_MARK",
     "SshSettings",
     "diagnose",
     "remote_command",
+    "shows_login",
     "ssh_argv",
-    "tells_of_login",
 ]
 
 DEFAULT_SSH: Final = ("ssh",)
 
-MARK: Final = "wire=2"
-"""The value of -B that tells our own `-S` to speak v2; the program of 2008 ignores it there."""
+WIRE2_MARK: Final = "wire=2"
+"""The value of -B that tells `vknet -S` to speak v2.  The vknet of 2008 ignores -B with -S."""
 
+# The number of ServerAlive probes in one timeout.
 ALIVE_PROBES: Final = 3
 
-# A third faster than chacha20 where the processor has AES, and it rekeys less often.
+# A third faster than chacha20 if the processor has AES, and they rekey less often.
 FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
-# Of OpenSSH 8.7 and later; an older one ends when it is given them.
+# Options of OpenSSH 8.7 and later.  An older ssh refuses them and exits.
 NEW_OPTIONS: Final = (
     ("StdinNull", "no"),
     ("ForkAfterAuthentication", "no"),
     ("SessionType", "default"),
 )
 
-# What ssh says only because of LogLevel=VERBOSE.
+# The beginnings of the lines that ssh prints only because of LogLevel=VERBOSE.
 AUTHENTICATED: Final = "Authenticated to "
-CHATTER: Final = (AUTHENTICATED, "Transferred: sent ", "Bytes per second: sent ")
+VERBOSE_ONLY: Final = (AUTHENTICATED, "Transferred: sent ", "Bytes per second: sent ")
 
-SSH_FAILED: Final = 255
 KILLED: Final = "Killed by signal "
 
+# Exit statuses: of ssh itself (ssh(1)), and of the remote shell (POSIX, sh, EXIT STATUS).
+SSH_FAILED: Final = 255
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
-    """How to run ssh and what to run on the other side.
+    """How to run ssh, and what to run on the remote side.
 
     Attributes:
         target: the host, and the endpoint on it.
-        remote_bridge: the bridge the remote TAP joins.
-        compress: ssh's -C.
-        options: ssh's own options as the user gave them, ready for its command line.
-        command: the ssh program, with options of its own perhaps.
-        remote_vknet: shell words that run vknet on the other side.
+        remote_bridge: the bridge that the remote TAP joins; None if none.
+        compress: whether ssh compresses (its -C).
+        options: options for ssh that the user gave, as arguments.
+        command: the ssh program, possibly with options.
+        remote_vknet: the shell words that run vknet on the remote side.
         timeout: seconds of silence after which the connection counts as dead.
-        verbose: have ssh explain itself.
-        marked: tell the remote side that this one speaks v2.
+        verbose: whether ssh logs debugging messages.
+        marked: whether to tell the remote side that this side speaks v2.
     """
 
     target: Target
@@ -96,9 +98,9 @@ class SshSettings:
 
 
 def remote_command(settings: SshSettings) -> str:
-    """What the remote login shell is asked to run, as one string with every argument quoted."""
+    """Return the command for the remote login shell, with every argument quoted."""
     bridge = [] if settings.remote_bridge is None else ["-b", settings.remote_bridge]
-    mark = ["-B", MARK] if settings.marked else []
+    mark = ["-B", WIRE2_MARK] if settings.marked else []
     arguments = ["-S", *mark, *bridge, settings.target.spec]
     return f"exec {settings.remote_vknet} {shlex.join(arguments)}"
 
@@ -109,13 +111,14 @@ def ssh_argv(
     *,
     connect_timeout: float | None = None,
 ) -> list[str]:
-    """The whole command line of ssh.
+    """Return the whole command line of ssh.
 
     Args:
-        settings: what to reach, and how.
-        configured: what `ssh -G` says this ssh is configured to do for this host; nothing that it
-            does not name is asked of it.  None where it will not say.
-        connect_timeout: seconds for connecting and the key exchange; the settings' timeout if None.
+        settings: the host, and how to reach it.
+        configured: the output of `ssh -G` for this host, by keyword in lower case; None if there is
+            none.  Newer options and ciphers are used only if it names them.
+        connect_timeout: seconds for connecting and the key exchange; None means the timeout of the
+            settings.
     """
     configured = configured or {}
     interval = max(1, round(settings.timeout / ALIVE_PROBES))
@@ -128,7 +131,7 @@ def ssh_argv(
         "Tunnel": "no",
         "RemoteCommand": "none",
         "PermitLocalCommand": "no",
-        # ssh gives up when one more interval passes than there may be probes; 0 is for ever.
+        # ssh gives up one interval after the last unanswered probe; an interval of 0 is never.
         "ServerAliveInterval": str(interval),
         "ServerAliveCountMax": str(max(1, math.ceil(settings.timeout / interval) - 1)),
         "ConnectTimeout": str(math.ceil(connect_timeout or settings.timeout)),
@@ -150,47 +153,46 @@ def ssh_argv(
     ]
 
 
-def diagnose(settings: SshSettings, status: int | None, said: list[str]) -> VknetError:
-    """What the end of ssh means for the user: the cause and the cure, in one line.
+def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> VknetError:
+    """Return the error that explains the exit of ssh: the cause and the remedy.
 
     Args:
-        settings: how it was run.
-        status: its exit status; below 0 the signal that killed it; None if it still runs.
-        said: the last lines of its stderr.
+        settings: how ssh was run.
+        status: its exit status; the negative number of the signal that killed it; None if it is
+            still running.
+        stderr: the last lines of its stderr.
     """
     host = settings.target.host
     by_hand = shlex.join(["ssh", *settings.options, settings.target.login, "true"])
-    said = [line for line in said if not line.startswith(CHATTER)]
+    lines = [line for line in stderr if not line.startswith(VERBOSE_ONLY)]
     if status is None:
         return PeerGone(f"{host} closed the stream")
     if status < 0:
         return PeerGone(f"ssh was killed by {_signal_name(-status)}")
     if status == 0:
         return PeerGone(f"{host} ended the link")
-    last = f": {said[-1]}" if said else ""
+    last = f": {lines[-1]}" if lines else ""
     if status == NOT_FOUND:
         return SetupError(
             f'"{settings.remote_vknet}" was not found on {host};'
-            " install it there, or say where it is with --remote-command"
+            " install it there, or give its path with --remote-command"
             " (or in the forced command, if there is one)"
         )
     if status == NOT_EXECUTABLE:
         return SetupError(f'"{settings.remote_vknet}" on {host} may not be executed{last}')
     if status != SSH_FAILED:
-        who = f"vknet on {host}"
+        program = f"vknet on {host}"
         if settings.command != DEFAULT_SSH:
-            # Only of ssh itself is it known which statuses are its own.
-            who = f"{shlex.join(settings.command)}, or {who},"
-        return SetupError(f"{who} ended with status {status}{last}")
-    everything = "\n".join(said)
-    for pattern, what in SSH_TROUBLES:
-        if pattern in everything:
-            line = next(line for line in reversed(said) if pattern in line)
-            return PeerGone(what.format(host=host, by_hand=by_hand, line=line))
-    if said and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", said[-1])):
+            # Another program in place of ssh may exit with any status itself.
+            program = f"{shlex.join(settings.command)}, or {program},"
+        return SetupError(f"{program} ended with status {status}{last}")
+    for pattern, text in SSH_ERRORS:
+        if line := next((line for line in reversed(lines) if pattern in line), None):
+            return PeerGone(text.format(host=host, by_hand=by_hand, line=line))
+    if lines and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", lines[-1])):
         return PeerGone(f"ssh was killed by {_signal_name(int(killed[1]))}")
-    for line in said:
-        if any(pattern in line for pattern in REFUSED_OPTIONS):
+    for line in lines:
+        if any(pattern in line for pattern in USAGE_ERRORS):
             return UsageError(f"ssh refuses its options: {line}")
     return PeerGone(f"the connection to {host} broke{last}")
 
@@ -200,8 +202,8 @@ def _signal_name(number: int) -> str:
     return names.get(number, f"signal {number}")
 
 
-# What ssh says of a command line or a configuration that it cannot use.
-REFUSED_OPTIONS: Final = (
+# The messages of ssh about a command line or a configuration that it cannot use.
+USAGE_ERRORS: Final = (
     "Bad configuration option",
     "Bad port",
     "Can't open user config file",
@@ -212,15 +214,18 @@ REFUSED_OPTIONS: Final = (
 )
 
 
-SSH_TROUBLES: Final = (
-    # What ssh says; what that means, and what to do.
+# The messages of ssh, and what they mean.  The first that matches any line counts.
+SSH_ERRORS: Final = (
     (
         "Host key verification failed",
         "the host key of {host} is not known or has changed; check it by hand: {by_hand}",
     ),
     ("Permission denied", "login refused ({line}); check user and key by hand: {by_hand}"),
     ("Too many authentication failures", "login refused ({line}); name the key with -i"),
-    ("Could not resolve hostname", "host {host} is unknown ({line}); check the name"),
+    (
+        "Could not resolve hostname",
+        "unknown host name ({line}); check {host} and its jump hosts",
+    ),
     ("Connection refused", "no sshd answers on {host} ({line}); is it running, is the port right?"),
     ("not responding", "{host} has fallen silent ({line})"),
     ("timed out", "{host} cannot be reached ({line})"),
@@ -229,8 +234,8 @@ SSH_TROUBLES: Final = (
 )
 
 
-def tells_of_login(settings: SshSettings) -> bool:
-    """Whether this ssh will say that it has logged in: not if the user chose how much it says."""
+def shows_login(settings: SshSettings) -> bool:
+    """Whether ssh shows the login: not if the user chose the log level or another program."""
     given = [value.lower() for option, value in pairwise(settings.options) if option == "-o"]
     chosen = any(value.startswith("loglevel") for value in given)
     return settings.command == DEFAULT_SSH and not chosen
