@@ -1,4 +1,4 @@
-"""What a link is doing, as it is seen by who watches."""
+"""The monitor of a link: its states and its counters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOST = Lost(PeerGone("gone"), retry_in=5.0)
 
 
 def changes_of(monitor: Monitor) -> AsyncGenerator[State, Any]:
-    """The changes as what can be closed, which who leaves early has to do."""
+    """Return the changes as a generator that can be closed, as a reader that stops early must."""
     changes = monitor.changes()
     assert isinstance(changes, AsyncGenerator)
     return changes
@@ -31,29 +31,29 @@ def monitor() -> Monitor:
     return Monitor()
 
 
-async def test_a_new_monitor_is_idle_and_has_counted_nothing(monitor: Monitor) -> None:
+async def test_new_monitor_is_idle_with_counters_at_zero(monitor: Monitor) -> None:
     assert monitor.state == Idle()
     assert monitor.counters == Counters()
     assert monitor.round_trip is None
 
 
-async def test_the_state_is_the_last_one_that_was_set(monitor: Monitor) -> None:
+async def test_state_is_the_last_one_set(monitor: Monitor) -> None:
     for state in (Connecting(1), UP, LOST):
         monitor.set_state(state)
         assert monitor.state is state
 
 
-async def test_a_state_that_is_already_there_is_not_waited_for(monitor: Monitor) -> None:
+async def test_wait_for_the_current_state_returns_at_once(monitor: Monitor) -> None:
     monitor.set_state(UP)
     with trio.fail_after(0):
         assert await monitor.wait_for(Up) is UP
 
 
-async def test_who_waits_for_a_state_sleeps_through_the_others(monitor: Monitor) -> None:
-    found: list[State] = []
+async def test_wait_for_a_state_ignores_the_others(monitor: Monitor) -> None:
+    waited_for: list[State] = []
 
     async def wait() -> None:
-        found.append(await monitor.wait_for(Lost))
+        waited_for.append(await monitor.wait_for(Lost))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -61,12 +61,12 @@ async def test_who_waits_for_a_state_sleeps_through_the_others(monitor: Monitor)
         for state in (Connecting(1), UP):
             monitor.set_state(state)
             await wait_all_tasks_blocked()
-            assert found == []
+            assert waited_for == []
         monitor.set_state(LOST)
-    assert found == [LOST, LOST]
+    assert waited_for == [LOST, LOST]
 
 
-async def test_changes_begin_with_the_state_now_and_bring_each_new_one(monitor: Monitor) -> None:
+async def test_changes_are_the_current_state_and_each_following_one(monitor: Monitor) -> None:
     seen: list[State] = []
 
     async def watch() -> None:
@@ -84,7 +84,7 @@ async def test_changes_begin_with_the_state_now_and_bring_each_new_one(monitor: 
     assert seen == [Idle(), Connecting(1), UP, LOST]
 
 
-async def test_a_slow_watcher_misses_what_was_in_between_but_not_the_last(
+async def test_slow_reader_of_changes_misses_states_but_not_the_last(
     monitor: Monitor,
 ) -> None:
     async with aclosing(changes_of(monitor)) as changes:
@@ -92,9 +92,9 @@ async def test_a_slow_watcher_misses_what_was_in_between_but_not_the_last(
         for state in (Connecting(1), UP, LOST, Connecting(2)):
             monitor.set_state(state)
         assert await anext(changes) == Connecting(2)
-        with trio.move_on_after(0) as patience:
+        with trio.move_on_after(0) as timeout:
             await anext(changes)
-        assert patience.cancelled_caught
+        assert timeout.cancelled_caught
 
 
 async def test_counters_are_a_snapshot(monitor: Monitor) -> None:
@@ -108,7 +108,7 @@ async def test_counters_are_a_snapshot(monitor: Monitor) -> None:
     assert monitor.counters.inbound.drops[DropReason.RUNT] == 7
 
 
-async def test_what_the_endpoint_drops_counts_on_the_side_it_was_dropped(
+async def test_drops_of_the_endpoint_are_counted_by_direction(
     monitor: Monitor,
 ) -> None:
     endpoint, _ = memory_endpoint_pair()
@@ -122,17 +122,17 @@ async def test_what_the_endpoint_drops_counts_on_the_side_it_was_dropped(
     assert monitor.link_counters.inbound.drops == {}
 
 
-async def test_attaching_an_endpoint_again_counts_its_drops_once(monitor: Monitor) -> None:
+async def test_drops_of_an_endpoint_watched_twice_are_counted_once(monitor: Monitor) -> None:
     endpoint, other = memory_endpoint_pair()
     endpoint.send_drops[DropReason.ENDPOINT_FULL] += 5
     monitor.watch_endpoint(endpoint)
     endpoint.send_drops[DropReason.ENDPOINT_FULL] += 1
-    for attached in (endpoint, endpoint, other, endpoint):
-        monitor.watch_endpoint(attached)
+    for watched in (endpoint, endpoint, other, endpoint):
+        monitor.watch_endpoint(watched)
     assert monitor.counters.inbound.drops == {"endpoint-full": 1}
 
 
-async def test_what_an_endpoint_dropped_is_kept_when_another_takes_its_place(
+async def test_drops_of_an_endpoint_are_kept_when_another_replaces_it(
     monitor: Monitor,
 ) -> None:
     first, _ = memory_endpoint_pair()
@@ -147,7 +147,7 @@ async def test_what_an_endpoint_dropped_is_kept_when_another_takes_its_place(
     assert monitor.counters.outbound.frames == 15
 
 
-async def test_a_memory_endpoint_that_is_full_shows_up_in_the_counters(monitor: Monitor) -> None:
+async def test_drops_of_a_full_memory_endpoint_are_in_the_counters(monitor: Monitor) -> None:
     endpoint, _ = memory_endpoint_pair(capacity=2)
     monitor.watch_endpoint(endpoint)
     await endpoint.send([b"1", b"2", b"3", b""])

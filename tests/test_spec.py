@@ -1,4 +1,4 @@
-"""The user's grammar: specs, targets, bridges, retries."""
+"""The grammar of the command line: specs, targets, bridges, retries."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ from vknet.spec import (
         ("../-x", SocketSpec("../-x")),
     ],
 )
-def test_a_spec_is_understood(text: str, spec: Spec) -> None:
+def test_valid_spec_is_parsed(text: str, spec: Spec) -> None:
     assert parse_spec(text) == spec
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("", "neither auto, tapN"),
+        ("", "is empty; give auto, tapN"),
         ("switch", "write ./switch"),
+        ("br0", "for a bridge: vknet -b br0 -B br0 auto HOST:auto; for a socket"),
+        ("tap:x y", "letters, digits"),
+        ("a b", "nor a path; for a socket in the working directory write ./a b"),
         ("tap", "write ./tap"),
         ("tap0x", "write ./tap0x"),
         ("tap\u0661", "write ./tap"),
@@ -62,22 +65,22 @@ def test_a_spec_is_understood(text: str, spec: Spec) -> None:
         ("/tmp/\x1b[2J", "control characters"),
     ],
 )
-def test_a_spec_that_means_nothing_is_a_usage_error(text: str, says: str) -> None:
+def test_invalid_spec_is_a_usage_error(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_spec(text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["\x9b2Jm", "a\u2028b", "\udc80", "-\u2028"])
-def test_what_is_no_control_character_but_unprintable_is_shown_escaped(text: str) -> None:
+def test_unprintable_characters_are_escaped_in_the_error(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_spec(text)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["auto", "tap:x", "/var/run/vknet"])
-def test_a_spec_reads_as_it_was_written(text: str) -> None:
+def test_spec_is_printed_as_it_was_written(text: str) -> None:
     assert str(parse_spec(text)) == text
     assert parse_spec(str(parse_spec(text))) == parse_spec(text)
 
@@ -97,15 +100,15 @@ def test_a_spec_reads_as_it_was_written(text: str) -> None:
         ("[::ffff:192.0.2.1]:/s", Target(None, "::ffff:192.0.2.1", "/s")),
     ],
 )
-def test_a_target_is_understood(text: str, target: Target) -> None:
+def test_valid_target_is_parsed(text: str, target: Target) -> None:
     assert parse_target(text) == target
 
 
-def test_the_remote_spec_is_the_socket_of_vknetd_unless_given() -> None:
+def test_default_remote_spec_is_the_socket_of_vknetd() -> None:
     assert parse_target("host").spec == "/var/run/vknet"
 
 
-def test_a_login_is_what_ssh_takes() -> None:
+def test_login_is_an_argument_for_ssh() -> None:
     assert parse_target("user@[fd00::1]:auto").login == "user@fd00::1"
     assert parse_target("host").login == "host"
 
@@ -120,42 +123,52 @@ def test_a_login_is_what_ssh_takes() -> None:
         *("host:", "host:switch", "host:-S", "host:tap:-x", "host:/a\nb", "host:/a\0"),
     ],
 )
-def test_a_target_that_means_nothing_is_a_usage_error(text: str) -> None:
+def test_invalid_target_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_target(text)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("-x", 'host "-x"'),
         ("-x@host", 'user "-x"'),
         ("a b@host", 'user "a b"'),
-        ("[host]", "in brackets IPv6 alone"),
-        ("fd00::1", "IPv6 goes in brackets"),
-        ("[::1]x", "IPv6 goes in brackets"),
+        ("[host]", "brackets are for IPv6 addresses only"),
+        ("fd00::1", "write an IPv6 address in brackets, as in [fd00::1]:auto"),
+        ("root@fd00::1", "as in root@[fd00::1]:auto"),
+        ("fe80::1%eth0", "as in [fe80::1%eth0]:auto"),
+        ("fd00::1:tap0", "as in [fd00::1]:tap0"),
+        ("fd00::1:", "as in [fd00::1]:auto"),
+        ("root@fd00::1:/tmp/s:1", "as in root@[fd00::1]:/tmp/s:1"),
+        ("[::1]x", "write an IPv6 address in brackets"),
         ("host:nowhere", 'spec "nowhere"'),
     ],
 )
-def test_the_error_names_the_part_that_is_wrong(text: str, says: str) -> None:
+def test_error_names_the_part_that_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_target(text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_tap_may_be_in_a_bridge() -> None:
+def test_tap_can_be_in_a_bridge() -> None:
     assert parse_bridge("br-lan", TapSpec(None), "local") == "br-lan"
     assert parse_bridge("bridge0", TapSpec("tap0"), "remote") == "bridge0"
 
 
-def test_a_socket_cannot_be_in_a_bridge() -> None:
+def test_socket_cannot_be_in_a_bridge() -> None:
     with pytest.raises(UsageError, match="the remote spec /s is a socket"):
         parse_bridge("bridge0", SocketSpec("/s"), "remote")
 
 
+def test_bridge_for_a_host_alone_is_explained() -> None:
+    with pytest.raises(UsageError, match="HOST alone means HOST:/var/run/vknet; for a TAP write"):
+        parse_bridge("bridge0", parse_spec(parse_target("host").spec), "remote")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "-b", "a" * 16, "a b", "a/b", "$(id)", "b\n", "ä"])
-def test_a_bridge_has_the_name_of_an_interface(name: str) -> None:
+def test_bridge_name_must_be_an_interface_name(name: str) -> None:
     with pytest.raises(UsageError, match="bridge") as caught:
         parse_bridge(name, TapSpec(None), "local")
     assert str(caught.value).isprintable()
@@ -172,7 +185,7 @@ def test_a_bridge_has_the_name_of_an_interface(name: str) -> None:
         ("31536000", RetryPolicy(31536000.0, None)),
     ],
 )
-def test_a_retry_is_understood(text: str, policy: RetryPolicy) -> None:
+def test_valid_retry_is_parsed(text: str, policy: RetryPolicy) -> None:
     assert parse_retry(text) == policy
 
 
@@ -183,7 +196,7 @@ def test_a_retry_is_understood(text: str, policy: RetryPolicy) -> None:
         *("5:-1", "5:1.5", "5:x", "5:1:2", "5:1234567890", "\u0665", "31536001", "9" * 400),
     ],
 )
-def test_a_retry_that_means_nothing_is_a_usage_error(text: str) -> None:
+def test_invalid_retry_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match=r"^-r ") as caught:
         parse_retry(text)
     assert str(caught.value).isprintable()

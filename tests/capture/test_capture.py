@@ -141,8 +141,8 @@ def test_frames_come_as_lines_while_it_runs_until_the_switch_goes(
     out, said = watcher.communicate(timeout=20)
     assert (watcher.returncode, out) == (1, b"")
     assert said.decode() == (
-        f"EndpointGone: {switch.path}: the switch behind the socket closed the connection:"
-        " it was stopped, or takes no more clients\n"
+        f"EndpointGone: {switch.path}: the switch closed the connection:"
+        " it was stopped, or accepts no more clients\n"
     )
 
 

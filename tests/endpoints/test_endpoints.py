@@ -1,4 +1,7 @@
-"""Endpoints that need no rights: in memory, and on a SOCK_SEQPACKET socket.  TAPs: tests/hosts/."""
+"""Endpoints that need no privileges: in memory, and on a SOCK_SEQPACKET socket.
+
+TAPs are tested in tests/hosts/.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,14 @@ class MemoryRig(Rig):
 
 class SeqpacketRig(Rig):
     def __init__(self) -> None:
-        one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.endpoint = SeqpacketEndpoint(one, "a socket")
-        self.other = trio.socket.from_stdlib_socket(two)
-        two.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.endpoint = SeqpacketEndpoint(ours, "a socket")
+        self.other = trio.socket.from_stdlib_socket(theirs)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
 
     async def inject(self, frames: Sequence[bytes]) -> None:
-        for one in frames:
-            await self.other.send(one)
+        for data in frames:
+            await self.other.send(data)
 
     async def taken(self, count: int) -> list[bytes]:
         return [await self.other.recv(100_000) for _ in range(count)]
@@ -72,7 +75,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 BIG = Super(bytes(5000))
 
 
-async def test_whoever_did_not_ask_for_offload_frames_gets_plain_ones(rig: Rig) -> None:
+async def test_offload_frames_are_segmented_for_a_receiver_without_offloads(rig: Rig) -> None:
     await rig.endpoint.set_offload(ALL_OFFLOADS)
     await rig.endpoint.send_offload([frame(1), BIG.frame(), BIG.but(flags=0).frame(), frame(2)])
     first, *cut, last = await rig.taken(6)
@@ -82,7 +85,7 @@ async def test_whoever_did_not_ask_for_offload_frames_gets_plain_ones(rig: Rig) 
     assert rig.endpoint.send_drops == {DropReason.UNKNOWN_OFFLOAD: 1}
 
 
-async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
+async def test_memory_endpoint_delivers_only_enabled_offloads_unsegmented() -> None:
     one, two = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     four, six = BIG.frame(), Super(bytes(5000), version=6).frame()
     await two.set_offload(Offload.CSUM | Offload.TSO4)
@@ -95,13 +98,13 @@ async def test_a_memory_endpoint_hands_over_what_was_asked_for() -> None:
     await two.set_offload(NO_OFFLOADS)
     await one.send_offload([four])
     waiting, *cut = two.receive_offload_nowait()
-    assert waiting == four, "what is waiting stays as it is"
+    assert waiting == four, "a waiting frame keeps its form"
     assert len(cut) == 4
     await one.send_offload([Super(size=0).frame()])
     assert checksums_hold(bytes(two.receive_nowait()[0]))
 
 
-async def test_what_was_asked_for_earlier_is_plain_to_whoever_wants_it_so() -> None:
+async def test_receive_nowait_returns_plain_frames_with_offloads_enabled() -> None:
     one, two = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     await two.set_offload(ALL_OFFLOADS)
     await one.send_offload([BIG.frame()])
@@ -109,81 +112,81 @@ async def test_what_was_asked_for_earlier_is_plain_to_whoever_wants_it_so() -> N
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_an_endpoint(rig: Rig, check: Callable[[Rig], Awaitable[None]]) -> None:
+async def test_endpoint_conforms(rig: Rig, check: Callable[[Rig], Awaitable[None]]) -> None:
     with trio.fail_after(10):
         await check(rig)
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[SeqpacketRig]:
+async def seqpacket() -> AsyncIterator[SeqpacketRig]:
     rig = SeqpacketRig()
     yield rig
     await rig.endpoint.aclose()
     rig.other.close()
 
 
-async def test_an_empty_message_is_no_end_of_the_connection(wire: SeqpacketRig) -> None:
-    await wire.inject([b"", frame(1), b"", b"", frame(2), b""])
-    assert wire.endpoint.receive_nowait() == [frame(1), frame(2)]
-    assert wire.endpoint.receive_drops[DropReason.EMPTY] == 4
+async def test_empty_message_does_not_end_the_connection(seqpacket: SeqpacketRig) -> None:
+    await seqpacket.inject([b"", frame(1), b"", b"", frame(2), b""])
+    assert seqpacket.endpoint.receive_nowait() == [frame(1), frame(2)]
+    assert seqpacket.endpoint.receive_drops[DropReason.EMPTY] == 4
 
 
-async def test_empty_messages_before_the_end_do_not_hide_the_frames_behind_them(
-    wire: SeqpacketRig,
+async def test_frames_after_empty_messages_are_received_before_the_end(
+    seqpacket: SeqpacketRig,
 ) -> None:
-    await wire.inject([b"", b"", b"", frame(1)])
-    wire.other.close()
-    assert wire.endpoint.receive_nowait() == [frame(1)]
+    await seqpacket.inject([b"", b"", b"", frame(1)])
+    seqpacket.other.close()
+    assert seqpacket.endpoint.receive_nowait() == [frame(1)]
     with pytest.raises(EndpointGone):
-        wire.endpoint.receive_nowait()
+        seqpacket.endpoint.receive_nowait()
 
 
-async def test_a_message_over_the_limit_is_dropped_and_not_cut(wire: SeqpacketRig) -> None:
+async def test_message_over_the_limit_is_dropped_not_truncated(seqpacket: SeqpacketRig) -> None:
     longest = bytes(65536 + 128)
-    await wire.inject([longest + b"x", frame(1), longest])
-    assert wire.endpoint.receive_nowait() == [frame(1), longest]
-    assert wire.endpoint.receive_drops[DropReason.TRUNCATED] == 1
+    await seqpacket.inject([longest + b"x", frame(1), longest])
+    assert seqpacket.endpoint.receive_nowait() == [frame(1), longest]
+    assert seqpacket.endpoint.receive_drops[DropReason.TRUNCATED] == 1
 
 
-async def test_a_client_that_never_reads_costs_a_moment_and_then_only_its_frames(
-    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+async def test_peer_that_never_reads_delays_two_batches_and_then_loses_frames(
+    seqpacket: SeqpacketRig, autojump_clock: trio.testing.MockClock
 ) -> None:
     before = trio.current_time()
-    # The first batch fills the socket and then waits, the second takes nothing and waits in vain.
+    # The first batch fills the socket and then waits; the second sends nothing and waits, too.
     for _ in range(20):
-        await wire.endpoint.send([bytes(1000)] * 200)
+        await seqpacket.endpoint.send([bytes(1000)] * 200)
     assert trio.current_time() - before == pytest.approx(0.5, abs=0.01)
-    dropped = wire.endpoint.send_drops[DropReason.ENDPOINT_FULL]
+    dropped = seqpacket.endpoint.send_drops[DropReason.ENDPOINT_FULL]
     assert dropped > 1000
 
-    await wire.taken(4000 - dropped)
-    await wire.endpoint.send([frame(7)])
-    assert await wire.taken(1) == [frame(7)]
+    await seqpacket.taken(4000 - dropped)
+    await seqpacket.endpoint.send([frame(7)])
+    assert await seqpacket.taken(1) == [frame(7)]
 
 
-async def test_a_client_that_reads_slowly_never_holds_a_batch_for_longer_than_a_moment(
-    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+async def test_slow_reader_delays_a_batch_by_at_most_the_send_timeout(
+    seqpacket: SeqpacketRig, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def read_slowly() -> None:
         while True:
             await trio.sleep(0.1)
-            await wire.other.recv(2000)
+            await seqpacket.other.recv(2000)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_slowly)
         for _ in range(5):
             before = trio.current_time()
-            await wire.endpoint.send([bytes(1000)] * 1000)
+            await seqpacket.endpoint.send([bytes(1000)] * 1000)
             assert trio.current_time() - before < 0.3
         nursery.cancel_scope.cancel()
 
 
-async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() -> None:
+async def test_all_batches_of_one_call_share_one_wait() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     waits = 0
 
     class Counting(SeqpacketEndpoint):
-        async def _wait_for_room(self, patience: float) -> float:
+        async def _wait_for_room(self, timeout: float) -> float:
             nonlocal waits
             waits += 1
             return 0.0
@@ -195,89 +198,89 @@ async def test_a_client_that_reads_nothing_is_waited_for_once_for_all_batches() 
             assert endpoint.send_drops[DropReason.ENDPOINT_FULL] > 9000
 
 
-async def test_what_is_tried_is_taken_in_order_until_the_client_has_to_read(
-    wire: SeqpacketRig,
+async def test_try_send_sends_in_order_until_the_socket_is_full(
+    seqpacket: SeqpacketRig,
 ) -> None:
     sent = [frame(n) for n in range(20_000)]
-    taken = wire.endpoint.try_send(sent)
+    taken = seqpacket.endpoint.try_send(sent)
     assert 0 < taken < len(sent)
-    assert wire.endpoint.try_send(sent[taken:]) == 0
-    assert not wire.endpoint.send_drops
-    assert await wire.taken(taken) == sent[:taken]
-    # The rest is for `send`, which has the same order.
-    await wire.endpoint.send(sent[taken : taken + 100])
-    assert await wire.taken(100) == sent[taken : taken + 100]
+    assert seqpacket.endpoint.try_send(sent[taken:]) == 0
+    assert not seqpacket.endpoint.send_drops
+    assert await seqpacket.taken(taken) == sent[:taken]
+    # `send` goes on where `try_send` stopped.
+    await seqpacket.endpoint.send(sent[taken : taken + 100])
+    assert await seqpacket.taken(100) == sent[taken : taken + 100]
 
 
-async def test_what_only_send_can_say_is_left_to_it(wire: SeqpacketRig) -> None:
-    assert wire.endpoint.try_send([frame(1), b""]) == 0
-    wire.other.close()
-    assert wire.endpoint.try_send([frame(1)]) == 0
+async def test_try_send_leaves_empty_frames_and_errors_to_send(seqpacket: SeqpacketRig) -> None:
+    assert seqpacket.endpoint.try_send([frame(1), b""]) == 0
+    seqpacket.other.close()
+    assert seqpacket.endpoint.try_send([frame(1)]) == 0
     with pytest.raises(EndpointGone):
-        await wire.endpoint.send([frame(1)])
-    await wire.endpoint.aclose()
-    assert wire.endpoint.try_send([frame(1)]) == 0
+        await seqpacket.endpoint.send([frame(1)])
+    await seqpacket.endpoint.aclose()
+    assert seqpacket.endpoint.try_send([frame(1)]) == 0
 
 
-async def test_a_client_that_reads_again_is_waited_for_again(
-    wire: SeqpacketRig, autojump_clock: trio.testing.MockClock
+async def test_peer_that_reads_again_gets_the_whole_send_timeout_again(
+    seqpacket: SeqpacketRig, autojump_clock: trio.testing.MockClock
 ) -> None:
     flood = [bytes(1000)] * 4000
     for _ in range(3):
-        await wire.endpoint.send(flood)
-    await wire.taken(3 * 4000 - wire.endpoint.send_drops[DropReason.ENDPOINT_FULL])
-    assert wire.endpoint.try_send([frame(1)]) == 1
+        await seqpacket.endpoint.send(flood)
+    await seqpacket.taken(3 * 4000 - seqpacket.endpoint.send_drops[DropReason.ENDPOINT_FULL])
+    assert seqpacket.endpoint.try_send([frame(1)]) == 1
     before = trio.current_time()
-    await wire.endpoint.send(flood)
+    await seqpacket.endpoint.send(flood)
     assert trio.current_time() - before == pytest.approx(0.25, abs=0.01)
 
 
-async def test_a_cancelled_send_has_handed_over_the_first_frames(wire: SeqpacketRig) -> None:
+async def test_cancelled_send_has_sent_the_first_frames(seqpacket: SeqpacketRig) -> None:
     sent = [frame(n) for n in range(20_000)]
     with trio.CancelScope() as scope:
         scope.cancel()
-        await wire.endpoint.send(sent)
+        await seqpacket.endpoint.send(sent)
     assert scope.cancelled_caught
-    assert not wire.endpoint.send_drops
+    assert not seqpacket.endpoint.send_drops
     got: list[bytes] = []
     with suppress(BlockingIOError):
         while True:
-            got += receive_messages(wire.other.fileno(), CHUNK)[0]
+            got += receive_messages(seqpacket.other.fileno(), CHUNK)[0]
     assert CHUNK < len(got) < len(sent)
     assert got == sent[: len(got)]
-    await wire.endpoint.send([frame(1)])
+    await seqpacket.endpoint.send([frame(1)])
 
 
-async def test_a_batch_of_large_frames_is_bounded_in_bytes(wire: SeqpacketRig) -> None:
+async def test_batch_of_large_frames_is_bounded_in_bytes(seqpacket: SeqpacketRig) -> None:
     large = [bytes(LONGEST_FRAME - n) for n in range(12)]
-    await wire.inject(large)
-    # It has not seen any like these yet.
-    first = wire.endpoint.receive_nowait()
-    await wire.inject(large)
-    second = wire.endpoint.receive_nowait()
+    await seqpacket.inject(large)
+    # The first batch may be larger: the endpoint has not received large frames before.
+    first = seqpacket.endpoint.receive_nowait()
+    await seqpacket.inject(large)
+    second = seqpacket.endpoint.receive_nowait()
     assert len(second) == 2
-    third = wire.endpoint.receive_nowait()
+    third = seqpacket.endpoint.receive_nowait()
     assert [*first, *second, *third] == [*large, *large[:4]]
 
 
-async def test_an_end_behind_a_message_that_was_cut_is_the_end(wire: SeqpacketRig) -> None:
-    await wire.inject([bytes(LONGEST_FRAME + 1)])
-    wire.other.close()
+async def test_end_after_a_truncated_message_is_noticed(seqpacket: SeqpacketRig) -> None:
+    await seqpacket.inject([bytes(LONGEST_FRAME + 1)])
+    seqpacket.other.close()
     with pytest.raises(EndpointGone):
-        wire.endpoint.receive_nowait()
-    assert wire.endpoint.receive_drops == {DropReason.TRUNCATED: 1}
+        seqpacket.endpoint.receive_nowait()
+    assert seqpacket.endpoint.receive_drops == {DropReason.TRUNCATED: 1}
 
 
-async def test_a_flood_of_bad_messages_does_not_hold_the_program(wire: SeqpacketRig) -> None:
+async def test_flood_of_bad_messages_is_bounded_per_call(seqpacket: SeqpacketRig) -> None:
     bad = [b""] * 300
-    await wire.inject([*bad[:290], frame(1)])
+    await seqpacket.inject([*bad[:290], frame(1)])
     with pytest.raises(trio.WouldBlock):
-        wire.endpoint.receive_nowait()
-    assert wire.endpoint.receive_drops[DropReason.EMPTY] == 256
-    assert wire.endpoint.receive_nowait() == [frame(1)]
+        seqpacket.endpoint.receive_nowait()
+    assert seqpacket.endpoint.receive_drops[DropReason.EMPTY] == 256
+    assert seqpacket.endpoint.receive_nowait() == [frame(1)]
 
 
-async def test_a_full_memory_endpoint_drops_the_newest() -> None:
+async def test_full_memory_endpoint_drops_the_newest_frame() -> None:
     one, two = memory_endpoint_pair(capacity=2)
     await one.send([frame(1), frame(2), frame(3)])
     assert two.receive_nowait() == [frame(1), frame(2)]
@@ -288,13 +291,13 @@ async def test_a_full_memory_endpoint_drops_the_newest() -> None:
     ("make", "message"),
     [
         (lambda path: None, "is vknetd running"),
-        (lambda path: bound(path, socket.SOCK_SEQPACKET), "nobody listens"),
+        (lambda path: bound(path, socket.SOCK_SEQPACKET), "no program listens"),
         (lambda path: bound(path, socket.SOCK_STREAM, listen=True), "not SOCK_SEQPACKET"),
-        (lambda path: path.write_text("x"), "nobody listens"),
+        (lambda path: path.write_text("x"), "no program listens"),
     ],
-    ids=["missing", "stale", "of-another-type", "a-file"],
+    ids=["missing", "stale", "of-another-type", "file"],
 )
-async def test_a_socket_that_cannot_be_used_says_why(
+async def test_unusable_socket_is_explained(
     tmp_path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     path = tmp_path / "s"
@@ -313,17 +316,17 @@ def bound(path: Path, kind: socket.SocketKind, *, listen: bool = False) -> socke
     return sock
 
 
-async def test_a_path_too_long_for_a_socket_is_said() -> None:
+async def test_path_too_long_for_a_socket_is_a_setup_error() -> None:
     with pytest.raises(SetupError, match="at most 107 bytes"):
         await open_seqpacket("/" + "x" * 107)
 
 
-async def test_a_socket_cannot_be_in_a_bridge() -> None:
+async def test_socket_with_a_bridge_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="only a TAP"):
         await open_endpoint("/var/run/vknet", bridge="bridge0")
 
 
-async def test_a_tap_elsewhere_than_on_linux_is_one_clear_error(
+async def test_tap_on_another_system_than_linux_is_a_setup_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.platform", "plan9")

@@ -1,4 +1,4 @@
-"""A function in a process of its own: what crosses, and what happens where there can be none."""
+"""Functions in a child process: what crosses the pipes, and what happens without a child."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @isolated
-def where(*, fail: bool = False) -> int:
+def pid_of_callee(*, fail: bool = False) -> int:
     if fail:
         raise SetupError("the reason")
     return os.getpid()
@@ -38,7 +38,7 @@ def chatty(parent: int) -> bool:
 
 
 @isolated
-def dies_in_peace(parent: int) -> str:
+def exits_without_an_answer(parent: int) -> str:
     if os.getpid() != parent:
         os._exit(0)
     return "here"
@@ -52,132 +52,134 @@ def has_a_bug(parent: int) -> str:
 
 
 @isolated
-def dies(parent: int) -> str:
+def exits_with_an_error(parent: int) -> str:
     if os.getpid() != parent:
         os._exit(3)
     return "here"
 
 
-def test_it_runs_elsewhere() -> None:
-    assert where() not in (os.getpid(), where())
+def test_each_call_runs_in_a_process_of_its_own() -> None:
+    assert pid_of_callee() not in (os.getpid(), pid_of_callee())
 
 
-def test_what_it_raises_is_raised_here() -> None:
+def test_error_of_the_function_is_raised_in_the_caller() -> None:
     with pytest.raises(SetupError, match=r"^the reason$"):
-        where(fail=True)
+        pid_of_callee(fail=True)
 
 
-def test_the_other_process_has_no_more_than_it_needs() -> None:
+def test_child_does_not_import_trio() -> None:
     assert "trio" not in imported()
 
 
-@pytest.mark.parametrize("function", [dies, dies_in_peace, has_a_bug])
-def test_it_runs_here_when_the_other_process_has_no_answer(
+@pytest.mark.parametrize("function", [exits_with_an_error, exits_without_an_answer, has_a_bug])
+def test_function_runs_in_the_caller_if_the_child_has_no_answer(
     function: Callable[[int], str],
 ) -> None:
     assert function(os.getpid()) == "here"
 
 
-def test_what_is_printed_there_is_not_the_answer() -> None:
+def test_output_of_the_function_is_not_part_of_the_answer() -> None:
     assert chatty(os.getpid())
 
 
 @pytest.mark.parametrize("executable", ["", "/bin/true", "/bin/echo", "/nowhere"])
-def test_it_runs_here_when_python_is_not_python(
+def test_function_runs_in_the_caller_if_the_executable_is_not_python(
     executable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    assert where() == os.getpid()
+    assert pid_of_callee() == os.getpid()
 
 
-def test_a_program_that_starts_itself_instead_does_so_once(
+def test_child_starts_no_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("VKNET_ASIDE", "1")
-    assert where() == os.getpid()
+    monkeypatch.setenv("VKNET_ISOLATED", "1")
+    assert pid_of_callee() == os.getpid()
 
 
-def test_what_is_no_path_on_the_path_does_not_matter(
+def test_path_object_on_sys_path_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
-    assert where() != os.getpid()
+    assert pid_of_callee() != os.getpid()
 
 
-def test_it_runs_here_when_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_runs_in_the_caller_if_no_process_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    assert where() == os.getpid()
+    assert pid_of_callee() == os.getpid()
 
 
 @pytest.fixture
-def prepared() -> Iterator[list[subprocess.Popen[bytes]]]:
-    yield module._prepared
-    for process in module._prepared:
+def prestarted() -> Iterator[list[subprocess.Popen[bytes]]]:
+    yield module._prestarted
+    for process in module._prestarted:
         process.communicate()
-    module._prepared.clear()
+    module._prestarted.clear()
 
 
-def test_one_that_was_prepared_runs_the_next_function_and_no_other(
-    prepared: list[subprocess.Popen[bytes]],
+def test_prestarted_child_runs_exactly_the_next_call(
+    prestarted: list[subprocess.Popen[bytes]],
 ) -> None:
     prestart()
-    (process,) = prepared
-    assert where() == process.pid
-    assert not prepared
+    (process,) = prestarted
+    assert pid_of_callee() == process.pid
+    assert not prestarted
     assert process.returncode == 0
-    assert where() not in (process.pid, os.getpid())
+    assert pid_of_callee() not in (process.pid, os.getpid())
 
 
-def test_one_that_was_prepared_imports_what_it_can(
-    prepared: list[subprocess.Popen[bytes]],
+def test_prestarted_child_imports_modules_and_ignores_missing_ones(
+    prestarted: list[subprocess.Popen[bytes]],
 ) -> None:
     prestart("vknet.nothing", "colorsys")
-    assert prepared
+    assert prestarted
     assert "colorsys" in imported()
     assert "colorsys" not in imported()
 
 
-def test_one_that_was_prepared_and_has_died_is_no_harm(
-    prepared: list[subprocess.Popen[bytes]],
+def test_killed_prestarted_child_is_replaced(
+    prestarted: list[subprocess.Popen[bytes]],
 ) -> None:
     prestart()
-    (process,) = prepared
+    (process,) = prestarted
     process.kill()
-    assert where() not in (process.pid, os.getpid())
+    assert pid_of_callee() not in (process.pid, os.getpid())
 
 
-def test_one_that_was_prepared_in_vain_is_dismissed(
-    prepared: list[subprocess.Popen[bytes]],
+def test_unused_prestarted_child_is_ended_by_dismiss(
+    prestarted: list[subprocess.Popen[bytes]],
 ) -> None:
     prestart()
-    (process,) = prepared
+    (process,) = prestarted
     dismiss()
-    assert not prepared
+    assert not prestarted
     assert process.returncode is not None
 
 
-def test_what_is_started_aside_prepares_none(
-    prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+def test_child_prestarts_no_child(
+    prestarted: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VKNET_ASIDE", "1")
+    monkeypatch.setenv("VKNET_ISOLATED", "1")
     prestart()
-    assert not prepared
+    assert not prestarted
 
 
-def test_a_path_too_long_for_the_pipe_holds_nobody_up(
-    prepared: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+def test_path_too_long_for_the_pipe_prestarts_no_child(
+    prestarted: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, "x" * 200_000])
     prestart()
-    assert not prepared
-    assert where() != os.getpid()
+    assert not prestarted
+    assert pid_of_callee() != os.getpid()
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is; one whose new parent has not asked for its status is not."""
+    """Whether the process is running; a zombie is not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -186,10 +188,10 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])
-def test_one_that_was_prepared_in_vain_ends_with_us(end: str) -> None:
+def test_unused_prestarted_child_ends_with_its_parent(end: str) -> None:
     script = (
         "import os; from vknet.endpoints import isolated; isolated.prestart();"
-        f"print(isolated._prepared[0].pid, flush=True); {end}"
+        f"print(isolated._prestarted[0].pid, flush=True); {end}"
     )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
     pid = int(done.stdout)
@@ -200,19 +202,20 @@ def test_one_that_was_prepared_in_vain_ends_with_us(end: str) -> None:
 
 
 @pytest.mark.parametrize("executable", ["", "/nowhere"])
-def test_where_none_can_be_started_none_is_prepared(
-    executable: str, monkeypatch: pytest.MonkeyPatch, prepared: list[subprocess.Popen[bytes]]
+def test_prestart_is_a_no_op_if_no_child_can_be_started(
+    executable: str, monkeypatch: pytest.MonkeyPatch, prestarted: list[subprocess.Popen[bytes]]
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     prestart()
-    assert not prepared
+    assert not prestarted
 
 
-def test_nothing_is_imported_from_the_folder_one_is_in(tmp_path: Path) -> None:
+def test_child_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
     for name in ("pickle.py", "sitecustomize.py", "usercustomize.py"):
         (tmp_path / name).write_text(f"open('{tmp_path}/ran', 'w')")
     script = (
-        "from tests.endpoints.test_isolated import where; import os; print(where() != os.getpid())"
+        "from tests.endpoints.test_isolated import pid_of_callee; import os;"
+        "print(pid_of_callee() != os.getpid())"
     )
     repository = Path(__file__).parents[2]
     command = [

@@ -50,7 +50,7 @@ def test_messages_are_sent_whole_and_in_order(pair: Pair) -> None:
     assert [two.recv(2000) for _ in sent] == sent
 
 
-def test_one_call_moves_a_chunk_and_no_more(pair: Pair) -> None:
+def test_one_call_moves_at_most_a_chunk(pair: Pair) -> None:
     one, two = pair
     sent = [frame(n) for n in range(CHUNK + 3)]
     assert send_messages(one.fileno(), sent) == CHUNK
@@ -59,7 +59,7 @@ def test_one_call_moves_a_chunk_and_no_more(pair: Pair) -> None:
     assert receive_messages(two.fileno(), 10 * CHUNK) == (sent[CHUNK:], 0)
 
 
-def test_what_was_received_is_not_overwritten_by_what_comes_later(pair: Pair) -> None:
+def test_received_messages_are_not_overwritten_by_later_calls(pair: Pair) -> None:
     one, two = pair
     kept = []
     for number in range(5):
@@ -68,7 +68,7 @@ def test_what_was_received_is_not_overwritten_by_what_comes_later(pair: Pair) ->
     assert kept == [frame(number) for number in range(5)]
 
 
-def test_a_message_that_was_cut_is_counted_and_left_out(pair: Pair) -> None:
+def test_truncated_message_is_counted_and_left_out(pair: Pair) -> None:
     one, two = pair
     longest = os.urandom(LONGEST_FRAME)
     for message in (frame(1), longest + b"x", longest, longest + b"yz", frame(2)):
@@ -78,7 +78,7 @@ def test_a_message_that_was_cut_is_counted_and_left_out(pair: Pair) -> None:
     assert receive_messages(two.fileno(), CHUNK) == ([], 1)
 
 
-def test_an_end_shows_as_messages_of_no_bytes_behind_all_others(pair: Pair) -> None:
+def test_end_of_the_connection_reads_as_empty_messages_after_all_others(pair: Pair) -> None:
     one, two = pair
     for message in (b"", frame(1), b"", frame(2)):
         one.send(message)
@@ -88,7 +88,7 @@ def test_an_end_shows_as_messages_of_no_bytes_behind_all_others(pair: Pair) -> N
     assert cut == 0
 
 
-def test_a_full_socket_takes_the_first_ones_and_then_none(pair: Pair) -> None:
+def test_full_socket_takes_the_first_frames_and_then_none(pair: Pair) -> None:
     one, two = pair
     sent = [frame(n) for n in range(20_000)]
     taken = 0
@@ -102,7 +102,7 @@ def test_a_full_socket_takes_the_first_ones_and_then_none(pair: Pair) -> None:
     assert got == sent[:taken]
 
 
-def test_a_message_too_long_for_the_socket_holds_up_only_itself(pair: Pair) -> None:
+def test_message_too_long_for_the_socket_does_not_block_the_next(pair: Pair) -> None:
     one, two = pair
     one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
     sent = [frame(1), bytes(100_000), frame(2)]
@@ -114,7 +114,7 @@ def test_a_message_too_long_for_the_socket_holds_up_only_itself(pair: Pair) -> N
     assert receive_messages(two.fileno(), CHUNK) == ([frame(1), frame(2)], 0)
 
 
-def test_large_messages_are_joined_a_few_at_a_time(pair: Pair) -> None:
+def test_one_call_sends_at_most_a_batch_of_bytes(pair: Pair) -> None:
     one, two = pair
     sent = [os.urandom(BATCH_BYTES // 4) for _ in range(10)]
     assert send_messages(one.fileno(), sent) == 4
@@ -124,7 +124,7 @@ def test_large_messages_are_joined_a_few_at_a_time(pair: Pair) -> None:
     assert two.recv(BATCH_BYTES + 2) == larger_than_that[0]
 
 
-def test_a_hung_up_peer_is_an_error_and_no_signal(pair: Pair) -> None:
+def test_closed_peer_is_an_error_without_a_signal(pair: Pair) -> None:
     one, two = pair
     two.close()
     with pytest.raises(OSError, match="Broken pipe") as caught:
@@ -132,25 +132,25 @@ def test_a_hung_up_peer_is_an_error_and_no_signal(pair: Pair) -> None:
     assert caught.value.errno == EPIPE
 
 
-def test_a_closed_socket_is_an_error() -> None:
+def test_closed_socket_is_an_error() -> None:
     for call in (lambda: receive_messages(-1, 1), lambda: send_messages(-1, [frame(1)])):
         with pytest.raises(OSError, match="descriptor") as caught:
             call()
         assert caught.value.errno == EBADF
 
 
-def test_descriptors_that_come_with_a_message_are_not_kept(pair: Pair) -> None:
+def test_descriptors_received_with_a_message_are_closed(pair: Pair) -> None:
     one, two = pair
     reading, writing = os.pipe()
     socket.send_fds(one, [frame(1)], [writing])
     os.close(writing)
     assert receive_messages(two.fileno(), 1) == ([frame(1)], 0)
-    # Nobody holds the other end any more, so this does not wait.
+    # No process has the writing end open, so this returns at once.
     assert os.read(reading, 1) == b""
     os.close(reading)
 
 
-def test_threads_do_not_share_what_they_receive_into() -> None:
+def test_threads_do_not_share_buffers() -> None:
     rounds = 300
     got: dict[int, list[bytes]] = {1: [], 2: []}
 

@@ -1,4 +1,4 @@
-"""The retry scope under a virtual clock, held to a model."""
+"""`keep_linked` under a virtual clock, compared with a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tests.support.retrying import CAUSES, TIMEOUT, Stage, Step, WatchedMonitor, model, perform
+from tests.support.retrying import CAUSES, TIMEOUT, ScriptBed, Step, WatchedMonitor, model, perform
 from vknet import (
     Connecting,
     LinkSettings,
@@ -27,10 +27,10 @@ from vknet import (
     keep_linked,
 )
 
-# --- what has to hold for any script --------------------------------------------------------------
+# --- any script -----------------------------------------------------------------------------------
 
 eighths = st.integers(1, 80).map(lambda n: n / 8)
-# A peer that says nothing at all must have been heard before the timeout.
+# Without a HELLO, the event must come before the timeout.
 short_eighths = st.integers(1, 20).map(lambda n: n / 8)
 steps = st.one_of(
     st.builds(Step, st.sampled_from(list(CAUSES)), eighths),
@@ -46,45 +46,45 @@ persistent = st.builds(RetryPolicy, eighths, st.none() | st.integers(3, 9))
 @given(st.lists(steps, max_size=10), persistent | policies)
 @example([Step("gone"), Step("endpoint fails"), Step("endpoint fails"), Step("farewell")], None)
 @example([Step("silence", 10.0), Step("silence", 0.125, greets=False)], RetryPolicy(0.125))
-def test_any_script_goes_as_the_model_has_it(
+def test_any_script_goes_as_the_model_predicts(
     script: list[Step], policy: RetryPolicy | None
 ) -> None:
-    seen = perform(script, policy)
-    event(f"attempts: {len(seen.attempts)}, gave up: {seen.raised is not None}")
-    assert seen.attempts == model(script, policy)
+    observed = perform(script, policy)
+    event(f"attempts: {len(observed.attempts)}, gave up: {observed.raised is not None}")
+    assert observed.attempts == model(script, policy)
 
 
 @settings(deadline=None, max_examples=75)
 @given(st.lists(steps, max_size=8), persistent | policies)
-def test_after_any_script_everything_is_closed(
+def test_any_script_leaves_everything_closed(
     script: list[Step], policy: RetryPolicy | None
 ) -> None:
-    stage = perform(script, policy).stage
-    assert all(endpoint.closed for endpoint in stage.endpoints)
-    assert all(stream.closed for stream in stage.streams)
-    assert stage.peers == 0
+    bed = perform(script, policy).bed
+    assert all(endpoint.closed for endpoint in bed.endpoints)
+    assert all(stream.closed for stream in bed.streams)
+    assert bed.peers == 0
 
 
 @settings(deadline=None, max_examples=75)
 @given(st.lists(steps, min_size=1, max_size=8), persistent | policies)
-def test_any_script_ends_with_its_last_cause_or_by_being_stopped(
+def test_any_script_ends_with_its_last_error_or_is_cancelled(
     script: list[Step], policy: RetryPolicy | None
 ) -> None:
-    seen = perform(script, policy)
-    last = seen.states[-1]
+    observed = perform(script, policy)
+    last = observed.states[-1]
     if isinstance(last, Lost):
         assert last.retry_in is None
-        assert seen.raised is last.cause
-        assert not seen.stage.scope.cancelled_caught
+        assert observed.raised is last.cause
+        assert not observed.bed.scope.cancelled_caught
     else:
         assert isinstance(last, Connecting)
-        assert seen.raised is None
-        assert seen.stage.scope.cancelled_caught
+        assert observed.raised is None
+        assert observed.bed.scope.cancelled_caught
 
 
 @settings(deadline=None, max_examples=75)
 @given(st.lists(steps, max_size=8), persistent)
-def test_states_follow_each_other_in_order(script: list[Step], policy: RetryPolicy) -> None:
+def test_states_follow_each_other_in_a_valid_order(script: list[Step], policy: RetryPolicy) -> None:
     follows: dict[type[State], set[type[State]]] = {
         Connecting: {Up, Lost},
         Up: {Lost},
@@ -98,105 +98,105 @@ def test_states_follow_each_other_in_order(script: list[Step], policy: RetryPoli
 
 # --- scenarios ------------------------------------------------------------------------------------
 
-FAILS: Final = Step("carrier fails", 0.5)
+FAILS: Final = Step("transport fails", 0.5)
 UP: Final = Step("stream ends", 2.0)
 
 
-def test_without_a_policy_the_first_loss_is_the_last() -> None:
-    seen = perform([UP, UP], None)
-    assert isinstance(seen.raised, PeerGone)
-    assert len(seen.attempts) == 1
+def test_lost_link_is_not_retried_without_a_policy() -> None:
+    observed = perform([UP, UP], None)
+    assert isinstance(observed.raised, PeerGone)
+    assert len(observed.attempts) == 1
 
 
 @pytest.mark.parametrize("retries", [0, 1, 5])
-def test_the_limit_counts_retries_after_the_first_attempt(retries: int) -> None:
-    seen = perform([FAILS] * 20, RetryPolicy(1.0, retries))
-    assert isinstance(seen.raised, SetupError)
-    assert [a.began for a in seen.attempts] == [1.5 * n for n in range(retries + 1)]
+def test_retry_limit_does_not_count_the_first_attempt(retries: int) -> None:
+    observed = perform([FAILS] * 20, RetryPolicy(1.0, retries))
+    assert isinstance(observed.raised, SetupError)
+    assert [a.began for a in observed.attempts] == [1.5 * n for n in range(retries + 1)]
 
 
-def test_a_link_that_was_up_starts_the_count_anew() -> None:
+def test_link_that_was_up_resets_the_count_of_retries() -> None:
     script = [FAILS, FAILS, UP, FAILS, UP, FAILS, FAILS, FAILS, UP]
-    seen = perform(script, RetryPolicy(1.0, 2))
-    assert len(seen.attempts) == 7
-    assert isinstance(seen.raised, SetupError)
+    observed = perform(script, RetryPolicy(1.0, 2))
+    assert len(observed.attempts) == 7
+    assert isinstance(observed.raised, SetupError)
 
 
-def test_attempts_are_numbered_from_the_start_or_from_the_last_link() -> None:
+def test_attempt_numbers_start_again_after_a_link_that_was_up() -> None:
     states = perform([FAILS, FAILS, UP, FAILS, UP], RetryPolicy(1.0)).states
     numbers = [state.attempt for state in states if isinstance(state, Connecting)]
     assert numbers == [1, 2, 3, 1, 2, 1]
 
 
-def test_an_endpoint_outlives_any_number_of_links() -> None:
-    seen = perform([UP, FAILS, Step("silence"), Step("nonsense")] * 10, RetryPolicy(1.0))
-    assert len(seen.attempts) == 41
-    assert len(seen.stage.endpoints) == 1
+def test_endpoint_outlives_its_links() -> None:
+    observed = perform([UP, FAILS, Step("silence"), Step("nonsense")] * 10, RetryPolicy(1.0))
+    assert len(observed.attempts) == 41
+    assert len(observed.bed.endpoints) == 1
 
 
-def test_an_endpoint_that_has_gone_is_opened_again_after_the_delay() -> None:
-    seen = perform([UP, Step("gone"), Step("endpoint fails", 0.25), UP], RetryPolicy(4.0))
-    assert [a.opened for a in seen.attempts] == [1, 1, 1, 2, 2]
-    assert [a.began for a in seen.attempts] == [0.0, 6.0, 11.0, 15.25, 21.25]
+def test_endpoint_that_is_gone_is_opened_again_after_the_delay() -> None:
+    observed = perform([UP, Step("gone"), Step("endpoint fails", 0.25), UP], RetryPolicy(4.0))
+    assert [a.opened for a in observed.attempts] == [1, 1, 1, 2, 2]
+    assert [a.began for a in observed.attempts] == [0.0, 6.0, 11.0, 15.25, 21.25]
 
 
-def test_no_delay_is_still_a_moment() -> None:
-    seen = perform([FAILS, FAILS], RetryPolicy(0.0))
-    gaps = [b.began - (a.ended or 0) for a, b in pairwise(seen.attempts)]
+def test_delay_of_zero_becomes_the_minimum() -> None:
+    observed = perform([FAILS, FAILS], RetryPolicy(0.0))
+    gaps = [b.began - (a.ended or 0) for a, b in pairwise(observed.attempts)]
     assert gaps == [pytest.approx(0.1)] * 2
 
 
-def test_a_silent_peer_is_noticed_in_the_timeout() -> None:
-    seen = perform([Step("silence", 20.0)], RetryPolicy(1.0))
-    assert seen.attempts[0].ended == 20.0 + TIMEOUT
-    lost = seen.states[2]
+def test_silent_peer_is_lost_after_the_timeout() -> None:
+    observed = perform([Step("silence", 20.0)], RetryPolicy(1.0))
+    assert observed.attempts[0].ended == 20.0 + TIMEOUT
+    lost = observed.states[2]
     assert isinstance(lost, Lost)
     assert "has fallen silent" in str(lost.cause)
 
 
-def test_a_usage_error_is_never_retried() -> None:
+def test_usage_error_is_never_retried() -> None:
     tried: list[float] = []
 
     async def open_endpoint() -> MemoryEndpoint:
         tried.append(trio.current_time())
         await trio.lowlevel.checkpoint()
-        raise UsageError("that makes no sense")
+        raise UsageError("not valid")
 
     async def main() -> None:
-        with pytest.raises(UsageError, match="makes no sense"):
-            await keep_linked(open_endpoint, no_carrier, RetryPolicy(1.0))
+        with pytest.raises(UsageError, match="not valid"):
+            await keep_linked(open_endpoint, no_transport, RetryPolicy(1.0))
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert len(tried) == 1
 
 
-def no_carrier() -> Transport:
-    raise AssertionError("without an endpoint there is nothing to carry")
+def no_transport() -> Transport:
+    raise AssertionError("a transport is opened only after the endpoint")
 
 
-def cancelled_at(time: float) -> Stage:
-    """A script of one long link and one failure, stopped at this time."""
+def cancelled_at(time: float) -> ScriptBed:
+    """Run a script of one long link and two failures, cancelled at this time."""
 
-    async def main() -> Stage:
-        stage = Stage([Step("stream ends", 4.0), FAILS, FAILS], WatchedMonitor())
+    async def main() -> ScriptBed:
+        bed = ScriptBed([Step("stream ends", 4.0), FAILS, FAILS], WatchedMonitor())
         with trio.move_on_after(time) as stopped:
             await keep_linked(
-                stage.open_endpoint,
-                stage.new_transport,
+                bed.open_endpoint,
+                bed.new_transport,
                 RetryPolicy(2.0),
                 LinkSettings(timeout=TIMEOUT),
-                monitor=stage.monitor,
+                monitor=bed.monitor,
             )
         assert stopped.cancelled_caught
-        return stage
+        return bed
 
     return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("time", [0.0, 1.0, 3.5, 4.5, 5.5, 6.25, 7.0])
-def test_it_can_be_stopped_at_any_time_and_leaves_nothing_open(time: float) -> None:
-    stage = cancelled_at(time)
-    assert all(endpoint.closed for endpoint in stage.endpoints)
-    assert all(stream.closed for stream in stage.streams)
-    assert stage.peers == 0
-    assert len(stage.monitor.attempts) == (1 if time < 6 else 2)
+def test_cancelling_at_any_time_leaves_nothing_open(time: float) -> None:
+    bed = cancelled_at(time)
+    assert all(endpoint.closed for endpoint in bed.endpoints)
+    assert all(stream.closed for stream in bed.streams)
+    assert bed.peers == 0
+    assert len(bed.monitor.attempts) == (1 if time < 6 else 2)

@@ -1,4 +1,4 @@
-"""The user's grammar under any text, and what it accepts before a real shell."""
+"""The grammar of the command line under any text, and its results in a real shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 thoroughly = settings(deadline=None, max_examples=300)
 
-# Ends each argument with a NUL, which can stand in none.
+# Prints each argument and a NUL, which no argument can contain.
 SHOW_ARGUMENTS: Final = r"printf '%s\0'"
 
 NASTY: Final = "abz09:@[]/.-_+%$;|&`'\"\\ \t\n(){}<>*?!#~=^\x00\x1b\x7f\x9b\u2028ä\udc80"
@@ -39,7 +39,7 @@ anything = st.one_of(
 )
 names = st.text(st.sampled_from("abz09.-_@+$"), min_size=1, max_size=12)
 addresses = st.text(st.sampled_from("0f:.%"), max_size=10).map("[{}]".format)
-# Mostly targets, with something wrong in one place or another.
+# Mostly targets with an error in one part.
 targets = st.one_of(
     anything,
     st.builds(
@@ -55,7 +55,7 @@ nasty_paths = st.text(
 
 
 def accepted(parse: Callable[..., Any], *args: object) -> Any:
-    """What the parser makes of it; None if it is a usage error, told in one printable line."""
+    """Return the result of the parser; None after a usage error of one printable line."""
     message = ""
     try:
         return parse(*args)
@@ -71,7 +71,7 @@ def accepted(parse: Callable[..., Any], *args: object) -> Any:
 @example("\x9b2J/")
 @example("\u2028")
 @example("-\udc80")
-def test_any_spec_is_understood_or_refused_in_one_line(text: str) -> None:
+def test_any_spec_is_parsed_or_refused_in_one_line(text: str) -> None:
     match accepted(parse_spec, text):
         case None:
             pass
@@ -90,7 +90,7 @@ def test_any_spec_is_understood_or_refused_in_one_line(text: str) -> None:
 @thoroughly
 @given(anything, anything | names)
 @example("/a\u2028", "br0")
-def test_any_bridge_is_understood_or_refused_in_one_line(spec: str, bridge: str) -> None:
+def test_any_bridge_is_parsed_or_refused_in_one_line(spec: str, bridge: str) -> None:
     parsed = accepted(parse_spec, spec)
     for endpoint in (TapSpec(None), parsed or TapSpec("tap0")):
         name = accepted(parse_bridge, bridge, endpoint, "local")
@@ -106,7 +106,7 @@ def test_any_bridge_is_understood_or_refused_in_one_line(spec: str, bridge: str)
 @example("infinity")
 @example("5:\u0661")
 @example("1\n")
-def test_any_retry_is_understood_or_refused_in_one_line(text: str) -> None:
+def test_any_retry_is_parsed_or_refused_in_one_line(text: str) -> None:
     policy = accepted(parse_retry, text)
     if policy is not None:
         assert isinstance(policy, RetryPolicy)
@@ -124,7 +124,7 @@ def test_any_retry_is_understood_or_refused_in_one_line(text: str) -> None:
 @example("host:-x")
 @example("[::1%-x]:/s")
 @example("a@b@host:tap0")
-def test_any_target_is_refused_in_one_line_or_gives_ssh_a_host_and_no_option(text: str) -> None:
+def test_any_target_is_refused_or_becomes_a_host_and_never_an_option_of_ssh(text: str) -> None:
     target = accepted(parse_target, text)
     if target is None:
         return
@@ -146,15 +146,15 @@ def test_any_target_is_refused_in_one_line_or_gives_ssh_a_host_and_no_option(tex
     st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,8}", fullmatch=True),
     nasty_paths,
 )
-def test_a_target_comes_apart_at_the_right_places(user: str | None, host: str, path: str) -> None:
+def test_target_is_split_into_user_host_and_path(user: str | None, host: str, path: str) -> None:
     login = host if user is None else f"{user}@{host}"
     target = parse_target(f"{login}:{path}")
     assert target == Target(user, host, path)
     assert target.login == login
 
 
-def seen_by_the_shell(command: str) -> list[str]:
-    """Run it as sshd does, with the login shell that POSIX has; the arguments that arrive."""
+def arguments_in_the_shell(command: str) -> list[str]:
+    """Run a command as sshd does, with a POSIX shell, and return the arguments that arrive."""
     done = subprocess.run(
         ["/bin/sh", "-c", command], capture_output=True, check=True, cwd="/", timeout=30
     )
@@ -172,21 +172,19 @@ def seen_by_the_shell(command: str) -> list[str]:
 @example("/a b  c", "br0")
 @example("/*?[a-z]~#!", None)
 @example("./-x && reboot | cat > y < z &", None)
-def test_a_real_shell_hands_over_the_arguments_as_they_were(path: str, bridge: str | None) -> None:
+def test_real_shell_passes_the_arguments_unchanged(path: str, bridge: str | None) -> None:
     target = parse_target(f"user@host:{path}")
-    settings_ = SshSettings(target, remote_bridge=bridge, remote_vknet=SHOW_ARGUMENTS)
-    command = remote_command(settings_)
-    assert ssh_argv(settings_)[-1] == command
+    ssh_settings = SshSettings(target, remote_bridge=bridge, remote_vknet=SHOW_ARGUMENTS)
+    command = remote_command(ssh_settings)
+    assert ssh_argv(ssh_settings)[-1] == command
     expected = ["-S", "-B", "wire=2", *(() if bridge is None else ("-b", bridge)), path]
-    assert seen_by_the_shell(command) == expected
+    assert arguments_in_the_shell(command) == expected
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from(NASTY))
-def test_a_remote_spec_is_refused_or_reaches_the_shell_as_one_argument(
-    text: str, nasty: str
-) -> None:
+def test_remote_spec_is_refused_or_reaches_the_shell_as_one_argument(text: str, nasty: str) -> None:
     target = accepted(parse_target, f"host:{text}/{nasty.encode(errors='replace').decode()}")
     if target is not None:
         command = remote_command(SshSettings(target, remote_vknet=SHOW_ARGUMENTS))
-        assert seen_by_the_shell(command) == ["-S", "-B", "wire=2", target.spec]
+        assert arguments_in_the_shell(command) == ["-S", "-B", "wire=2", target.spec]

@@ -1,6 +1,6 @@
-"""What every endpoint has to do, as checks that run over any of them.
+"""The contract of an endpoint, as checks that run over every implementation.
 
-A `Rig` is an endpoint together with its far side: what a network would do to it.
+A `Rig` is an endpoint together with the network behind it.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from vknet.packet.uniform_batch import UniformBatch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["CHECKS", "Rig"]
+__all__ = ["CHECKS", "Rig", "frame"]
 
 
 class Rig(ABC):
-    """An endpoint and the far side of it."""
+    """An endpoint, and the network behind it."""
 
     endpoint: Endpoint
 
     @abstractmethod
     async def inject(self, frames: Sequence[bytes]) -> None:
-        """Have the network bring these frames to the endpoint."""
+        """Send frames from the network to the endpoint."""
 
     @abstractmethod
     async def taken(self, count: int) -> list[bytes]:
-        """The next frames that the network got from the endpoint."""
+        """Wait for this number of frames from the endpoint, and return them."""
 
     @abstractmethod
     async def destroy(self) -> None:
-        """Have what the endpoint stands for cease to exist."""
+        """Delete the interface of the endpoint, or close the other end of its socket."""
 
 
 def frame(number: int, size: int = 60) -> bytes:
-    """A frame of an experimental type that nobody answers, numbered."""
+    """Return a numbered broadcast frame of an experimental EtherType, which no host answers."""
     head = bytes.fromhex("ffffffffffff 020000000001 88b5") + number.to_bytes(4, "big")
     return head.ljust(size, b".")
 
 
-async def nothing_waiting_would_block(rig: Rig) -> None:
+async def receive_nowait_without_a_frame_would_block(rig: Rig) -> None:
     with pytest.raises(trio.WouldBlock):
         rig.endpoint.receive_nowait()
 
@@ -67,14 +67,14 @@ async def frames_are_sent_whole_and_in_order(rig: Rig) -> None:
     assert await rig.taken(len(sent)) == sent
 
 
-async def batches_are_sent_one_behind_the_other(rig: Rig) -> None:
-    train = UniformBatch([frame(n) for n in range(20, 50)], offload=False)
-    await rig.endpoint.send_batches([[frame(n) for n in range(20)], train, [frame(50)]])
+async def batches_are_sent_in_order(rig: Rig) -> None:
+    uniform = UniformBatch([frame(n) for n in range(20, 50)], offload=False)
+    await rig.endpoint.send_batches([[frame(n) for n in range(20)], uniform, [frame(50)]])
     assert await rig.taken(51) == [frame(n) for n in range(51)]
 
 
-async def what_was_lent_is_not_needed_any_more(rig: Rig) -> None:
-    # A link reads what comes next into the same buffer.
+async def sent_frames_may_be_overwritten_after_send(rig: Rig) -> None:
+    # A link reads the next frames into the same buffer.
     lent = bytearray(frame(1) + frame(2))
     views = [memoryview(lent).toreadonly()[at : at + 60] for at in (0, 60)]
     await rig.endpoint.send(views)
@@ -82,7 +82,7 @@ async def what_was_lent_is_not_needed_any_more(rig: Rig) -> None:
     assert await rig.taken(2) == [frame(1), frame(2)]
 
 
-async def a_waiting_receiver_is_woken(rig: Rig) -> None:
+async def waiting_receiver_is_woken_by_a_frame(rig: Rig) -> None:
     got: list[bytes] = []
 
     async def receive() -> None:
@@ -95,7 +95,7 @@ async def a_waiting_receiver_is_woken(rig: Rig) -> None:
     assert got == [frame(1)]
 
 
-async def a_cancelled_wait_loses_no_frame(rig: Rig) -> None:
+async def cancelled_receive_loses_no_frame(rig: Rig) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await rig.endpoint.receive()
@@ -107,7 +107,7 @@ async def a_cancelled_wait_loses_no_frame(rig: Rig) -> None:
     assert list(map(bytes, await rig.endpoint.receive())) == [frame(1)]
 
 
-async def a_batch_is_bounded(rig: Rig) -> None:
+async def received_batch_is_bounded(rig: Rig) -> None:
     count = BATCH_FRAMES + 20
     await rig.inject([frame(n) for n in range(count)])
     first = rig.endpoint.receive_nowait()
@@ -116,7 +116,7 @@ async def a_batch_is_bounded(rig: Rig) -> None:
     assert [bytes(f) for f in [*first, *second]] == [frame(n) for n in range(count)]
 
 
-async def an_empty_frame_is_dropped_and_counted(rig: Rig) -> None:
+async def empty_frame_is_dropped_and_counted(rig: Rig) -> None:
     await rig.endpoint.send([frame(1), b"", frame(2)])
     assert await rig.taken(2) == [frame(1), frame(2)]
     assert sum(rig.endpoint.send_drops.values()) == 1
@@ -130,7 +130,7 @@ async def discarded_frames_are_counted_under_their_reason(rig: Rig) -> None:
         rig.endpoint.receive_nowait()
 
 
-async def two_tasks_may_not_wait_at_once(rig: Rig) -> None:
+async def second_waiting_task_is_refused(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.endpoint.wait_receivable)
         await trio.testing.wait_all_tasks_blocked()
@@ -139,7 +139,7 @@ async def two_tasks_may_not_wait_at_once(rig: Rig) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def closing_wakes_the_waiting_and_stops_all_else(rig: Rig) -> None:
+async def closed_endpoint_raises_everywhere_and_wakes_the_receiver(rig: Rig) -> None:
     async def wait() -> None:
         with pytest.raises(trio.ClosedResourceError):
             await rig.endpoint.wait_receivable()
@@ -157,32 +157,32 @@ async def closing_wakes_the_waiting_and_stops_all_else(rig: Rig) -> None:
         await rig.endpoint.wait_receivable()
 
 
-async def receive_for_ever(endpoint: Endpoint) -> NoReturn:
+async def receive_until_error(endpoint: Endpoint) -> NoReturn:
     while True:
         await endpoint.receive()
 
 
-async def an_endpoint_that_was_destroyed_says_so(rig: Rig) -> None:
+async def deleted_endpoint_raises_endpoint_gone(rig: Rig) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.destroy)
         with pytest.raises(EndpointGone):
-            await receive_for_ever(rig.endpoint)
+            await receive_until_error(rig.endpoint)
     with pytest.raises(EndpointGone):
         await rig.endpoint.send([frame(1)])
 
 
 CHECKS: Final[tuple[Callable[[Rig], Awaitable[None]], ...]] = (
-    nothing_waiting_would_block,
+    receive_nowait_without_a_frame_would_block,
     frames_are_received_whole_and_in_order,
     frames_are_sent_whole_and_in_order,
-    batches_are_sent_one_behind_the_other,
-    what_was_lent_is_not_needed_any_more,
-    a_waiting_receiver_is_woken,
-    a_cancelled_wait_loses_no_frame,
-    a_batch_is_bounded,
-    an_empty_frame_is_dropped_and_counted,
+    batches_are_sent_in_order,
+    sent_frames_may_be_overwritten_after_send,
+    waiting_receiver_is_woken_by_a_frame,
+    cancelled_receive_loses_no_frame,
+    received_batch_is_bounded,
+    empty_frame_is_dropped_and_counted,
     discarded_frames_are_counted_under_their_reason,
-    two_tasks_may_not_wait_at_once,
-    closing_wakes_the_waiting_and_stops_all_else,
-    an_endpoint_that_was_destroyed_says_so,
+    second_waiting_task_is_refused,
+    closed_endpoint_raises_everywhere_and_wakes_the_receiver,
+    deleted_endpoint_raises_endpoint_gone,
 )

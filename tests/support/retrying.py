@@ -1,7 +1,7 @@
-"""A stage for the retry scope: scripts of what each attempt meets, a model, and what was seen.
+"""A test bed for `keep_linked`: scripts of events for its attempts, a model, and observations.
 
-Every time in a script is a multiple of 1/8 s, so that sums are exact and what was seen has to be
-equal to the model, not near it.
+Every time in a script is a multiple of 1/8 s.  Sums of them are exact, so an observation must equal
+the model.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ TIMEOUT: Final = 3.0
 HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT)
 
 Kind: TypeAlias = Literal[
-    "endpoint fails", "carrier fails", "farewell", "stream ends", "silence", "nonsense", "gone"
+    "endpoint fails", "transport fails", "farewell", "stream ends", "silence", "nonsense", "gone"
 ]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one attempt meets.
+    """The event that ends one attempt.
 
     Attributes:
-        kind: how it ends.  "endpoint fails" is met only while an endpoint has to be opened; with
-            one that is still open it is a "farewell".
-        after: seconds until that happens; a silence is noticed one timeout later.
-        greets: the peer says HELLO, and the link is up until then.
+        kind: the event.  "endpoint fails" applies only if an endpoint has to be opened; with one
+            that is still open it means "farewell".
+        after: seconds until the event; a silence is noticed one timeout later.
+        greets: whether the peer sends a HELLO first, so that the link is up until the event.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ class Step:
 
 @dataclass
 class Attempt:
-    """One attempt, as it was seen or as the model has it."""
+    """One attempt, observed or expected."""
 
     began: float
     came_up: bool = False
@@ -87,12 +87,12 @@ class Attempt:
     retry_in: float | None = None
     cause: type[VknetError] | None = None
     opened: int = 0
-    """Endpoints opened since the start."""
+    """The number of endpoints opened since the start."""
 
 
 CAUSES: Final[dict[Kind, type[VknetError]]] = {
     "endpoint fails": SetupError,
-    "carrier fails": SetupError,
+    "transport fails": SetupError,
     "farewell": PeerGone,
     "stream ends": PeerGone,
     "silence": PeerGone,
@@ -102,13 +102,13 @@ CAUSES: Final[dict[Kind, type[VknetError]]] = {
 
 
 def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
-    """What has to come of a script; where the policy does not give up, one attempt past its end."""
+    """Return the expected attempts, and the one after the script if the policy allows it."""
     attempts: list[Attempt] = []
     now, failures, opened, have_endpoint = 0.0, 0, 0, False
     for step in script:
         kind = "farewell" if step.kind == "endpoint fails" and have_endpoint else step.kind
         opened += not have_endpoint and kind != "endpoint fails"
-        came_up = step.greets and kind not in ("endpoint fails", "carrier fails")
+        came_up = step.greets and kind not in ("endpoint fails", "transport fails")
         ended = now + step.after + (TIMEOUT if kind == "silence" else 0)
         failures = 1 if came_up else failures + 1
         gives_up = policy is None or (policy.retries is not None and failures > policy.retries)
@@ -121,11 +121,11 @@ def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
     return [*attempts, Attempt(now, opened=opened + (not have_endpoint))]
 
 
-# --- the stage ------------------------------------------------------------------------------------
+# --- the test bed ---------------------------------------------------------------------------------
 
 
 class WatchedEndpoint(MemoryEndpoint):
-    """A memory endpoint that tells whether it was closed, and holds the other end."""
+    """A memory endpoint that records whether it was closed, and holds the other end."""
 
     def __init__(self) -> None:
         inner, self.other = memory_endpoint_pair()
@@ -138,7 +138,7 @@ class WatchedEndpoint(MemoryEndpoint):
 
 
 class WatchedStream(trio.abc.HalfCloseableStream):
-    """A stream that tells whether it was closed."""
+    """A stream that records whether it was closed."""
 
     def __init__(self, inner: MemoryStream) -> None:
         self._inner = inner
@@ -162,7 +162,7 @@ class WatchedStream(trio.abc.HalfCloseableStream):
 
 
 class WatchedMonitor(Monitor):
-    """A monitor that puts the states together to attempts."""
+    """A monitor that records the states, and the attempts that they make up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class WatchedMonitor(Monitor):
 
 
 @dataclass
-class Stage:
+class ScriptBed:
     """A script, and everything that its attempts opened."""
 
     script: Sequence[Step]
@@ -197,7 +197,7 @@ class Stage:
     peers: int = 0
 
     def step(self) -> Step | None:
-        """What this attempt meets; None past the end of the script."""
+        """Return the step of this attempt; None after the end of the script."""
         number = len(self.monitor.attempts)
         return self.script[number - 1] if number <= len(self.script) else None
 
@@ -206,7 +206,7 @@ class Stage:
         step = self.step()
         if step is not None and step.kind == "endpoint fails":
             await trio.sleep(step.after)
-            raise SetupError("no endpoint today")
+            raise SetupError("the endpoint cannot be opened")
         self.endpoints.append(WatchedEndpoint())
         self.monitor.attempts[-1].opened += 1
         return self.endpoints[-1]
@@ -214,34 +214,34 @@ class Stage:
     def new_transport(self) -> Transport:
         assert all(stream.closed for stream in self.streams)
         assert self.peers == 0
-        return StagedCarrier(self)
+        return ScriptedTransport(self)
 
 
-class StagedCarrier(Transport):
-    """Brings a stream with a peer at its other end that plays the step."""
+class ScriptedTransport(Transport):
+    """Opens a stream to a peer that plays the step of this attempt."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, bed: ScriptBed) -> None:
         super().__init__("the peer")
-        self._stage = stage
+        self._bed = bed
 
     async def open(self, start_soon: StartSoon) -> ByteStream:
-        stage = self._stage
-        step = stage.step()
+        bed = self._bed
+        step = bed.step()
         if step is None:
-            stage.scope.cancel()
+            bed.scope.cancel()
             await trio.sleep_forever()
-            raise AssertionError("cancelled, or else for ever")
-        if step.kind == "carrier fails":
+            raise AssertionError("unreachable: the sleep ends only when it is cancelled")
+        if step.kind == "transport fails":
             await trio.sleep(step.after)
-            raise SetupError("no ssh today")
+            raise SetupError("the transport cannot be opened")
         ours, theirs = memory_stream_pair()
-        stage.streams.append(WatchedStream(ours))
+        bed.streams.append(WatchedStream(ours))
         start_soon(self._play, step, theirs)
         self.reached.set()
-        return AdaptedStream(stage.streams[-1])
+        return AdaptedStream(bed.streams[-1])
 
     async def _play(self, step: Step, stream: MemoryStream) -> None:
-        self._stage.peers += 1
+        self._bed.peers += 1
         try:
             if step.greets:
                 await stream.send_all(encode_control(HELLO))
@@ -249,19 +249,19 @@ class StagedCarrier(Transport):
                 await self._listen(stream, answers=step.greets)
             match step.kind:
                 case "gone":
-                    await self._stage.endpoints[-1].other.aclose()
+                    await self._bed.endpoints[-1].other.aclose()
                 case "nonsense":
-                    await stream.send_all(b"this is no block at all")
+                    await stream.send_all(b"these bytes are not a block")
                 case "silence":
-                    # The silence begins after the last word.
-                    await stream.send_all(encode_frames([b"the last word"], 100).data)
+                    # The silence begins after this frame.
+                    await stream.send_all(encode_frames([b"the last frame"], 100).data)
                 case "stream ends":
                     await stream.send_eof()
                 case _:
                     await stream.send_all(encode_control(Bye("enough")))
             await trio.sleep_forever()
         finally:
-            self._stage.peers -= 1
+            self._bed.peers -= 1
 
     async def _listen(self, stream: MemoryStream, *, answers: bool) -> None:
         decoder = Decoder(Wire.V2)
@@ -275,38 +275,38 @@ class StagedCarrier(Transport):
 
 
 @dataclass
-class Seen:
-    """What came of a script, after the end of it all."""
+class Observed:
+    """The observations of a script after its end."""
 
-    stage: Stage
+    bed: ScriptBed
     raised: VknetError | None
 
     @property
     def attempts(self) -> list[Attempt]:
-        return self.stage.monitor.attempts
+        return self.bed.monitor.attempts
 
     @property
     def states(self) -> list[State]:
-        return self.stage.monitor.states
+        return self.bed.monitor.states
 
 
-def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Seen:
-    """Run a script under the retry scope, until the policy gives up or the script is at its end."""
+def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Observed:
+    """Run a script under `keep_linked`, until the policy gives up or the script ends."""
 
-    async def main() -> Seen:
-        stage = Stage(script, WatchedMonitor())
-        seen = Seen(stage, None)
-        with stage.scope:
+    async def main() -> Observed:
+        bed = ScriptBed(script, WatchedMonitor())
+        observed = Observed(bed, None)
+        with bed.scope:
             try:
                 await keep_linked(
-                    stage.open_endpoint,
-                    stage.new_transport,
+                    bed.open_endpoint,
+                    bed.new_transport,
                     policy,
                     LinkSettings(timeout=TIMEOUT),
-                    monitor=stage.monitor,
+                    monitor=bed.monitor,
                 )
             except VknetError as exc:
-                seen.raised = exc
-        return seen
+                observed.raised = exc
+        return observed
 
     return trio.run(main, clock=MockClock(autojump_threshold=0))

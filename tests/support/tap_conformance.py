@@ -1,4 +1,4 @@
-"""Runs on a host of its own: the checks every endpoint has to pass, over a real TAP."""
+"""Run the contract of an endpoint over a real TAP; a program for a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from vknet import Endpoint
 
-# The type of the checks' frames; IPv6 and the rest of the kernel's own are not looked at.
-TYPE = 0x88B5
+# The EtherType of the frames of the checks; the raw socket receives no others.
+ETHERTYPE = 0x88B5
 
 
 class TapRig(Rig):
@@ -34,7 +34,7 @@ class TapRig(Rig):
         got: list[bytes] = []
         while len(got) < count:
             frame, address = await self._raw.recvfrom(100_000)
-            # What came in, and not what this socket itself sent out.
+            # Skip the frames that this socket sent itself.
             if address[2] != socket.PACKET_OUTGOING:
                 got.append(frame)
         return got
@@ -46,15 +46,15 @@ class TapRig(Rig):
 async def main() -> None:
     for check in CHECKS:
         async with await open_endpoint("auto", mtu=2000) as endpoint:
-            raw = trio.socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(TYPE))
-            await raw.bind((endpoint.name, TYPE))
+            raw = trio.socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+            await raw.bind((endpoint.name, ETHERTYPE))
             with trio.fail_after(10), raw:
                 await check(TapRig(endpoint, raw))
         print("passed", check.__name__)
 
 
 if __name__ == "__main__":
-    # Nothing of the kernel's own on the interface.
+    # The kernel must send no frames of its own on the interface.
     for scope in ("all", "default"):
         subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1"], check=True)
     sys.exit(trio.run(main))

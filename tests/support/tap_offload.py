@@ -1,4 +1,7 @@
-"""Runs on a host of its own: what a TAP does with offload frames, in traps that are known."""
+"""Check offload frames on real TAPs, known traps included.
+
+A program for a network namespace of its own.  Each check gets two TAPs in one bridge.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +44,30 @@ async def ip(*words: str) -> None:
     await trio.run_process(["ip", *words])
 
 
-def pieces(frame: Super) -> list[bytes]:
-    made = frame.frame()
-    offsets = validate(made.data)
+class RecordingHandler(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def segmented(frame: OffloadFrame) -> list[bytes]:
+    """Segment a frame in software."""
+    offsets = validate(frame.data)
     assert isinstance(offsets, Offsets)
-    return segment(made, offsets)
+    return segment(frame, offsets)
 
 
-async def plain(endpoint: Endpoint, count: int) -> list[bytes]:
-    """So many of the frames that come, as somebody sees them who knows of no offload."""
+def segments_of(frame: Super) -> list[bytes]:
+    return segmented(frame.frame())
+
+
+async def receive_plain(endpoint: Endpoint, count: int) -> list[bytes]:
+    """Receive this number of frames as plain frames."""
     got: list[bytes] = []
     with trio.fail_after(5):
         while len(got) < count:
@@ -57,16 +75,20 @@ async def plain(endpoint: Endpoint, count: int) -> list[bytes]:
     return got
 
 
-async def what_this_kernel_can_is_found_and_is_off(one: TapEndpoint, two: TapEndpoint) -> None:
+async def capabilities_of_the_kernel_are_found_and_disabled(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
     assert DEFAULT_OFFLOADS in one.accepts
     await one.send_offload([BIG.frame()])
     with trio.fail_after(5):
         await two.wait_receivable()
-    # By the kernel, and not by the endpoint.
-    assert list(two.receive_offload_nowait()) == pieces(BIG)
+    # The kernel has segmented it, not the endpoint.
+    assert list(two.receive_offload_nowait()) == segments_of(BIG)
 
 
-async def super_frames_go_in_and_come_out_whole(one: TapEndpoint, two: TapEndpoint) -> None:
+async def super_frames_are_sent_and_received_unsegmented(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
     await two.set_offload(Offload.CSUM | Offload.TSO4)
     six = Super(bytes(3000), version=6, size=1428)
     await one.send_offload([BIG.frame(), six.frame(), Super(size=0, payload=b"x").frame()])
@@ -74,34 +96,32 @@ async def super_frames_go_in_and_come_out_whole(one: TapEndpoint, two: TapEndpoi
         await two.wait_receivable()
     whole, *cut, alone = two.receive_offload_nowait()
     assert isinstance(whole, OffloadFrame)
-    assert pieces(BIG) == segment(whole, validate(whole.data))  # type: ignore[arg-type]
+    assert segments_of(BIG) == segmented(whole)
     assert isinstance(alone, OffloadFrame)
-    # Cut, but with their sums left undone: tso6 was not asked for.
-    assert [len(frame) for frame in cut] == [len(frame) for frame in pieces(six)]
+    # Segmented, with partial checksums: TSO6 is not enabled.
+    assert [len(frame) for frame in cut] == [len(frame) for frame in segments_of(six)]
     assert two.receive_drops == {}
 
 
-async def what_was_queued_before_offloads_were_lowered_is_cut_here(
+async def frames_queued_before_offloads_were_disabled_are_segmented_here(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
     await two.set_offload(DEFAULT_OFFLOADS)
     await one.send_offload([BIG.frame()])
     await two.set_offload(NO_OFFLOADS)
     await one.send_offload([BIG.frame()])
-    assert await plain(two, 36) == pieces(BIG) * 2
+    assert await receive_plain(two, 36) == segments_of(BIG) * 2
 
 
-async def a_kernel_that_refuses_super_frames_gets_segments(
+async def kernel_that_refuses_super_frames_gets_segments(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
-    said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler = RecordingHandler()
     logging.getLogger("vknet").addHandler(handler)
     attempts = 0
 
     class OldKernel:
-        """The system calls as some kernels have them: 6.1.103, 6.6.44, 6.10.3."""
+        """System calls that refuse super-frames, as in Linux 6.1.103, 6.6.44 and 6.10.3."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
@@ -120,15 +140,15 @@ async def a_kernel_that_refuses_super_frames_gets_segments(
     finally:
         vars(tap)["os"] = os
         logging.getLogger("vknet").removeHandler(handler)
-    got = await plain(two, 18 * 3 + 1)
-    assert got[:36] == pieces(BIG) * 2
-    assert got[37:] == pieces(BIG)
+    got = await receive_plain(two, 18 * 3 + 1)
+    assert got[:36] == segments_of(BIG) * 2
+    assert got[37:] == segments_of(BIG)
     assert all(map(checksums_hold, got))
     assert (attempts, one.segmented, one.accepts) == (1, 3, Offload.CSUM)
-    assert len([line for line in said if "refuses" in line]) == 1, said
+    assert len([line for line in handler.messages if "refuses" in line]) == 1, handler.messages
 
 
-async def a_checksum_that_the_kernel_refuses_is_no_reason_to_cut_all_others(
+async def refused_checksum_does_not_disable_segmentation_offload(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
     alone = Super(size=0, payload=b"x")
@@ -145,7 +165,7 @@ async def a_checksum_that_the_kernel_refuses_is_no_reason_to_cut_all_others(
         await one.send_offload([alone.frame()])
     finally:
         vars(tap)["os"] = os
-    assert await plain(two, 1) == pieces(alone)
+    assert await receive_plain(two, 1) == segments_of(alone)
     assert DEFAULT_OFFLOADS in one.accepts
 
 
@@ -153,25 +173,25 @@ async def segments_over_the_mtu_are_dropped_until_it_is_raised(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
     await one.send_offload([JUMBO.frame(), BIG.frame()])
-    assert await plain(two, 18) == pieces(BIG)
+    assert await receive_plain(two, 18) == segments_of(BIG)
     assert one.send_drops == {DropReason.OVER_MTU: 1}
     for endpoint in (one, two):
         await ip("link", "set", endpoint.name, "mtu", "9000")
     await one.send_offload([JUMBO.frame()])
-    assert await plain(two, 4) == pieces(JUMBO)
+    assert await receive_plain(two, 4) == segments_of(JUMBO)
     await ip("link", "set", one.name, "mtu", "1500")
     await one.maintain()
     await one.send_offload([JUMBO.frame()])
     assert one.send_drops == {DropReason.OVER_MTU: 2}
 
 
-async def one_segment_announced_as_several_arrives(one: TapEndpoint, two: TapEndpoint) -> None:
+async def super_frame_of_one_segment_arrives(one: TapEndpoint, two: TapEndpoint) -> None:
     frame = Super(bytes(1000), options=bytes(12), size=1000)
     await one.send_offload([frame.frame()])
-    assert await plain(two, 1) == pieces(frame)
+    assert await receive_plain(two, 1) == segments_of(frame)
 
 
-async def dhcp_comes_out_with_its_checksum(one: TapEndpoint, two: TapEndpoint) -> None:
+async def dhcp_is_received_with_its_checksum(one: TapEndpoint, two: TapEndpoint) -> None:
     await two.set_offload(DEFAULT_OFFLOADS)
     undone = bytearray(Super(bytes(300), size=0, protocol=UDP).frame().data)
     undone[44:48] = b"\0\x43\0\x44"
@@ -183,47 +203,51 @@ async def dhcp_comes_out_with_its_checksum(one: TapEndpoint, two: TapEndpoint) -
     assert checksums_hold(frame)
 
 
-def train_of(count: int) -> UniformBatch:
-    """Datagrams that are alike; each says which it is."""
+def numbered_batch(count: int) -> UniformBatch:
+    """Return datagrams of one form, each with its number as the payload."""
     return UniformBatch(
         [bytes(Super(b"%04d" % n, size=0, protocol=UDP).frame().data) for n in range(count)],
         offload=True,
     )
 
 
-async def a_train_goes_in_and_comes_out_as_one(one: TapEndpoint, two: TapEndpoint) -> None:
+async def uniform_batch_is_sent_and_received_as_one(one: TapEndpoint, two: TapEndpoint) -> None:
     await two.set_offload(Offload.CSUM)
-    train = train_of(200)
-    await one.send_offload(train)
+    batch = numbered_batch(200)
+    await one.send_offload(batch)
     with trio.fail_after(5):
         await two.wait_receivable()
     got = two.receive_offload_nowait()
     assert isinstance(got, UniformBatch)
-    assert [*got] == [*train]
+    assert [*got] == [*batch]
 
 
-async def a_train_for_an_interface_that_is_down_is_dropped(
+async def uniform_batch_for_an_interface_that_is_down_is_dropped(
     one: TapEndpoint, two: TapEndpoint
 ) -> None:
-    train = train_of(20)
+    batch = numbered_batch(20)
     await ip("link", "set", one.name, "down")
-    await one.send_offload(train)
-    await one.send_offload(train)
+    await one.send_offload(batch)
+    await one.send_offload(batch)
     assert one.send_drops == {DropReason.INTERFACE_DOWN: 40}
     await ip("link", "set", one.name, "up")
-    # Until the port forwards again.
+    # Wait until the port forwards again.
     with trio.fail_after(10):
         await one.send([MARKER])
         await two.receive()
-    await one.send_offload(train)
-    assert await plain(two, 20) == [finish_checksum(OffloadFrame(data)) for data in train.datas]
+    await one.send_offload(batch)
+    assert await receive_plain(two, 20) == [
+        finish_checksum(OffloadFrame(data)) for data in batch.datas
+    ]
 
 
-async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEndpoint) -> None:
+async def frames_of_a_uniform_batch_that_the_kernel_refuses_are_handled(
+    one: TapEndpoint, two: TapEndpoint
+) -> None:
     fails: dict[int, int] = {}
 
     class Picky:
-        """Fails for some of the datagrams, by their numbers."""
+        """System calls that refuse some of the datagrams, by number."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
@@ -234,22 +258,22 @@ async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEnd
                 raise OSError(why, os.strerror(why))
             return os.write(fd, data)
 
-    train = train_of(20)
-    whole = [finish_checksum(OffloadFrame(data)) for data in train.datas]
+    batch = numbered_batch(20)
+    whole = [finish_checksum(OffloadFrame(data)) for data in batch.datas]
     vars(tap)["os"] = Picky()
     try:
         fails.update({7: errno.EINVAL, 11: errno.EINVAL})
-        await one.send_offload(train)
-        assert await plain(two, 20) == whole
+        await one.send_offload(batch)
+        assert await receive_plain(two, 20) == whole
         assert one.segmented == 2
         fails.update({7: errno.EAGAIN, 11: errno.EAGAIN})
-        await one.send_offload(train)
+        await one.send_offload(batch)
         assert one.send_drops == {DropReason.ENDPOINT_FULL: 2}
-        assert await plain(two, 18) == [f for n, f in enumerate(whole) if n not in fails]
+        assert await receive_plain(two, 18) == [f for n, f in enumerate(whole) if n not in fails]
         fails.update({7: errno.EBADFD})
         gone = ""
         try:
-            await one.send_offload(train)
+            await one.send_offload(batch)
         except EndpointGone as exc:
             gone = str(exc)
         assert "was deleted" in gone
@@ -258,22 +282,22 @@ async def a_train_of_which_the_kernel_refuses_some(one: TapEndpoint, two: TapEnd
 
 
 CHECKS: Final[tuple[Callable[[TapEndpoint, TapEndpoint], Awaitable[None]], ...]] = (
-    what_this_kernel_can_is_found_and_is_off,
-    super_frames_go_in_and_come_out_whole,
-    what_was_queued_before_offloads_were_lowered_is_cut_here,
-    a_kernel_that_refuses_super_frames_gets_segments,
-    a_checksum_that_the_kernel_refuses_is_no_reason_to_cut_all_others,
+    capabilities_of_the_kernel_are_found_and_disabled,
+    super_frames_are_sent_and_received_unsegmented,
+    frames_queued_before_offloads_were_disabled_are_segmented_here,
+    kernel_that_refuses_super_frames_gets_segments,
+    refused_checksum_does_not_disable_segmentation_offload,
     segments_over_the_mtu_are_dropped_until_it_is_raised,
-    one_segment_announced_as_several_arrives,
-    dhcp_comes_out_with_its_checksum,
-    a_train_goes_in_and_comes_out_as_one,
-    a_train_for_an_interface_that_is_down_is_dropped,
-    a_train_of_which_the_kernel_refuses_some,
+    super_frame_of_one_segment_arrives,
+    dhcp_is_received_with_its_checksum,
+    uniform_batch_is_sent_and_received_as_one,
+    uniform_batch_for_an_interface_that_is_down_is_dropped,
+    frames_of_a_uniform_batch_that_the_kernel_refuses_are_handled,
 )
 
 
-def spoil(name: str) -> None:
-    """Leave a persistent TAP as somebody with other wants leaves it."""
+def leave_other_settings(name: str) -> None:
+    """Leave a persistent TAP with the settings of another program."""
     fd = tun.open_device()
     flags = tun.IFF_TAP | tun.IFF_NO_PI | tun.IFF_VNET_HDR
     ioctl(fd, tun.TUNSETIFF, tun.IFREQ.pack(name.encode(), flags))
@@ -286,12 +310,12 @@ async def main() -> None:
     for check in CHECKS:
         for name in ("tap1", "tap2"):
             await ip("tuntap", "add", "dev", name, "mode", "tap")
-            spoil(name)
+            leave_other_settings(name)
         async with (
             await open_tap("tap1", bridge="br0") as one,
             await open_tap("tap2", bridge="br0") as two,
         ):
-            # Until the ports forward.
+            # Wait until the ports forward.
             with trio.fail_after(10):
                 await one.send([MARKER])
                 await two.receive()
@@ -302,9 +326,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # Nothing of the kernel's own on the interfaces, and no packet filter in the bridge.
+    # The kernel must send no frames of its own, and the bridge must not filter.
     for scope in ("all", "default"):
         subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1"], check=True)
-    for filtered in ("iptables", "ip6tables"):
-        subprocess.run(["sysctl", "-qwe", f"net.bridge.bridge-nf-call-{filtered}=0"], check=True)
+    for tables in ("iptables", "ip6tables"):
+        subprocess.run(["sysctl", "-qwe", f"net.bridge.bridge-nf-call-{tables}=0"], check=True)
     trio.run(main)

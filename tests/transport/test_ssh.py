@@ -1,4 +1,4 @@
-"""The ssh subprocess as a carrier, with a program in ssh's place that says what the test wants."""
+"""The ssh transport, with a script of the test in place of ssh."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SshTransport]:
-    """Puts a script in ssh's place, and makes a carrier that runs it."""
+    """Install a script in place of ssh; create a transport that runs it."""
 
     def make(body: str) -> SshTransport:
         script = tmp_path / "ssh"
@@ -38,7 +38,7 @@ def starter(nursery: trio.Nursery) -> Callable[..., None]:
     return start_soon
 
 
-async def test_a_login_is_noticed_behind_a_banner_that_is_cut_short(
+async def test_login_is_noticed_after_a_banner_over_the_line_limit(
     ssh: Callable[[str], SshTransport], caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = ssh(
@@ -51,12 +51,12 @@ async def test_a_login_is_noticed_behind_a_banner_that_is_cut_short(
                 await transport.reached.wait()
             await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
-    assert transport.login_took is not None
+    assert transport.login_time is not None
     assert caplog.text.count("banner") <= 200
     assert "Authenticated" not in caplog.text
 
 
-async def test_why_it_ended_has_what_was_said_last(ssh: Callable[[str], SshTransport]) -> None:
+async def test_why_ended_gives_the_last_error_of_ssh(ssh: Callable[[str], SshTransport]) -> None:
     transport = ssh("echo 'ssh: Could not resolve hostname home: nothing' >&2; exit 255")
     async with trio.open_nursery() as nursery:
         stream = await transport.open(starter(nursery))
@@ -65,10 +65,10 @@ async def test_why_it_ended_has_what_was_said_last(ssh: Callable[[str], SshTrans
         await trio.aclose_forcefully(stream)
         nursery.cancel_scope.cancel()
     assert isinstance(why, PeerGone)
-    assert "host home is unknown" in str(why)
+    assert "unknown host name" in str(why)
 
 
-async def test_a_cancelled_carrier_leaves_no_process(ssh: Callable[[str], SshTransport]) -> None:
+async def test_cancelled_transport_leaves_no_process(ssh: Callable[[str], SshTransport]) -> None:
     transport = ssh('trap "" TERM; echo $$; exec sleep 60')
     async with trio.open_nursery() as nursery:
         stream = await transport.open(starter(nursery))
