@@ -11,7 +11,15 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from tests.support.retrying import CAUSES, TIMEOUT, ScriptBed, Step, WatchedMonitor, model, perform
+from tests.support.retrying import (
+    CAUSES,
+    TIMEOUT_S,
+    ScriptBed,
+    Step,
+    WatchedMonitor,
+    model,
+    perform,
+)
 from vknet import (
     Connecting,
     LinkSettings,
@@ -148,7 +156,7 @@ def test_delay_of_zero_becomes_the_minimum() -> None:
 
 def test_silent_peer_is_lost_after_the_timeout() -> None:
     observed = perform([Step("silence", 20.0)], RetryPolicy(1.0))
-    assert observed.attempts[0].ended == 20.0 + TIMEOUT
+    assert observed.attempts[0].ended == 20.0 + TIMEOUT_S
     lost = observed.states[2]
     assert isinstance(lost, Lost)
     assert "has fallen silent" in str(lost.cause)
@@ -184,7 +192,7 @@ def cancelled_at(time: float) -> ScriptBed:
                 bed.open_endpoint,
                 bed.new_transport,
                 RetryPolicy(2.0),
-                LinkSettings(timeout=TIMEOUT),
+                LinkSettings(timeout=TIMEOUT_S),
                 monitor=bed.monitor,
             )
         assert stopped.cancelled_caught

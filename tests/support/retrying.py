@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
-TIMEOUT: Final = 3.0
-HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT)
+TIMEOUT_S: Final = 3.0
+PEER_HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT_S)
 
 Kind: TypeAlias = Literal[
     "endpoint fails", "transport fails", "farewell", "stream ends", "silence", "nonsense", "gone"
@@ -109,7 +109,7 @@ def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
         kind = "farewell" if step.kind == "endpoint fails" and have_endpoint else step.kind
         opened += not have_endpoint and kind != "endpoint fails"
         came_up = step.greets and kind not in ("endpoint fails", "transport fails")
-        ended = now + step.after + (TIMEOUT if kind == "silence" else 0)
+        ended = now + step.after + (TIMEOUT_S if kind == "silence" else 0)
         failures = 1 if came_up else failures + 1
         gives_up = policy is None or (policy.retries is not None and failures > policy.retries)
         delay = None if policy is None or gives_up else policy.delay
@@ -244,7 +244,7 @@ class ScriptedTransport(Transport):
         self._bed.peers += 1
         try:
             if step.greets:
-                await stream.send_all(encode_control(HELLO))
+                await stream.send_all(encode_control(PEER_HELLO))
             with trio.move_on_after(step.after):
                 await self._listen(stream, answers=step.greets)
             match step.kind:
@@ -302,7 +302,7 @@ def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Observed:
                     bed.open_endpoint,
                     bed.new_transport,
                     policy,
-                    LinkSettings(timeout=TIMEOUT),
+                    LinkSettings(timeout=TIMEOUT_S),
                     monitor=bed.monitor,
                 )
             except VknetError as exc:
