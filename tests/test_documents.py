@@ -26,7 +26,7 @@ from vknet.packet.ethernet import ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import DEFAULT_SOCKET, INTERFACE_LIMIT, SOCKET_PATH_LIMIT
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
-from vknet.switch.table import AGE, LIMIT, MacTable
+from vknet.switch.table import AGE_S, ENTRIES_MAX, MacTable
 from vknet.vknetd.daemon import Daemon
 from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_CLIENTS
 from vknet.vknetd.status import Peer, port_status, table_status
@@ -52,7 +52,7 @@ def status_keys() -> set[str]:
     table.learn(0, bytes(5) + b"\2", port, 0)
     status = port_status(port, Peer(0, "client"), 1, 0)
     keys = {*status, *status["in"]}
-    told = table_status(table, AGE, LIMIT, 0)
+    told = table_status(table, AGE_S, ENTRIES_MAX, 0)
     keys |= {*told, *told["entries"][0]}
     source = inspect.getsource(Daemon.status)
     return keys | set(re.findall(r'"(\w+)":', source))
@@ -191,12 +191,12 @@ def test_the_defaults_and_limits_in_the_manual_are_those_of_the_program() -> Non
     page = words_of(SWITCH_MANUAL)
     for words in (
         f"The path has at most {SOCKET_PATH_LIMIT - len(CONTROL_SUFFIX)} bytes",
-        f"From {AGE_MIN_S} to {AGE_MAX_S}; {AGE:g} by default",
+        f"From {AGE_MIN_S} to {AGE_MAX_S}; {AGE_S:g} by default",
         f"From 1 to {CLIENTS_MAX}; {DEFAULT_CLIENTS} by default",
         f"from {MTU_MIN} to {MTU_MAX}, with IPv6 from {IPV6_MIN_MTU}",
         f"A frame of up to {LONGEST_FRAME} bytes",
         f"shorter than the {ETHERNET_HEADER_SIZE} bytes",
-        f"It knows at most {LIMIT} addresses",
+        f"It knows at most {ENTRIES_MAX} addresses",
         f"up to {QUEUE_FRAMES} frames or {QUEUE_BYTES >> 20} MiB",
     ):
         assert words in page, words

@@ -17,7 +17,7 @@ from testbed.hosts import eventually
 from tests.support.vknetd import BROADCAST, VKNETD, Vknetd, client, frame, mac, receive, running
 from vknet.counters import DropReason
 from vknet.packet.ethernet import LONGEST_FRAME
-from vknet.switch.table import LIMIT
+from vknet.switch.table import ENTRIES_MAX
 from vknet.vknetd.control import CONNECTIONS_MAX
 
 if TYPE_CHECKING:
@@ -106,11 +106,11 @@ def test_flood_of_addresses_evicts_only_those_of_the_flooder(daemon: Vknetd) -> 
     with client(daemon) as honest, client(daemon) as flooder:
         honest.send(frame(BROADCAST, mac(1)))
         assert receive(flooder)
-        for number in range(LIMIT + 2000):
+        for number in range(ENTRIES_MAX + 2000):
             flooder.send(frame(mac(1), mac(1000 + number)))
             assert receive(honest)
         table = daemon.status()["table"]
-        assert len(table["entries"]) == LIMIT
+        assert len(table["entries"]) == ENTRIES_MAX
         assert table["evictions"] == 2001
         assert [e["port"] for e in table["entries"] if e["mac"] == "02:00:00:00:00:01"] == [
             "client1"

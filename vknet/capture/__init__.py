@@ -1,1 +1,1 @@
-"""Watching a switch: frames as lines of text, or as pcap."""
+"""A client that captures the frames of a switch, as lines of text or as pcap."""

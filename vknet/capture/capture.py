@@ -1,11 +1,12 @@
-"""Watching a switch: a client that says what it gets, in lines for people or as a pcap capture.
+"""A client of a switch that captures what it receives, as lines of text or in the pcap format.
 
-    switch -> endpoint -> a line or a record a frame -> a worker thread -> stdout, or a file
+    switch -> endpoint -> a line or a record for each frame -> a worker thread -> stdout or a file
 
-A write can take for ever: a terminal stopped with Ctrl-S, a pager that waits for its user, a FIFO
-that nobody has opened.  A thread waits in our place, so that a signal still ends the program, and
-without O_NONBLOCK, which on a terminal would be everybody's.  Meanwhile the switch keeps a queue of
-frames for us, and drops when that is full: whoever watches slowly loses frames of his own alone.
+A write can block without limit: on a terminal stopped with Ctrl-S, a pager that waits for its user,
+or a FIFO without a reader.  A worker thread does the writing, so a signal still ends the program.
+O_NONBLOCK is no alternative: it would apply to all processes that share the terminal.  While a
+write blocks, the switch queues frames for this client, and drops some when the queue is full: a
+slow capture loses only its own frames.
 """
 
 from __future__ import annotations
@@ -39,46 +40,48 @@ __all__ = ["STDOUT_NAME", "capture"]
 
 log = logging.getLogger(__name__)
 
-STDOUT: Final = 1
+STDOUT_FD: Final = 1
 STDOUT_NAME: Final = "-"
 
-# How long a write that was begun may go on when all is to end: what was caught should not end in
-# the middle of a record because a disk was slow for a moment.
-LAST_WRITE: Final = 0.25
+# The time that a write in progress gets when the capture is cancelled, so that a capture does not
+# end inside a record because a disk was slow.
+LAST_WRITE_S: Final = 0.25
 
-# What others sent is nobody's but the user's.
+# The frames of other people are for the user alone.
 FILE_MODE: Final = 0o600
 
-FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# The errors that are solved by making room.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 async def capture(path: str, pcap: str | None = None) -> None:
-    """Connect to a switch and write down what it sends, until cancelled or nobody reads it.
+    """Connect to a switch and write the frames that it sends.
 
-    Each batch of frames is written at once.  When cancelled, a write that takes longer than a
-    moment is given up.
+    It ends when it is cancelled, or when the output is a pipe that has no reader any more.  Each
+    batch of frames is written as it comes.  On cancellation, a write in progress gets
+    `LAST_WRITE_S`.
 
     Args:
-        path: of the switch's socket.
-        pcap: the file to write a capture to, ``-`` for stdout, anew if it is there already; None
-            writes lines to stdout.
+        path: the socket of the switch.
+        pcap: the file for a capture in the pcap format, ``-`` for stdout; an existing file is
+            replaced.  None writes lines to stdout.
 
     Raises:
         UsageError: a capture would be written to a terminal.
-        SetupError: nobody listens at `path`, or what it is written to cannot be, or is full.
+        SetupError: no program listens on `path`, or the output cannot be written.
         EndpointGone: the switch closed the connection.
     """
-    # Before anything else: a mistake in the arguments must not depend on what is running.
+    # First of all, so that a usage error does not depend on which programs are running.
     if pcap == STDOUT_NAME:
-        _refuse_terminal(STDOUT, "stdout")
+        _refuse_terminal(STDOUT_FD, "stdout")
     failure: VknetError | None = None
     async with (
         await open_seqpacket(path) as endpoint,
         _open_output(pcap) as output,
         trio.open_nursery() as nursery,
     ):
-        log.info("watching %s as one of its clients; Ctrl-C ends it", path)
-        nursery.start_soon(output.wait_until_unread, nursery.cancel_scope)
+        log.info("capturing as a client of %s; press Ctrl-C to stop", path)
+        nursery.start_soon(output.wait_for_reader_exit, nursery.cancel_scope)
         try:
             await _write_frames(endpoint, output, as_pcap=pcap is not None)
         except BrokenPipeError:
@@ -92,13 +95,13 @@ async def capture(path: str, pcap: str | None = None) -> None:
 
 async def _write_frames(endpoint: Endpoint, output: _Output, *, as_pcap: bool) -> NoReturn:
     if as_pcap:
-        # The file may be a FIFO that was waited for; what came meanwhile is not of now.
+        # Opening a FIFO waits for its reader.  Frames that came before that are too old.
         endpoint.discard(DropReason.STALE)
         await output.write(file_header())
-    write_batch = _records if as_pcap else _lines
+    format_batch = _records if as_pcap else _lines
     while True:
         frames = await endpoint.receive()
-        await output.write(write_batch(frames, time.time()))
+        await output.write(format_batch(frames, time.time()))
 
 
 def _records(frames: Sequence[Frame], now: float) -> bytes:
@@ -111,24 +114,24 @@ def _lines(frames: Sequence[Frame], now: float) -> bytes:
     return "".join([f"{stamp} {describe(frame)}\n" for frame in frames]).encode("ascii")
 
 
-# --- where it is written to -----------------------------------------------------------------------
+# --- the output -----------------------------------------------------------------------------------
 
 
 class _Output:
-    """A file or a stream, which a thread writes to, without a buffer."""
+    """A file or a stream that a worker thread writes to, without a buffer."""
 
     def __init__(self, name: str, file: FileIO) -> None:
         self._name = name
         self._file = file
 
     async def write(self, data: bytes) -> None:
-        """Write all of it.
+        """Write all of `data`.
 
-        When cancelled, it returns after `LAST_WRITE` at most, and a part may have been written.
+        When cancelled, it returns within `LAST_WRITE_S`; a part may have been written.
 
         Raises:
-            BrokenPipeError: nobody reads it any more.
-            SetupError: it cannot be written.
+            BrokenPipeError: there is no reader any more.
+            SetupError: the output cannot be written.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         token = trio.lowlevel.current_trio_token()
@@ -143,18 +146,19 @@ class _Output:
         try:
             await trio.to_thread.run_sync(work, abandon_on_cancel=True)
         except trio.Cancelled:
-            with trio.move_on_after(LAST_WRITE, shield=True):
+            with trio.move_on_after(LAST_WRITE_S, shield=True):
                 await ended.wait()
             raise
         except BrokenPipeError:
             raise
         except OSError as exc:
-            raise SetupError(_why_not(self._name, exc)) from exc
+            raise SetupError(_cannot_write(self._name, exc)) from exc
 
-    async def wait_until_unread(self, scope: trio.CancelScope) -> None:
-        """Cancel the scope when nobody reads any more, though nothing is written that would fail.
+    async def wait_for_reader_exit(self, scope: trio.CancelScope) -> None:
+        """Cancel the scope when a pipe has no reader any more, even if no frame is written.
 
-        A pipe says so, if it can only be written: nothing but its end makes it readable.
+        The write end of a pipe becomes readable when its last reader closes, and only then.  It
+        returns at once if the output is not such a pipe.
         """
         fd = self._file.fileno()
         write_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
@@ -164,17 +168,17 @@ class _Output:
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
-    """Write all of it, for as long as it takes; for a thread.
+    """Write all of `data`, however long it takes; runs in a worker thread.
 
     Raises:
-        OSError: it cannot be written.
-        ValueError: the file was closed; nobody waits for this thread any longer.
+        OSError: the file cannot be written.
+        ValueError: the file was closed, after the wait for this thread was given up.
     """
     rest = memoryview(data)
     while rest:
         written = file.write(rest)
         if written is None:
-            # Somebody with the same pipe or terminal has set O_NONBLOCK, and wants it so.
+            # Another process that shares the pipe or terminal has set O_NONBLOCK; leave it set.
             poll = select.poll()
             poll.register(file, select.POLLOUT)
             poll.poll()
@@ -184,35 +188,35 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 @asynccontextmanager
 async def _open_output(pcap: str | None) -> AsyncIterator[_Output]:
-    """Open what is written to; a thread that still writes when it is closed does no harm.
+    """Open the output, and close it at the end; a thread may still be writing to it then.
 
     Raises:
         UsageError: it is a terminal.
-        SetupError: it cannot be opened, or not all of it was written in the end.
+        SetupError: it cannot be opened, or closing it reports that the data were not written.
     """
     if pcap is None or pcap == STDOUT_NAME:
-        # Closing it leaves the descriptor open, which is not ours.
-        with FileIO(STDOUT, "w", closefd=False) as file:
+        # The descriptor belongs to the process, and stays open.
+        with FileIO(STDOUT_FD, "w", closefd=False) as file:
             yield _Output("stdout", file)
         return
     try:
-        # A FIFO makes wait until it has a reader.
+        # Opening a FIFO blocks until it has a reader.
         file = await trio.to_thread.run_sync(_create, pcap, abandon_on_cancel=True)
     except OSError as exc:
-        raise SetupError(_why_not(pcap, exc)) from exc
+        raise SetupError(_cannot_write(pcap, exc)) from exc
     try:
         _refuse_terminal(file.fileno(), pcap)
         yield _Output(pcap, file)
     finally:
-        # A file system that is elsewhere may find out only now that it is full: close(2).
+        # close(2): a network file system may report only now that it is full.
         try:
             file.close()
         except OSError as exc:
-            raise SetupError(_why_not(pcap, exc)) from exc
+            raise SetupError(_cannot_write(pcap, exc)) from exc
 
 
 def _create(path: str) -> FileIO:
-    """Open a file to be written from its start; for a thread."""
+    """Create or truncate a file; runs in a worker thread."""
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOCTTY, FILE_MODE)
@@ -221,7 +225,7 @@ def _create(path: str) -> FileIO:
     try:
         trio.from_thread.check_cancelled()
     except trio.Cancelled:
-        # A reader came when nobody waited for one any more.
+        # A reader opened the FIFO only after the capture was cancelled.
         file.close()
         raise
     return file
@@ -230,12 +234,12 @@ def _create(path: str) -> FileIO:
 def _refuse_terminal(fd: int, name: str) -> None:
     if os.isatty(fd):
         raise UsageError(
-            f"{name} is a terminal, and a capture is nothing to look at: write it to a file,"
-            " or to a program that reads it, as in: --pcap - | wireshark -k -i -"
+            f"{name} is a terminal, and a capture is binary: write it to a file, or to a program"
+            " that reads it, such as: --pcap - | wireshark -k -i -"
         )
 
 
-def _why_not(name: str, exc: OSError) -> str:
-    if exc.errno in FULL:
-        return f"{name}: {exc.strerror}; make room, or write somewhere else"
-    return f"{name}: cannot be written: {exc.strerror}; choose a file that can be"
+def _cannot_write(name: str, exc: OSError) -> str:
+    if exc.errno in DISK_FULL:
+        return f"{name}: {exc.strerror}; make room, or write to another file"
+    return f"{name}: cannot be written: {exc.strerror}; choose another file"

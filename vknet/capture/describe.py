@@ -1,15 +1,14 @@
-"""A frame in one line, for people.  Pure.
+"""Describe a frame in one line of text.  Pure.
 
     02:00:00:00:00:0c > 02:00:00:00:aa:01, vlan 5, IPv4 192.0.2.5:40000 > 192.0.2.1:22, TCP [S],
     data 0, length 78
 
-The source stands before the destination, as it does in tcpdump(8), from which the words are taken
-that have no better ones, and the letters for the flags of TCP.  The last number is the size of the
-whole frame in bytes.
+The source comes before the destination, as in tcpdump(8).  Many of the words, and the letters for
+the TCP flags, are those of tcpdump.  The last number is the size of the whole frame in bytes.
 
-Frames come from strangers, and the line goes to a terminal: all of it is made of numbers and of
-words that stand here, nothing is copied out of a frame as text.  What is cut short or makes no
-sense is said to be so, and what came before it is still shown.
+Frames come from untrusted hosts, and the line is written to a terminal.  So the line consists of
+numbers and fixed words only: no text is copied from a frame.  A frame that is cut short or
+malformed is reported as such, after the description of the part that is intact.
 """
 
 from __future__ import annotations
@@ -72,12 +71,13 @@ __all__ = ["describe"]
 CUT_SHORT: Final = "cut short"
 MALFORMED: Final = "malformed"
 
-SHOWN_OF_A_RUNT: Final = 18
-"""Bytes: no header is shorter than one more, tag included."""
+RUNT_SHOWN_BYTES: Final = 18
+"""A runt has fewer bytes than this: the size of an Ethernet header with a VLAN tag."""
 
+# 802.1Q: the bit offset of the priority in the tag control.
 PRIORITY_SHIFT: Final = 13
 
-TYPES: Final = {
+ETHERTYPES: Final = {
     0x0842: "Wake-on-LAN",
     0x8035: "RARP",
     0x8100: "more VLAN tags",
@@ -93,10 +93,10 @@ TYPES: Final = {
     0x88F7: "PTP",
     0x9000: "loopback test",
 }
-"""IANA, IEEE 802 Numbers."""
+"""IANA, IEEE 802 Numbers: names of EtherTypes."""
 
 LENGTH_MAX: Final = 1500
-"""IEEE 802.3: up to here it is a length and no type."""
+"""IEEE 802.3: a type field up to this value is a length, in bytes."""
 
 LINK_SERVICES: Final = {
     0x42: "spanning tree",
@@ -105,7 +105,7 @@ LINK_SERVICES: Final = {
     0xF0: "NetBIOS",
     0xFE: "IS-IS",
 }
-"""IEEE 802.2: the service access point that it is for."""
+"""IEEE 802.2: names of destination service access points."""
 
 PROTOCOLS: Final = {
     ICMPV4: "ICMP",
@@ -125,26 +125,26 @@ PROTOCOLS: Final = {
     115: "L2TP",
     132: "SCTP",
 }
-"""IANA, Protocol Numbers."""
+"""IANA, Protocol Numbers: names of IP protocols."""
 
-# RFC 9293: header length, flags; the ports and two numbers before them, window and more behind.
+# RFC 9293: header length and flags, between the acknowledgment number and the window.
 TCP_HEADER: Final = struct.Struct("!12xBB6x")
 TCP_FLAGS: Final = "FSRP.UEW"
 
 
 def describe(frame: Frame) -> str:
-    """Say what a frame is.
+    """Describe a frame.
 
     Args:
-        frame: any bytes; runts, nonsense and what was made to confuse included.
+        frame: any bytes, including runts and malformed or malicious frames.
 
     Returns:
-        One line without its end, of printable ASCII characters alone.
+        One line of printable ASCII characters, without a newline.
     """
     data = bytes(frame)
     header = parse_header(data)
     if header is None:
-        parts = [f"{CUT_SHORT}: {data[:SHOWN_OF_A_RUNT].hex(' ')}" if data else CUT_SHORT]
+        parts = [f"{CUT_SHORT}: {data[:RUNT_SHOWN_BYTES].hex(' ')}" if data else CUT_SHORT]
     else:
         parts = [f"{format_mac(header.source)} > {format_mac(header.destination)}"]
         parts += _tags(data, header.payload)
@@ -171,7 +171,7 @@ def _payload(ethertype: int, data: bytes) -> Iterator[str]:
     elif ethertype in TAGS and len(data) < TAG_SIZE:
         yield f"a VLAN tag {CUT_SHORT}"
     else:
-        yield TYPES.get(ethertype, f"type 0x{ethertype:04x}")
+        yield ETHERTYPES.get(ethertype, f"type 0x{ethertype:04x}")
 
 
 def _ieee_802_3(data: bytes) -> str:
@@ -200,8 +200,8 @@ def _arp(data: bytes) -> str:
 # --- IP -------------------------------------------------------------------------------------------
 
 
-class _Ends(NamedTuple):
-    """Whom an IP packet is from and for."""
+class _Addresses(NamedTuple):
+    """The source and destination of an IP packet."""
 
     version: int
     source: str
@@ -211,7 +211,7 @@ class _Ends(NamedTuple):
         return f"IPv{self.version} {self.source} > {self.destination}"
 
     def with_ports(self, source: int, destination: int) -> str:
-        # RFC 3986: after a colon alone, a port could be the end of an IPv6 address.
+        # RFC 3986: the brackets separate an IPv6 address from the port.
         left, right = "[]" if self.version == 6 else ("", "")
         return (
             f"IPv{self.version} {left}{self.source}{right}:{source}"
@@ -224,14 +224,14 @@ def _ipv4(data: bytes) -> Iterator[str]:
         yield f"IPv4 {CUT_SHORT}"
         return
     first, total, fragment, protocol, source, destination = IPV4.unpack_from(data)
-    ends = _Ends(4, str(IPv4Address(source)), str(IPv4Address(destination)))
+    addresses = _Addresses(4, str(IPv4Address(source)), str(IPv4Address(destination)))
     start = (first & 0x0F) * 4
     if first >> 4 != 4 or start < IPV4.size or total < start:
-        yield f"{ends}, {MALFORMED}"
+        yield f"{addresses}, {MALFORMED}"
         return
     offset = (fragment & IPV4_OFFSET) * 8
     more = fragment & IPV4_MORE_FRAGMENTS != 0
-    yield from _packet(ends, protocol, data[start:total], offset, more=more)
+    yield from _packet(addresses, protocol, data[start:total], offset, more=more)
     if total > len(data):
         yield f"{CUT_SHORT}: {len(data)} of {total} bytes"
 
@@ -242,53 +242,56 @@ def _ipv6(data: bytes) -> Iterator[str]:
         return
     first, length, kind, _, *halves = IPV6.unpack_from(data)
     source, destination = (IPv6Address(halves[n] << 64 | halves[n + 1]) for n in (0, 2))
-    ends = _Ends(6, str(source), str(destination))
+    addresses = _Addresses(6, str(source), str(destination))
     if first >> 4 != 6:
-        yield f"{ends}, {MALFORMED}"
+        yield f"{addresses}, {MALFORMED}"
         return
     stop = IPV6.size + length
-    yield from _behind_extensions(ends, kind, data[IPV6.size : stop])
+    yield from _ipv6_payload(addresses, kind, data[IPV6.size : stop])
     if stop > len(data):
         yield f"{CUT_SHORT}: {len(data)} of {stop} bytes"
 
 
-def _behind_extensions(ends: _Ends, kind: int, data: bytes) -> Iterator[str]:
-    """Go along the extension headers of an IPv6 packet, with which its data begin."""
-    start = offset = walked = 0
+def _ipv6_payload(addresses: _Addresses, kind: int, data: bytes) -> Iterator[str]:
+    """Skip the extension headers at the start of `data`, and describe the payload."""
+    start = offset = skipped = 0
     more = False
     while kind in IPV6_EXTENSIONS and not offset:
-        if walked == IPV6_EXTENSIONS_MAX:
-            yield f"{ends}, more than {walked} extension headers"
+        if skipped == IPV6_EXTENSIONS_MAX:
+            yield f"{addresses}, more than {skipped} extension headers"
             return
         if len(data) - start < IPV6_EXTENSION.size:
-            yield f"{ends}, extension header {kind} {CUT_SHORT}"
+            yield f"{addresses}, extension header {kind} {CUT_SHORT}"
             return
         following, size, word = IPV6_EXTENSION.unpack_from(data, start)
         if kind == FRAGMENT:
             offset, more = word & IPV6_OFFSET, word & 1 != 0
         start += extension_size(kind, size)
         kind = following
-        walked += 1
-    yield from _packet(ends, kind, data[start:], offset, more=more)
+        skipped += 1
+    yield from _packet(addresses, kind, data[start:], offset, more=more)
 
 
-def _packet(ends: _Ends, protocol: int, data: bytes, offset: int, *, more: bool) -> Iterator[str]:
-    """What an IP packet of either version carries.
+def _packet(
+    addresses: _Addresses, protocol: int, data: bytes, offset: int, *, more: bool
+) -> Iterator[str]:
+    """Describe the payload of an IP packet of either version.
 
     Args:
-        ends: whom it is from and for.
-        protocol: what the data are.
-        data: as many of them as are there.
-        offset: in bytes, of a fragment that is not its packet's first; 0 otherwise.
-        more: fragments follow.
+        addresses: the addresses of the packet.
+        protocol: the protocol of the payload.
+        data: the part of the payload that is present.
+        offset: the offset of the fragment in bytes; 0 for the first one and for a whole packet.
+        more: more fragments follow.
     """
     if offset:
-        yield f"{ends}, {_name_of(protocol)}, {'' if more else 'last '}fragment at {offset}"
+        position = f"{'' if more else 'last '}fragment at {offset}"
+        yield f"{addresses}, {_protocol_name(protocol)}, {position}"
         return
     if protocol in (TCP, UDP) and len(data) >= PORTS.size:
-        yield ends.with_ports(*PORTS.unpack_from(data))
+        yield addresses.with_ports(*PORTS.unpack_from(data))
     else:
-        yield str(ends)
+        yield str(addresses)
     if protocol == TCP:
         yield _tcp(data)
     elif protocol == UDP:
@@ -298,12 +301,12 @@ def _packet(ends: _Ends, protocol: int, data: bytes, offset: int, *, more: bool)
     elif protocol == ICMPV6:
         yield describe_icmpv6(data)
     else:
-        yield _name_of(protocol)
+        yield _protocol_name(protocol)
     if more:
         yield "first fragment"
 
 
-def _name_of(protocol: int) -> str:
+def _protocol_name(protocol: int) -> str:
     return PROTOCOLS.get(protocol, f"protocol {protocol}")
 
 

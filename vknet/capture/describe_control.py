@@ -1,8 +1,8 @@
-"""How hosts configure themselves and complain, in words: ICMP, neighbour discovery, DHCP.  Pure.
+"""Describe control messages in a few words: ICMP, neighbour discovery, DHCP.  Pure.
 
-Each function here takes a message as it stands behind its IP or UDP header, cut short or not, any
-bytes, and returns a few words of printable ASCII characters.  Nothing is copied out of a message as
-text: host names, vendors and the like are whatever a stranger wants to have on a terminal.
+Each function takes the payload of an IP packet or UDP datagram: any bytes, which may be cut short.
+It returns a few words of printable ASCII characters.  No text is copied from a message: a sender
+could put control characters for the terminal into host names and the like.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from vknet.packet.ip import (
 
 __all__ = ["describe_dhcpv4", "describe_dhcpv6", "describe_icmp", "describe_icmpv6"]
 
-# RFC 792 and RFC 4443 alike: type, code; and for an echo its two numbers behind the checksum.
-KIND: Final = struct.Struct("!BB")
+# The same in RFC 792 and RFC 4443: type and code; the identifier and sequence number of an echo
+# message follow the checksum.
+TYPE_AND_CODE: Final = struct.Struct("!BB")
 ECHO: Final = struct.Struct("!4xHH")
 
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST = 0, 3, 8
@@ -58,8 +59,8 @@ UNREACHABLE_KINDS: Final = {
     10: "host prohibited",
     13: "prohibited",
 }
-# RFC 1191: behind the checksum and two bytes without use.
-NEXT_MTU: Final = struct.Struct("!6xH")
+# RFC 1191: the MTU of the next hop follows the checksum and two unused bytes.
+NEXT_HOP_MTU: Final = struct.Struct("!6xH")
 
 UNREACHABLE_V6, TOO_BIG = 1, 2
 ECHO_REQUEST_V6, ECHO_REPLY_V6 = 128, 129
@@ -86,23 +87,31 @@ UNREACHABLE_V6_KINDS: Final = {
     3: "address unreachable",
     4: "port unreachable",
 }
-MTU: Final = struct.Struct("!4xI")
+# RFC 4443, section 3.2: the MTU in a packet too big message.
+PACKET_TOO_BIG_MTU: Final = struct.Struct("!4xI")
 
-# RFC 4861, 4.2: how long a router wants to be the default one, in seconds.
-LIFETIME: Final = struct.Struct("!6xH")
-ADVERTISEMENT_SIZE: Final = 16
-TARGET_MAC: Final = 2
-PREFIX: Final = 3
-PREFIX_SIZE: Final = 32
+# RFC 4861, section 4.2: the router lifetime, in seconds; the size of a router advertisement, in
+# bytes, after which options follow.
+ROUTER_LIFETIME: Final = struct.Struct("!6xH")
+ROUTER_ADVERTISEMENT_SIZE: Final = 16
 
-# RFC 2131: operation, length of a hardware address; the client's new address; its hardware address.
+# RFC 4861, section 4.6: the types of two options, and the size of the second in bytes.
+TARGET_LINK_LAYER_OPTION: Final = 2
+PREFIX_OPTION: Final = 3
+PREFIX_OPTION_SIZE: Final = 32
+
+# RFC 2131: operation, length of a hardware address, yiaddr, chaddr; and the offset of the options,
+# which begin with a magic cookie.
 BOOTP: Final = struct.Struct("!BxB13xI8x6s")
-COOKIE_AT: Final = 236
-COOKIE: Final = bytes((99, 130, 83, 99))
-PAD, END = 0, 255
-MESSAGE_TYPE: Final = 53
+DHCP_COOKIE_OFFSET: Final = 236
+DHCP_COOKIE: Final = bytes((99, 130, 83, 99))
+
+# RFC 2132.
+PAD_OPTION, END_OPTION, MESSAGE_TYPE_OPTION = 0, 255, 53
+
 DHCP_OPTIONS_MAX: Final = 64
-"""Many more than are in use; it bounds what a message of 64 KB can cost."""
+"""The number of options that are parsed.  Messages have far fewer; it bounds the cost of a message
+of 64 KB."""
 
 DHCPV4_KINDS: Final = {
     1: "discover",
@@ -130,45 +139,45 @@ DHCPV6_KINDS: Final = {
     12: "relayed",
     13: "relayed reply",
 }
-"""RFC 8415, 7.3."""
+"""RFC 8415, section 7.3."""
 
 
 def describe_icmp(message: bytes) -> str:
-    """Say what an ICMP message is; RFC 792."""
+    """Describe an ICMP message (RFC 792)."""
     if len(message) < ECHO.size:
         return "ICMP cut short"
-    kind, code = KIND.unpack_from(message)
+    kind, code = TYPE_AND_CODE.unpack_from(message)
     if kind in (ECHO_REQUEST, ECHO_REPLY):
         return f"ICMP {ICMP_KINDS[kind]} {_echo(message)}"
     if kind != UNREACHABLE or code not in UNREACHABLE_KINDS:
-        return f"ICMP {_named(ICMP_KINDS, kind, code)}"
+        return f"ICMP {_type_name(ICMP_KINDS, kind, code)}"
     if code != NEEDS_FRAGMENTATION:
         return f"ICMP {UNREACHABLE_KINDS[code]}"
-    (mtu,) = NEXT_MTU.unpack_from(message)
+    (mtu,) = NEXT_HOP_MTU.unpack_from(message)
     return f"ICMP {UNREACHABLE_KINDS[code]} to {mtu} bytes"
 
 
 def describe_icmpv6(message: bytes) -> str:
-    """Say what an ICMPv6 message is; RFC 4443, RFC 4861."""
+    """Describe an ICMPv6 message (RFC 4443, RFC 4861)."""
     if len(message) < ICMPV6_SIZE:
         return "ICMPv6 cut short"
-    kind, code = KIND.unpack_from(message)
+    kind, code = TYPE_AND_CODE.unpack_from(message)
     if kind == UNREACHABLE_V6 and code in UNREACHABLE_V6_KINDS:
         return f"ICMPv6 {UNREACHABLE_V6_KINDS[code]}"
-    said = f"ICMPv6 {_named(ICMPV6_KINDS, kind, code)}"
+    text = f"ICMPv6 {_type_name(ICMPV6_KINDS, kind, code)}"
     details = ""
     if kind in (ECHO_REQUEST_V6, ECHO_REPLY_V6):
         details = _echo(message)
-    elif kind == TOO_BIG and len(message) >= MTU.size:
-        details = f"for {MTU.unpack_from(message)[0]} bytes"
+    elif kind == TOO_BIG and len(message) >= PACKET_TOO_BIG_MTU.size:
+        details = f"for {PACKET_TOO_BIG_MTU.unpack_from(message)[0]} bytes"
     elif kind in (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT, REDIRECT):
         details = _neighbour(message, kind)
     elif kind == ROUTER_ADVERTISEMENT:
         details = _router(message)
-    return f"{said} {details}" if details else said
+    return f"{text} {details}" if details else text
 
 
-def _named(names: dict[int, str], kind: int, code: int) -> str:
+def _type_name(names: dict[int, str], kind: int, code: int) -> str:
     name = names.get(kind)
     if name is None:
         return f"type {kind} code {code}"
@@ -191,52 +200,52 @@ def _neighbour(message: bytes, kind: int) -> str:
     if kind == NEIGHBOUR_SOLICITATION:
         return f"who-has {target}"
     for option in nd_options(message, NEIGHBOUR_SIZE)[0]:
-        if option[0] == TARGET_MAC:
+        if option[0] == TARGET_LINK_LAYER_OPTION:
             return f"{target} is-at {format_mac(bytes(option[2 : 2 + MAC_SIZE]))}"
     return f"of {target}"
 
 
 def _router(message: bytes) -> str:
-    if len(message) < ADVERTISEMENT_SIZE:
+    if len(message) < ROUTER_ADVERTISEMENT_SIZE:
         return "cut short"
-    (lifetime,) = LIFETIME.unpack_from(message)
+    (lifetime,) = ROUTER_LIFETIME.unpack_from(message)
     prefixes = "".join(
         f" prefix {IPv6Address(bytes(option[16:32]))}/{option[2]}"
-        for option in nd_options(message, ADVERTISEMENT_SIZE)[0]
-        if option[0] == PREFIX and len(option) == PREFIX_SIZE
+        for option in nd_options(message, ROUTER_ADVERTISEMENT_SIZE)[0]
+        if option[0] == PREFIX_OPTION and len(option) == PREFIX_OPTION_SIZE
     )
     return f"for {lifetime} s{prefixes}"
 
 
 def describe_dhcpv4(message: bytes) -> str:
-    """Say what a DHCP message is, and for whom; RFC 2131."""
-    if len(message) < COOKIE_AT:
+    """Describe a DHCP message, and name the client that it is about (RFC 2131)."""
+    if len(message) < DHCP_COOKIE_OFFSET:
         return "DHCP cut short"
-    operation, size, given, hardware = BOOTP.unpack_from(message)
+    operation, address_size, client_ip, client_mac = BOOTP.unpack_from(message)
     kind = _message_type(message)
     if kind:
         name = f"DHCP {DHCPV4_KINDS.get(kind, f'type {kind}')}"
     else:
         name = {1: "BOOTP request", 2: "BOOTP reply"}.get(operation, f"BOOTP operation {operation}")
-    what = f" of {IPv4Address(given)}" if given else ""
-    whom = f" for {format_mac(hardware)}" if size == MAC_SIZE else ""
-    return f"{name}{what}{whom}"
+    address = f" of {IPv4Address(client_ip)}" if client_ip else ""
+    client = f" for {format_mac(client_mac)}" if address_size == MAC_SIZE else ""
+    return f"{name}{address}{client}"
 
 
 def _message_type(message: bytes) -> int:
-    """Which DHCP message it is; 0 where that is not said."""
-    at = COOKIE_AT + len(COOKIE)
-    if message[COOKIE_AT:at] != COOKIE:
+    """Return the DHCP message type; 0 if there is none."""
+    at = DHCP_COOKIE_OFFSET + len(DHCP_COOKIE)
+    if message[DHCP_COOKIE_OFFSET:at] != DHCP_COOKIE:
         return 0
     for _ in range(DHCP_OPTIONS_MAX):
         option = message[at : at + 3]
-        if not option or option[0] == END:
+        if not option or option[0] == END_OPTION:
             return 0
-        if option[0] == PAD:
+        if option[0] == PAD_OPTION:
             at += 1
         elif len(option) < 3:
             return 0
-        elif option[0] == MESSAGE_TYPE:
+        elif option[0] == MESSAGE_TYPE_OPTION:
             return option[2] if option[1] == 1 else 0
         else:
             at += 2 + option[1]
@@ -244,7 +253,7 @@ def _message_type(message: bytes) -> int:
 
 
 def describe_dhcpv6(message: bytes) -> str:
-    """Say what a DHCPv6 message is; RFC 8415."""
+    """Describe a DHCPv6 message (RFC 8415)."""
     if not message:
         return "DHCPv6 cut short"
     return f"DHCPv6 {DHCPV6_KINDS.get(message[0], f'type {message[0]}')}"

@@ -21,7 +21,7 @@ from vknet.spec import (
     parse_bridge,
     parse_spec,
 )
-from vknet.switch.table import AGE
+from vknet.switch.table import AGE_S
 from vknet.vknetd.settings import (
     CONTROL_SUFFIX,
     DEFAULT_CLIENTS,
@@ -160,7 +160,7 @@ def parse(argv: Sequence[str]) -> Settings:
         mode=DEFAULT_MODE if args.mode is None else _mode(args.mode),
         group=None if args.group is None else _group(args.group),
         mtu=args.mtu,
-        age=AGE if args.age is None else args.age,
+        age=AGE_S if args.age is None else args.age,
         clients=DEFAULT_CLIENTS if args.clients is None else args.clients,
         pcap=args.pcap,
         json=args.json,

@@ -1,7 +1,7 @@
-"""Impaired cables for simulators: delay, rate, loss and reordering between two endpoints.
+"""Cables with delay, limited rate, loss and reordering, for simulations.
 
-`Cable` carries the frames between any two endpoints of this library, memory and TAP alike; `Path`
-says what it does to them in one direction, in the terms of tc-netem(8) and tc-tbf(8)::
+`Cable` carries frames between any two endpoints of this library, such as memory and TAP endpoints.
+`Path` gives the properties of one direction, in the terms of tc-netem(8) and tc-tbf(8)::
 
     import trio
     import vknet
@@ -20,8 +20,8 @@ says what it does to them in one direction, in the terms of tc-netem(8) and tc-t
             nursery.start_soon(dsl.run)
             ...
 
-Under trio's `MockClock` it runs on virtual time.  With the same seed, the same frames meet the same
-fate.  ``python -m vknet.sim`` joins two TAPs by such a cable.
+Under trio's `MockClock` it runs on virtual time.  With the same seed and the same frames, it makes
+the same decisions.  ``python -m vknet.sim`` joins two TAP interfaces by such a cable.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Joins two TAPs by an impaired wire.
+"""Join two TAP interfaces by a simulated cable.
 
     python -m vknet.sim --rate 10mbit --delay 15ms --limit 500ms wan0 wan1
 
-Options are for both directions; with ``--back-`` in front, for the one from the second TAP to the
-first.  Made TAPs go with the program; moved to another namespace, they stay joined::
+An option applies to both directions.  With ``--back-`` in front it applies only to the direction
+from the second TAP to the first.  A TAP that this program creates is removed when it ends.  A TAP
+that is moved to another network namespace stays joined::
 
     ip link set wan0 netns here; ip link set wan1 netns there
 
-It says on stderr when they are joined, and at its end what it carried.
+The program reports on stderr when the TAPs are joined, and at the end how many frames it carried
+and dropped.
 """
 
 from __future__ import annotations
@@ -40,65 +42,71 @@ __all__ = ["main", "parse_arguments"]
 SIOCSIFTXQLEN: Final = 0x8943
 IFREQ: Final = struct.Struct("16si20x")
 
-# Frames that wait in a TAP while this program is not running: a tenth of a second at 1 Gbit/s.
-# They are dropped beyond that without being counted, so it is far more than is ever needed.
-TX_QUEUE: Final = 10_000
+# The queue of a TAP, which holds frames while this program is not scheduled: 0.1 s at 1 Gbit/s.  The
+# kernel drops what does not fit, and those drops are not in this program's counts.
+TX_QUEUE_FRAMES: Final = 10_000
 
 NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)([a-z%]*)")
-TIMES: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-RATES: Final = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
-SIZES: Final = {"b": 1.0, "kb": 1024.0, "mb": 1024.0 * 1024.0}
-SHARES: Final = {"%": 0.01}
+
+# The units of tc(8), with their values in seconds, bits per second, bytes and fractions.
+TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+RATE_UNITS: Final = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+SIZE_UNITS: Final = {"b": 1.0, "kb": 1024.0, "mb": 1024.0 * 1024.0}
+PERCENT: Final = {"%": 0.01}
 
 
-def quantity(*units: dict[str, float]) -> Callable[[str], tuple[str, float]]:
-    """A parser for a number with one of these units, as tc writes them."""
+def quantity(*unit_sets: dict[str, float]) -> Callable[[str], tuple[str, float]]:
+    """Return a parser for a number with one of these units; it returns the unit and the value."""
 
     def parse(text: str) -> tuple[str, float]:
         match = NUMBER.fullmatch(text)
-        for known in units:
-            if match and match[2] in known:
-                return match[2], float(match[1]) * known[match[2]]
-        wanted = ", ".join(unit for known in units for unit in known)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number with a unit ({wanted})")
+        for units in unit_sets:
+            if match and match[2] in units:
+                return match[2], float(match[1]) * units[match[2]]
+        names = ", ".join(unit for units in unit_sets for unit in units)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number with a unit ({names})")
 
     return parse
 
 
 OPTIONS: Final = (
-    ("delay", quantity(TIMES), "TIME", "delay every frame, so twice in a round trip: 50ms"),
-    ("jitter", quantity(TIMES), "TIME", "delay by so much more or less: 5ms"),
-    ("rate", quantity(RATES), "RATE", "carry so many bits a second: 100mbit"),
-    ("limit", quantity(TIMES, SIZES), "TIME|SIZE", "let so much wait for the rate: 500ms, 64kb"),
-    ("loss", quantity(SHARES), "SHARE", "lose so many: 1%%"),
-    ("reorder", quantity(SHARES), "SHARE", "let so many overtake what is delayed: 1%%"),
+    ("delay", quantity(TIME_UNITS), "TIME", "one-way delay of each frame: 50ms"),
+    ("jitter", quantity(TIME_UNITS), "TIME", "maximum deviation from the delay: 5ms"),
+    ("rate", quantity(RATE_UNITS), "RATE", "maximum rate in bits per second: 100mbit"),
+    ("limit", quantity(TIME_UNITS, SIZE_UNITS), "TIME|SIZE", "queue at the rate: 500ms, 64kb"),
+    ("loss", quantity(PERCENT), "PERCENT", "frames that are lost: 1%%"),
+    ("reorder", quantity(PERCENT), "PERCENT", "frames that are not delayed, and overtake: 1%%"),
 )
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[Path, Path, int, tuple[str, str]]:
-    """There, back, the seed, and the two TAPs.
+    """Parse the command line.
+
+    Returns:
+        The path from the first TAP to the second, the path back, the seed, and the two TAPs.
 
     Raises:
-        SystemExit: argparse found them wrong, and said so.
+        SystemExit: an argument is wrong; argparse has printed why.
     """
     parser = argparse.ArgumentParser(
         prog="python -m vknet.sim",
-        description="Joins two TAPs by an impaired wire, until Ctrl-C. Each option is for both"
-        " directions; with --back- before it (--back-delay and so on, not --back-seed) it is for"
-        " the one from the second TAP to the first. A TIME is a number with us, ms or s; a RATE"
-        " one with bit, kbit, mbit or gbit; a SIZE one with b, kb or mb; a SHARE one with %.",
-        epilog="Needs root. A TAP is the name of an interface; it may then be put into a network"
-        " namespace: ip link set TAP netns NAME.",
+        description="Join two TAP interfaces by a simulated cable, until Ctrl-C. An option applies"
+        " to both directions. With --back- in front (--back-delay and so on, not --back-seed) it"
+        " applies only to the direction from the second TAP to the first. A TIME is a number with"
+        " us, ms or s; a RATE has bit, kbit, mbit or gbit; a SIZE has b, kb or mb; a PERCENT has"
+        " %.",
+        epilog="Needs root. TAP is the name of an interface, which may be moved to another network"
+        " namespace afterwards: ip link set TAP netns NAME.",
         allow_abbrev=False,
     )
     for name, parse, metavar, text in OPTIONS:
         parser.add_argument(f"--{name}", type=parse, metavar=metavar, help=text)
         parser.add_argument(f"--back-{name}", type=parse, metavar=metavar, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
-    parser.add_argument("taps", nargs=2, metavar="TAP", help="made if there is none")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random decisions (0)")
+    parser.add_argument("taps", nargs=2, metavar="TAP", help="created if it does not exist")
     found = vars(parser.parse_args(argv))
     if found["taps"][0] == found["taps"][1]:
-        parser.error(f"both ends are {found['taps'][0]}: name two TAPs")
+        parser.error(f"both ends are {found['taps'][0]}; name two TAPs")
     there = {name: found[name] for name, *_ in OPTIONS if found[name] is not None}
     back = there | {
         name: found[f"back_{name}"] for name, *_ in OPTIONS if found[f"back_{name}"] is not None
@@ -114,7 +122,7 @@ def _path(found: dict[str, tuple[str, float]]) -> Path:
     if "limit" in found:
         unit, value = found["limit"]
         del values["limit"]
-        if unit in TIMES:
+        if unit in TIME_UNITS:
             values["latency"] = value
         else:
             values["limit"] = int(value)
@@ -123,16 +131,18 @@ def _path(found: dict[str, tuple[str, float]]) -> Path:
 
 def _lengthen_queue(tap: str) -> None:
     with socket.socket() as sock:
-        fcntl.ioctl(sock, SIOCSIFTXQLEN, IFREQ.pack(tap.encode(), TX_QUEUE))
+        fcntl.ioctl(sock, SIOCSIFTXQLEN, IFREQ.pack(tap.encode(), TX_QUEUE_FRAMES))
 
 
 def _summary(name: str, impairment: Impairment) -> str:
     counts = impairment.counts
-    drops = "".join(f", {n} dropped ({why})" for why, n in sorted(counts.drops.items()))
+    drops = "".join(
+        f", {count} dropped ({reason})" for reason, count in sorted(counts.drops.items())
+    )
     return f"{name}: {counts.frames} frames, {counts.bytes} bytes{drops}"
 
 
-async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     await anext(signals)
     scope.cancel()
 
@@ -144,25 +154,25 @@ async def _run(there: Path, back: Path, seed: int, taps: tuple[str, str]) -> Non
     ):
         for tap in (a, b):
             _lengthen_queue(tap.name)
-        wire = Cable(a, b, there=there, back=back, seed=seed)
-        failed: VknetError | None = None
+        cable = Cable(a, b, there=there, back=back, seed=seed)
+        failure: VknetError | None = None
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
+                nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
                 print(f"joined {a.name} and {b.name}", file=sys.stderr, flush=True)
                 try:
-                    await wire.run()
+                    await cable.run()
                 except VknetError as exc:
-                    failed = exc
+                    failure = exc
                     nursery.cancel_scope.cancel()
-        print(_summary(f"{a.name} to {b.name}", wire.there), file=sys.stderr)
-        print(_summary(f"{b.name} to {a.name}", wire.back), file=sys.stderr)
-        if failed is not None:
-            raise failed
+        print(_summary(f"{a.name} to {b.name}", cable.there), file=sys.stderr)
+        print(_summary(f"{b.name} to {a.name}", cable.back), file=sys.stderr)
+        if failure is not None:
+            raise failure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; its exit status."""
+    """Run the program, and return its exit status."""
     there, back, seed, taps = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
         trio.run(_run, there, back, seed, taps)

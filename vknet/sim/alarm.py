@@ -1,8 +1,8 @@
-"""Waking a task at a moment, exactly.
+"""Wake a task at an exact time.
 
-trio sleeps by epoll_wait(2): in milliseconds, rounded up, which is all of a short delay.  So on
-real time and on Linux it is a timerfd_create(2) that wakes, and epoll only reports it.  On any
-other clock trio's own sleep is exact.
+trio sleeps in epoll_wait(2), whose timeout is in whole milliseconds, rounded up.  That is too coarse
+for a delay of a few milliseconds.  So, on Linux and in real time, a timerfd_create(2) timer wakes
+the task, and epoll only reports that it has expired.  On any other clock, trio's own sleep is exact.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Alarm", "SleepAlarm", "TimerAlarm", "new_alarm"]
 
-# A turn of trio's loop costs as much as ten frames.  So it is not woken again before so many
-# seconds have passed: on a busy wire a frame comes at most so much later, and others with it.
-GRAIN: Final = 0.0001
+# The minimum time between two wake-ups.  A turn of trio's event loop costs as much as ten frames, so
+# on a busy cable frames are delivered together, and each is late by at most this time.
+WAKE_INTERVAL_S: Final = 0.0001
 
 # linux/time.h
 CLOCK_MONOTONIC: Final = 1
-NANOSECONDS: Final = 10**9
+NS_PER_S: Final = 10**9
 
 
 class Alarm(Protocol):
-    """Wakes one task; a context manager, because it may hold a descriptor."""
+    """Wakes one task.  It may own a file descriptor, so it is a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -43,14 +43,17 @@ class Alarm(Protocol):
     ) -> None: ...
 
     def set(self, when: float) -> None:
-        """Wake at this time of trio's clock instead; at once if it has passed."""
+        """Set the time, of trio's clock, to wake at; it replaces the one set before.
+
+        A time in the past wakes at once.
+        """
 
     async def wait(self) -> None:
-        """Wait for the time that is set; for ever while none is."""
+        """Wait until the time that is set; without limit if none is set."""
 
 
 class SleepAlarm:
-    """By trio's clock."""
+    """An alarm that sleeps on trio's clock."""
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
@@ -71,26 +74,26 @@ class SleepAlarm:
 
 
 class Timespec(ctypes.Structure):
-    """``struct timespec``."""
+    """C's ``struct timespec``; timespec(3type)."""
 
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
 class Itimerspec(ctypes.Structure):
-    """``struct itimerspec``."""
+    """C's ``struct itimerspec``; timerfd_settime(2)."""
 
     _fields_ = (("interval", Timespec), ("value", Timespec))
 
 
 class TimerAlarm:
-    """By a timer of the kernel's; not more often than every `GRAIN` seconds."""
+    """An alarm on a timer of the kernel; it wakes at most every `WAKE_INTERVAL_S`."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._libc.timerfd_create(CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
-        self._woken = -math.inf
+        self._woken_at = -math.inf
 
     def __enter__(self) -> Self:
         return self
@@ -99,9 +102,9 @@ class TimerAlarm:
         os.close(self._fd)
 
     def set(self, when: float) -> None:
-        # Zero would turn the timer off.
-        left = max(when, self._woken + GRAIN) - trio.current_time()
-        seconds, rest = divmod(max(1, int(left * NANOSECONDS)), NANOSECONDS)
+        # At least 1 ns: zero would disarm the timer.
+        left = max(when, self._woken_at + WAKE_INTERVAL_S) - trio.current_time()
+        seconds, rest = divmod(max(1, int(left * NS_PER_S)), NS_PER_S)
         value = Itimerspec(value=Timespec(seconds, rest))
         self._libc.timerfd_settime(self._fd, 0, ctypes.byref(value), None)
 
@@ -111,16 +114,16 @@ class TimerAlarm:
             try:
                 os.read(self._fd, 8)
             except BlockingIOError:
-                # Set anew since it went off.
+                # The timer was set again after it had expired.
                 continue
-            self._woken = trio.current_time()
+            self._woken_at = trio.current_time()
             return
 
 
 def new_alarm() -> Alarm:
-    """The alarm for the clock that trio runs on."""
+    """Return an alarm that suits the clock of trio: real or virtual time."""
     clock = trio.lowlevel.current_clock()
-    runs_true = math.isclose(
+    is_real_time = math.isclose(
         clock.deadline_to_sleep_time(trio.current_time() + 1.0), 1.0, abs_tol=0.1
     )
-    return TimerAlarm() if sys.platform == "linux" and runs_true else SleepAlarm()
+    return TimerAlarm() if sys.platform == "linux" and is_real_time else SleepAlarm()

@@ -1,9 +1,9 @@
-"""A wire between two endpoints that impairs what it carries.
+"""A cable between two endpoints that delays, limits, loses and reorders frames.
 
     a -> _take_in -> Impairment there -> _deliver -> b
     a <- _deliver <- Impairment back  <- _take_in <- b
 
-`_take_in` sets an alarm for the frame that is due next; `_deliver` waits for it.
+`_take_in` sets an alarm for the frame that is due next; `_deliver` waits for the alarm.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["Cable"]
 
 
 class Cable:
-    """Joins two endpoints, which stay the caller's.
+    """Joins two endpoints.  The caller owns them and closes them.
 
     Args:
         a: one end.
         b: the other end.
-        there: what happens to frames from `a` to `b`.
-        back: what happens to frames from `b` to `a`; as `there` if None.
-        seed: of all that is random; each direction draws from numbers of its own.
+        there: the properties of the direction from `a` to `b`.
+        back: the properties of the direction from `b` to `a`; None for the same as `there`.
+        seed: the seed of all random decisions.  The directions have independent random numbers.
 
     Attributes:
-        there: from `a` to `b` at work: its `path` may be replaced, its `counts` be read.
-        back: from `b` to `a`, likewise.
+        there: the direction from `a` to `b`: its `path` may be replaced, its `counts` may be read.
+        back: the direction from `b` to `a`, likewise.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Cable:
     ) -> None:
         self.there = Impairment(there, f"{seed} there")
         self.back = Impairment(there if back is None else back, f"{seed} back")
-        self._lanes = ((a, self.there, b), (b, self.back, a))
+        self._directions = ((a, self.there, b), (b, self.back, a))
         self._cause: EndpointGone | trio.ClosedResourceError | None = None
 
     async def run(self) -> NoReturn:
-        """Carry frames until cancelled; those on their way are lost then.
+        """Carry frames until cancelled.  The frames on the cable are lost then.
 
         Raises:
-            EndpointGone: what an endpoint stands for no longer exists.
+            EndpointGone: an endpoint no longer exists.
             trio.ClosedResourceError: an endpoint was closed.
         """
         with new_alarm() as there, new_alarm() as back:
@@ -73,12 +73,12 @@ class Cable:
                         nursery.cancel_scope.cancel()
 
                 for (source, impairment, sink), alarm in zip(
-                    self._lanes, (there, back), strict=True
+                    self._directions, (there, back), strict=True
                 ):
                     nursery.start_soon(run, _take_in(source, impairment, alarm))
                     nursery.start_soon(run, _deliver(impairment, alarm, sink))
         if self._cause is None:
-            raise AssertionError("a wire ends by an error or by being cancelled")
+            raise AssertionError("a cable ends by an error or by cancellation")
         raise self._cause
 
 

@@ -1,17 +1,18 @@
-"""What a wire does to frames in one direction.  Pure, the time handed in.
+"""The effect of a cable on the frames of one direction.  Pure: the caller passes the time.
 
     frame -> loss -> queue -> rate -> delay, jitter -> out
-                                   -> reordered: at once -> out
+                                   -> reordered: without delay -> out
 
-The terms are those of tc-netem(8), and of tc-tbf(8) for the queue.  A frame takes its size, from
-its destination address to its end, at `rate`; the next one waits for that; what would wait too long
-is dropped, the newest first.  Only then it is delayed.
+The terms are those of tc-netem(8), and of tc-tbf(8) for the queue.  A frame occupies the bottleneck
+for its size divided by `rate`; the size is that of the whole frame, without preamble and FCS.  The
+frames behind it wait.  A frame that would have to wait too long is dropped (tail drop).  The delay
+comes after the bottleneck.
 
-One thing is not as in netem: jitter alone never changes the order.  A frame that would overtake
-waits for the one before it, as on a real path, and only `reorder` lets frames overtake.
+It differs from netem in one point: jitter alone never changes the order of frames.  A frame that
+would overtake another one waits for it, as on a real path.  Only `reorder` lets frames overtake.
 
-Every moment is computed from the moments before it and not from when somebody looked, so that the
-rate is exact however late the frames are collected.
+Each time is computed from earlier times, and not from when the caller looked, so the rate is exact
+even if the frames are collected late.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vknet.counters import DropReason
+from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,28 +32,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Impairment", "Path"]
 
-# netem's own limit, in full frames.
-LIMIT: Final = 1000 * 1514
+# The size of the queue if none is given: the default of netem, 1000 frames.
+QUEUE_BYTES: Final = 1000 * FULL_FRAME
 
-# All that may be held, where there is a long delay and no rate: two seconds of 1 Gbit/s.
-HELD_MAX: Final = 256 * 1024 * 1024
+# The maximum number of bytes held in one direction, which bounds memory where the delay is long and
+# no rate is given: two seconds of 1 Gbit/s.
+HELD_MAX_BYTES: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One direction of a wire.
+    """The properties of one direction of a cable.
 
     Attributes:
-        delay: seconds.
-        jitter: seconds by which the delay is longer or shorter at most, evenly spread.
-        rate: bits per second; None for no limit.
-        limit: bytes that may wait for their turn at `rate`, the frame on its way out included.
-        latency: seconds that a frame may wait for its turn; None leaves it to `limit`.
-        loss: the share of frames that are lost, 0 to 1.
-        reorder: the share of frames that are not delayed, so that they overtake others.
+        delay: the delay, in seconds.
+        jitter: the maximum deviation from the delay, in seconds; it is uniformly distributed.
+        rate: the rate of the bottleneck, in bits per second; None for no limit.
+        limit: the size of the queue at the bottleneck, in bytes, including the frame that is being
+            sent.  None means 1000 full frames, or no limit if `latency` is given.
+        latency: the maximum time that a frame waits at the bottleneck, in seconds; None means that
+            `limit` alone bounds the queue.
+        loss: the fraction of frames that are lost, 0 to 1.
+        reorder: the fraction of frames that are not delayed, and so overtake others, 0 to 1.
 
     Raises:
-        ValueError: out of range.
+        ValueError: a value is out of range, or `limit` or `latency` is given without a rate.
     """
 
     delay: float = 0.0
@@ -66,26 +71,26 @@ class Path:
         for name in ("delay", "jitter", "limit", "latency"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ValueError(f"{name} cannot be {value}")
+                raise ValueError(f"{name} must not be negative, but is {value}")
         for name in ("loss", "reorder"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is a share, from 0 to 1 (100 %), not {value:g}")
+                raise ValueError(f"{name} must be from 0 to 1 (100 %), but is {value:g}")
         if self.rate is None:
             if self.limit is not None or self.latency is not None:
-                raise ValueError("without a rate there is no queue to limit")
+                raise ValueError("limit and latency need a rate: without one there is no queue")
         elif not self.rate > 0:
-            raise ValueError(f"rate has to be more than {self.rate:g}")
+            raise ValueError(f"rate must be positive, but is {self.rate:g}")
 
 
 @dataclass(slots=True)
 class Counts:
-    """What went one way.
+    """The counters of one direction.
 
     Attributes:
-        frames: frames that came out at the other end.
+        frames: frames delivered at the other end.
         bytes: their bytes.
-        drops: frames that did not, by reason (`DropReason`).
+        drops: frames dropped, by reason.
     """
 
     frames: int = 0
@@ -94,35 +99,42 @@ class Counts:
 
 
 class Impairment:
-    """One direction at work: frames go in, and come out when they are due.
+    """One direction of a cable: frames go in, and come out when they are due.
 
     Args:
-        path: what to do to them; may be replaced meanwhile, for the frames that follow.
-        seed: of loss, jitter and reordering.
+        path: the properties of the direction.
+        seed: the seed of loss, jitter and reordering.
 
     Attributes:
-        counts: so far.
+        path: as given; a new one applies to the frames that follow.
+        counts: the counters so far.
     """
 
     def __init__(self, path: Path, seed: int | str = 0) -> None:
         self.path = path
         self.counts = Counts()
         self._random = random.Random(seed).random
-        # When the bottleneck will be done with what it was given.
-        self._free = float("-inf")
-        # Frames and when they are due, the earliest first.
-        self._line: deque[tuple[float, bytes]] = deque()
+        # When the bottleneck has sent all frames so far.
+        self._idle_at = float("-inf")
+        # The frames with their due times, earliest first.
+        self._in_order: deque[tuple[float, bytes]] = deque()
         self._reordered: deque[tuple[float, bytes]] = deque()
-        self._held = 0
+        self._held_bytes = 0
 
     def put(self, frames: Sequence[Frame], now: float) -> None:
-        """Frames enter, in order, at this time in seconds; later than those before them."""
+        """Put frames in, in order.
+
+        Args:
+            frames: the frames.
+            now: the time in seconds; it must not go backwards from call to call.
+        """
         path = self.path
-        line = self._line
+        in_order = self._in_order
         for frame in frames:
-            # As many draws for every frame, so that the fate of one does not change with another's.
+            # The same number of draws for each frame, so that the loss of one frame does not change
+            # what happens to the next ones.
             lost = bool(path.loss) and self._random() < path.loss
-            ahead = bool(path.reorder) and self._random() < path.reorder
+            reordered = bool(path.reorder) and self._random() < path.reorder
             jitter = path.jitter * (2 * self._random() - 1) if path.jitter else 0.0
             size = len(frame)
             if lost:
@@ -133,57 +145,57 @@ class Impairment:
                 continue
             out = now
             if path.rate is not None:
-                out = self._free = max(now, self._free) + 8 * size / path.rate
-            self._held += size
-            if ahead:
+                out = self._idle_at = max(now, self._idle_at) + 8 * size / path.rate
+            self._held_bytes += size
+            if reordered:
                 self._reordered.append((out, bytes(frame)))
                 continue
             due = max(out, out + path.delay + jitter)
-            if line and due < line[-1][0]:
-                due = line[-1][0]
-            line.append((due, bytes(frame)))
+            if in_order and due < in_order[-1][0]:
+                due = in_order[-1][0]
+            in_order.append((due, bytes(frame)))
 
     def _is_full(self, size: int, now: float) -> bool:
         path = self.path
-        if self._held + size > HELD_MAX:
+        if self._held_bytes + size > HELD_MAX_BYTES:
             return True
-        wait = self._free - now
+        wait = self._idle_at - now
         if path.rate is None or wait <= 0:
             return False
         if path.latency is not None and wait > path.latency:
             return True
         if path.limit is None and path.latency is not None:
             return False
-        limit = LIMIT if path.limit is None else path.limit
+        limit = QUEUE_BYTES if path.limit is None else path.limit
         return wait * path.rate / 8 + size > limit
 
     def next_due(self) -> float | None:
-        """When the next frame is due; None while there is none."""
-        line, reordered = self._line, self._reordered
-        if reordered and (not line or reordered[0][0] < line[0][0]):
+        """Return when the next frame is due; None if there is none."""
+        in_order, reordered = self._in_order, self._reordered
+        if reordered and (not in_order or reordered[0][0] < in_order[0][0]):
             return reordered[0][0]
-        return line[0][0] if line else None
+        return in_order[0][0] if in_order else None
 
-    def take(self, now: float, most: int | None = None) -> list[Frame]:
-        """Take out the frames that are due by now, in the order in which they are.
+    def take(self, now: float, limit: int | None = None) -> list[Frame]:
+        """Take out the frames that are due, in the order of their due times.
 
         Args:
-            now: the time.
-            most: how many frames at once; None is all of them.
+            now: the time in seconds.
+            limit: the maximum number of frames; None for no limit.
         """
         frames: list[Frame] = []
         size = 0
-        line, reordered = self._line, self._reordered
-        while (line or reordered) and len(frames) != most:
-            source = line
-            if reordered and (not line or reordered[0][0] < line[0][0]):
+        in_order, reordered = self._in_order, self._reordered
+        while (in_order or reordered) and len(frames) != limit:
+            source = in_order
+            if reordered and (not in_order or reordered[0][0] < in_order[0][0]):
                 source = reordered
             if source[0][0] > now:
                 break
             frame = source.popleft()[1]
             frames.append(frame)
             size += len(frame)
-        self._held -= size
+        self._held_bytes -= size
         self.counts.frames += len(frames)
         self.counts.bytes += size
         return frames

@@ -1,1 +1,1 @@
-"""The learning Ethernet switch, and vknetd: any endpoints for ports, a MAC table between them."""
+"""A learning Ethernet switch: its ports are endpoints, with a MAC table between them."""

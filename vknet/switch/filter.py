@@ -1,28 +1,31 @@
-"""Secure mode: what may leave through the TAP of what a client sent.  Pure.
+"""The egress filter of secure mode: which frames of clients may leave through the TAP.  Pure.
 
-A client can be any program of any user, so nobody outside should have to believe its frames.  What
-passes is what can be checked, and was; whatever else there is in the world is dropped.
+A client can be any program of any user, so the network outside cannot trust its frames.  The filter
+passes only frames whose addresses it has checked, and drops all others:
 
-    Ethernet      the source is a station's, and not the TAP's own
-    802.1Q, ad    looked behind; what is inside is checked as if there were no tag
-    ARP           Ethernet and IPv4, a request or a reply; the sender is the frame's source and an
-                  address of the prefixes, or 0.0.0.0 where it asks for one of them (RFC 5227)
-    IPv4          the source is in the prefixes, or 0.0.0.0 where it broadcasts to a DHCP server
-    IPv6          the source is in the prefixes or link-local, or :: where it configures itself
-                  by groups: duplicate detection, router solicitation, MLD reports (RFC 3590)
-    discovery     (RFC 4861) each link-layer address is the frame's source; what is advertised or
-                  probed is in the prefixes or link-local; hop limit 255; no fragments (RFC 6980)
+    Ethernet      The source is the address of a station, and not that of the TAP.
+    802.1Q, ad    VLAN tags are skipped; the payload is checked as if the frame were untagged.
+    ARP           Ethernet and IPv4, a request or a reply.  The sender's MAC address is the source
+                  of the frame.  The sender's IP address is within a prefix; it is 0.0.0.0 in a
+                  probe (RFC 5227) for an address within a prefix.
+    IPv4          The source is within a prefix; it is 0.0.0.0 in a broadcast to a DHCP server.
+    IPv6          The source is within a prefix or link-local.  It is :: in a multicast by which a
+                  host configures itself: duplicate address detection, router solicitation, MLD
+                  report (RFC 3590).
+    neighbour     Each link-layer address is the source of the frame.  An advertised address, or
+    discovery     one that duplicate address detection asks for, is within a prefix or link-local.
+    (RFC 4861)    The hop limit is 255.  The message is not fragmented (RFC 6980).
 
-The TAP's own addresses are no client's, though a client may probe for them and be told so.  Nor may
-a client configure others: router advertisements, redirects (both of ICMP's as well) and what comes
-from a DHCP server or goes to where its clients listen are dropped.
+The TAP's own addresses are not for clients.  A client may still probe for them, and is told that
+they are in use.  A client must not configure other hosts: router advertisements, redirects (ICMP
+and ICMPv6), and packets from a DHCP server's port or to a DHCP client's port are dropped.
 
-All other types are dropped, known or not.  Behind an Ethernet type that is not understood there may
-be a source that is not allowed: RARP, PPPoE and MPLS carry addresses too, and 802.3 frames bring
-spanning tree, with which a client could take over the bridge outside.
+All other EtherTypes are dropped, whether known or not, because their payload may carry addresses
+that the filter does not check: RARP, PPPoE and MPLS do.  802.3 frames carry the spanning tree
+protocol, with which a client could take over the bridge outside.
 
-What is inside IP packets of the client's own address is its own affair: tunnels are not opened, nor
-are checksums verified, since who receives a packet with a wrong one drops it.
+The content of an IP packet with an allowed source is not checked.  Tunnels are not opened.
+Checksums are not verified: the receiver drops a packet with a wrong one.
 """
 
 from __future__ import annotations
@@ -94,32 +97,43 @@ __all__ = ["SourceFilter"]
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-BROADCAST: Final = 0xFFFFFFFF
-IPV4_GROUP: Final = 0xE
+IPV4_BROADCAST: Final = 0xFFFFFFFF
+
+# The leading four bits of an IPv4 multicast address, and the leading eight of an IPv6 one.
+IPV4_MULTICAST: Final = 0xE
+IPV6_MULTICAST: Final = 0xFF
 
 IPV6_ADDRESS: Final = struct.Struct("!QQ")
-IPV6_GROUP: Final = 0xFF
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
 
-DISCOVERY: Final = frozenset(range(ROUTER_SOLICITATION, REDIRECT + 1))
-FROM_NOBODY: Final = frozenset(
+ND_MESSAGES: Final = frozenset(range(ROUTER_SOLICITATION, REDIRECT + 1))
+
+# The messages that a host sends before it has an address, to learn its prefix and to claim an
+# address.
+ALLOWED_UNSPECIFIED: Final = frozenset(
     (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, MLD_REPORT, MLD_DONE, MLD2_REPORT)
 )
-"""What a host without an address may send: to learn its prefix, and to take an address in use."""
 
-DISCOVERY_HOP_LIMIT: Final = 255
-SOLICITATION_SIZE: Final = 8
+# RFC 4861, section 7.1: a router decrements the hop limit, so 255 proves that the sender is on the
+# same network.
+ND_HOP_LIMIT: Final = 255
+
+# The size of a router solicitation in bytes; options follow (RFC 4861, section 4.1).
+ROUTER_SOLICITATION_SIZE: Final = 8
+
+# The source and the target link-layer address (RFC 4861, section 4.6.1).
 LINK_LAYER_OPTIONS: Final = frozenset((1, 2))
 
 
 class SourceFilter:
-    """The filter before the TAP.
+    """Checks the frames that are to leave through the TAP.
 
     Args:
-        prefixes: what clients may have addresses of.
-        tap_mac: the TAP's own address.
-        tap_addresses: the TAP's own, in the prefixes or not (its link-local one, say).  An IPv4
-            prefix's broadcast address is nobody's in any case.
+        prefixes: the networks whose addresses clients may use.  The broadcast address of an IPv4
+            prefix is never allowed as a source.
+        tap_mac: the MAC address of the TAP.
+        tap_addresses: the IP addresses of the host on the TAP, within the prefixes or not (its
+            link-local address, for example).
     """
 
     def __init__(
@@ -127,22 +141,24 @@ class SourceFilter:
     ) -> None:
         networks = list(prefixes)
         self._tap_mac = tap_mac
-        self._prefixes4 = [_pair(net) for net in networks if isinstance(net, IPv4Network)]
-        self._prefixes6 = [_pair(net) for net in networks if isinstance(net, IPv6Network)]
-        self._prefixes6.append(_pair(LINK_LOCAL))
-        own = list(tap_addresses)
-        self._taken4 = {int(ip) for ip in own if isinstance(ip, IPv4Address)}
-        self._taken6 = {int(ip) for ip in own if isinstance(ip, IPv6Address)}
-        # RFC 3021: with two addresses or one, both are hosts'.
-        self._taken4 |= {BROADCAST} | {
+        self._prefixes4 = [_masked(net) for net in networks if isinstance(net, IPv4Network)]
+        self._prefixes6 = [_masked(net) for net in networks if isinstance(net, IPv6Network)]
+        self._prefixes6.append(_masked(LINK_LOCAL))
+        reserved = list(tap_addresses)
+        self._reserved4 = {int(ip) for ip in reserved if isinstance(ip, IPv4Address)}
+        self._reserved6 = {int(ip) for ip in reserved if isinstance(ip, IPv6Address)}
+        # RFC 3021: a /31 or /32 has no broadcast address.
+        self._reserved4 |= {IPV4_BROADCAST} | {
             int(net.broadcast_address)
             for net in networks
             if isinstance(net, IPv4Network) and net.prefixlen < 31
         }
 
     def check(self, frame: Frame) -> DropReason | None:
-        """Look at a frame that is about to leave; why it may not (`DropReason`), or None if it
-        may.
+        """Check a frame that is about to leave.
+
+        Returns:
+            Why the frame must be dropped; None if it may leave.
         """
         if len(frame) < ETHERNET_HEADER_SIZE:
             return DropReason.CUT_SHORT
@@ -175,10 +191,11 @@ class SourceFilter:
         if sender_mac != source:
             return DropReason.ARP_MAC
         if sender == 0 and operation == ARP_REQUEST:
-            # Who sees a probe for the address it is probing for gives the address up.
+            # A host that claims an address gives it up when it sees a probe for it, so a client
+            # may probe for addresses within the prefixes only.
             allowed = _within(target, self._prefixes4)
         else:
-            allowed = self._may_be_ipv4(sender)
+            allowed = self._allowed_ipv4(sender)
         return None if allowed else DropReason.ARP_SENDER
 
     def _ipv4(self, frame: Frame, start: int) -> DropReason | None:
@@ -193,11 +210,11 @@ class SourceFilter:
             return DropReason.CUT_SHORT
         if not source:
             whole = not fragment & (IPV4_OFFSET | IPV4_MORE_FRAGMENTS)
-            if protocol != UDP or destination != BROADCAST or not whole:
+            if protocol != UDP or destination != IPV4_BROADCAST or not whole:
                 return DropReason.IPV4_SOURCE
-        elif not self._may_be_ipv4(source):
+        elif not self._allowed_ipv4(source):
             return DropReason.IPV4_SOURCE
-        # Later fragments are their packet's payload: the first has all that is looked at here.
+        # Only the first fragment has the header that is checked here.
         if protocol == UDP and not fragment & IPV4_OFFSET:
             if total - header < PORTS.size:
                 return DropReason.CUT_SHORT
@@ -205,7 +222,7 @@ class SourceFilter:
             if not source:
                 expected = ports == (DHCPV4_CLIENT, DHCPV4_SERVER)
                 return None if expected else DropReason.IPV4_SOURCE
-            return _dhcp(ports, DHCPV4_SERVER, DHCPV4_CLIENT)
+            return _check_dhcp(ports, DHCPV4_SERVER, DHCPV4_CLIENT)
         if protocol == ICMPV4 and not fragment & IPV4_OFFSET:
             if total == header:
                 return DropReason.CUT_SHORT
@@ -213,13 +230,13 @@ class SourceFilter:
                 return DropReason.ROUTER_MESSAGE
         return None
 
-    def _may_be_ipv4(self, address: int) -> bool:
-        """Whether a client may have this address."""
+    def _allowed_ipv4(self, address: int) -> bool:
+        """Whether a client may use this address as its own."""
         return (
             address != 0
-            and address >> 28 != IPV4_GROUP
+            and address >> 28 != IPV4_MULTICAST
             and _within(address, self._prefixes4)
-            and address not in self._taken4
+            and address not in self._reserved4
         )
 
     # --- IPv6 -------------------------------------------------------------------------------------
@@ -234,20 +251,20 @@ class SourceFilter:
         if length > available:
             return DropReason.CUT_SHORT
         source = halves[0] << 64 | halves[1]
-        if source and not self._may_be_ipv6(source):
+        if source and not self._allowed_ipv6(source):
             return DropReason.IPV6_SOURCE
         start += IPV6.size
         stop = start + length
         in_fragment = False
         if kind in IPV6_EXTENSIONS:
-            chain = _walk(frame, start, stop, kind)
+            chain = _skip_extensions(frame, start, stop, kind)
             if isinstance(chain, DropReason):
                 return chain
             kind, start, in_fragment = chain
         if kind == UDP and source:
             if stop - start < PORTS.size:
                 return DropReason.CUT_SHORT
-            return _dhcp(PORTS.unpack_from(frame, start), DHCPV6_SERVER, DHCPV6_CLIENT)
+            return _check_dhcp(PORTS.unpack_from(frame, start), DHCPV6_SERVER, DHCPV6_CLIENT)
         if kind != ICMPV6:
             return None if source else DropReason.IPV6_SOURCE
         if stop - start < ICMPV6_SIZE:
@@ -255,20 +272,28 @@ class SourceFilter:
         message = frame[start]
         if message in (ROUTER_ADVERTISEMENT, REDIRECT):
             return DropReason.ROUTER_MESSAGE
-        if not source and (message not in FROM_NOBODY or halves[2] >> 56 != IPV6_GROUP):
+        if not source and (message not in ALLOWED_UNSPECIFIED or halves[2] >> 56 != IPV6_MULTICAST):
             return DropReason.IPV6_SOURCE
-        if in_fragment and (message in DISCOVERY or not source):
+        if in_fragment and (message in ND_MESSAGES or not source):
             return DropReason.FRAGMENT
-        if message not in DISCOVERY:
+        if message not in ND_MESSAGES:
             return None
-        if hop_limit != DISCOVERY_HOP_LIMIT:
+        if hop_limit != ND_HOP_LIMIT:
             return DropReason.MALFORMED
-        return self._discovery(frame[start:stop], mac, anonymous=not source)
+        return self._neighbour_discovery(frame[start:stop], mac, unspecified=not source)
 
-    def _discovery(self, message: Frame, mac: bytes, *, anonymous: bool) -> DropReason | None:
-        """Look at a solicitation, or at a neighbour's advertisement."""
+    def _neighbour_discovery(
+        self, message: Frame, mac: bytes, *, unspecified: bool
+    ) -> DropReason | None:
+        """Check a router or neighbour solicitation, or a neighbour advertisement.
+
+        Args:
+            message: from the ICMPv6 type on.
+            mac: the source of the frame.
+            unspecified: the source of the packet is ``::``.
+        """
         kind = message[0]
-        size = SOLICITATION_SIZE if kind == ROUTER_SOLICITATION else NEIGHBOUR_SIZE
+        size = ROUTER_SOLICITATION_SIZE if kind == ROUTER_SOLICITATION else NEIGHBOUR_SIZE
         if len(message) < size:
             return DropReason.CUT_SHORT
         if message[1]:
@@ -277,25 +302,26 @@ class SourceFilter:
             high, low = IPV6_ADDRESS.unpack_from(message, ND_TARGET_OFFSET)
             target = high << 64 | low
             if kind == NEIGHBOUR_ADVERTISEMENT:
-                allowed = self._may_be_ipv6(target)
+                allowed = self._allowed_ipv6(target)
             else:
-                # Who sees a probe for the address it is probing for gives the address up.
-                allowed = not anonymous or _within(target, self._prefixes6)
+                # As with ARP: a host gives up an address when it sees a probe for it.
+                allowed = not unspecified or _within(target, self._prefixes6)
             if not allowed:
                 return DropReason.ND_TARGET
-        return _options(message, size, mac, anonymous=anonymous)
+        return _check_nd_options(message, size, mac, unspecified=unspecified)
 
-    def _may_be_ipv6(self, address: int) -> bool:
-        """Whether a client may have this address."""
+    def _allowed_ipv6(self, address: int) -> bool:
+        """Whether a client may use this address as its own."""
         return (
             address != 0
-            and address >> 120 != IPV6_GROUP
+            and address >> 120 != IPV6_MULTICAST
             and _within(address, self._prefixes6)
-            and address not in self._taken6
+            and address not in self._reserved6
         )
 
 
-def _pair(network: Network) -> tuple[int, int]:
+def _masked(network: Network) -> tuple[int, int]:
+    """Return the netmask and the address of a network, as integers."""
     return int(network.netmask), int(network.network_address)
 
 
@@ -306,18 +332,27 @@ def _within(address: int, prefixes: list[tuple[int, int]]) -> bool:
     return False
 
 
-def _dhcp(ports: tuple[int, ...], server: int, client: int) -> DropReason | None:
-    """Refuse what a DHCP client could take for an answer; a relay's place is outside as well."""
+def _check_dhcp(ports: tuple[int, ...], server: int, client: int) -> DropReason | None:
+    """Refuse packets that a DHCP client could accept as an answer, and those of a DHCP relay."""
     source, destination = ports
     return DropReason.DHCP_SERVER if source == server or destination == client else None
 
 
-def _walk(frame: Frame, start: int, stop: int, kind: int) -> DropReason | tuple[int, int, bool]:
-    """Go along the extension headers of an IPv6 packet.
+def _skip_extensions(
+    frame: Frame, start: int, stop: int, kind: int
+) -> DropReason | tuple[int, int, bool]:
+    """Skip the extension headers of an IPv6 packet.
+
+    Args:
+        frame: the whole frame.
+        start: offset of the first extension header, in bytes.
+        stop: offset of the end of the packet.
+        kind: type of the first extension header.
 
     Returns:
-        What is behind them, where that starts, and whether it is in a fragment; or a refusal.
-        Of a fragment that is not its packet's first it is 59, that is nothing.
+        The type of the header behind the extension headers, its offset in the frame, and whether
+        the packet is a fragment; or why the packet must be dropped.  For a fragment that is not the
+        first one of its packet the type is 59 (no next header).
     """
     in_fragment = False
     for _ in range(IPV6_EXTENSIONS_MAX):
@@ -326,8 +361,8 @@ def _walk(frame: Frame, start: int, stop: int, kind: int) -> DropReason | tuple[
         following, size, word = IPV6_EXTENSION.unpack_from(frame, start)
         if kind == FRAGMENT:
             in_fragment = True
-            # The header of what is fragmented has to be in the first fragment (RFC 7112), and at
-            # its very start: farther on, a second fragment that overlaps could put another there.
+            # RFC 7112: the first fragment must hold all headers.  Here the upper-layer header must
+            # also come first in it: elsewhere, an overlapping second fragment could replace it.
             if word & IPV6_FRAGMENTED and following in IPV6_EXTENSIONS:
                 return DropReason.FRAGMENT
             if word & IPV6_OFFSET:
@@ -341,13 +376,15 @@ def _walk(frame: Frame, start: int, stop: int, kind: int) -> DropReason | tuple[
     return DropReason.MALFORMED
 
 
-def _options(message: Frame, start: int, mac: bytes, *, anonymous: bool) -> DropReason | None:
+def _check_nd_options(
+    message: Frame, start: int, mac: bytes, *, unspecified: bool
+) -> DropReason | None:
     """Check the options of neighbour discovery (RFC 4861, section 4.6), from `start` on."""
-    options, wrong = nd_options(message, start)
+    options, error = nd_options(message, start)
     for option in options:
         if option[0] in LINK_LAYER_OPTIONS:
-            if anonymous:
+            if unspecified:
                 return DropReason.MALFORMED
             if option[2:] != mac:
                 return DropReason.ND_MAC
-    return wrong
+    return error

@@ -1,20 +1,20 @@
-"""The switch itself: endpoints for ports, a MAC table between them.
+"""The switch: endpoints are its ports, and a MAC table says which port a frame leaves through.
 
-    endpoint of port A -> _read -> _sort -> a batch for each port it concerns
-    a batch for port B -> endpoint of port B, as much as it takes at once
+    endpoint of port A -> _read -> _distribute -> a batch for each destination port
+    a batch for port B -> endpoint of port B, as much as it takes without waiting
                        -> queue of port B -> _write -> endpoint of port B
 
-A port has two tasks.  The reader drains its endpoint and sorts a whole batch without waiting for
-anybody; each port concerned gets its share of the batch in one hand-over.  As long as a port's
-endpoint takes all it is given, that is the end of it, and saves waking a task.  What it does not
-take is queued, and so is all that comes later, until the writer has sent what was queued: the
-frames of a flow keep their order.
+A port has two tasks.  The reader drains its endpoint and distributes a whole batch without waiting;
+each destination port gets its share of the batch in one call.  Usually that port's endpoint takes
+all of it at once, which saves waking the writer.  What it does not take is queued.  Later frames
+are queued, too, until the writer has sent all that was queued before: the frames of a flow keep
+their order.
 
-Who drops what: a port's queue is a flow queue (vknet.qdisc.fq_codel), bounded, which marks or drops
-    what
-waits too long, and when it is full drops from its fattest flow.  So a client that reads slowly, or
-not at all, loses its own frames and no one else's, and nothing it does or leaves undone holds up a
-reader.
+Drops: the queue of a port is a flow queue (`vknet.qdisc.fq_codel`) of limited size.  It marks or
+drops frames that wait too long, and when it is full it drops from the flow with the longest queue.
+A client that reads slowly, or not at all, loses only its own frames.  No client can block a reader.
+
+The switch does not own the endpoints: the caller opens and closes them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vknet.packet.ethernet import (
     is_multicast,
 )
 from vknet.qdisc.fq_codel import FlowQueue
-from vknet.switch.table import AGE, LIMIT, MacTable
+from vknet.switch.table import AGE_S, ENTRIES_MAX, MacTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,86 +44,88 @@ if TYPE_CHECKING:
 
 __all__ = ["Port", "Switch"]
 
-# What a port may have waiting: a little more than a TAP does, and a burst of the largest frames.
+# The size of a port's queue.  A TAP holds slightly fewer frames (1000).  The bytes are enough for a
+# burst of the longest frames.
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
 
-# What decides where a frame goes is among its first bytes, those of a tagged one.  An untagged
-# frame has two bytes of its payload there, which are as good as constant where speed counts: the
-# first ones of IP, or of ARP.
-ROUTED_BY: Final = ETHERNET_HEADER_SIZE + TAG_SIZE - 2
+# The destination ports of a frame depend on this number of leading bytes only: the addresses, and
+# the VLAN tag.  In an untagged frame the last two are payload.  They are the first two bytes of IP
+# or ARP, which hardly vary, so that they seldom cost a look-up of their own.
+ROUTE_KEY_BYTES: Final = ETHERNET_HEADER_SIZE + TAG_SIZE - 2
 
 
 class FrameFilter(Protocol):
-    """What may leave through a port."""
+    """Decides which frames may leave through a port."""
 
     def check(self, frame: Frame) -> DropReason | None:
-        """Why this frame may not; None if it may."""
+        """Return why a frame must be dropped; None if it may leave."""
 
 
 @dataclass(slots=True, eq=False)
 class Port:
-    """A port, as `Switch.serve` makes it.
+    """A port; `Switch.serve` creates it.
 
     Attributes:
-        name: of its endpoint.
-        endpoint: borrowed.
-        egress: looks at what is to leave through it; None lets everything.
-        counters: inbound is what the port brought into the switch, outbound what left through it;
-            each with its drops by reason, the endpoint's own apart (`snapshot` has them).
-        waiting: what is to leave through it.
-        arrived: not set while the writer waits for it, with nothing queued and nothing under way.
+        name: the name of its endpoint.
+        endpoint: the source and sink of its frames; the caller of `Switch.serve` owns it.
+        egress: checks the frames that are to leave through the port; None lets all pass.
+        counters: inbound counts the frames that came into the switch through the port, outbound
+            those that left through it.  The drops of the endpoint itself are not included;
+            `snapshot` adds them.
+        queue: the frames that wait to leave through the port.
+        writer_wakeup: set while the writer has work.  While it is not set, the queue is empty and
+            the writer is not sending.
     """
 
     name: str
     endpoint: Endpoint
     egress: FrameFilter | None
     counters: Counters = field(default_factory=Counters)
-    waiting: FlowQueue[Frame] = field(init=False)
-    arrived: trio.Event = field(default_factory=trio.Event)
+    queue: FlowQueue[Frame] = field(init=False)
+    writer_wakeup: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self.waiting = FlowQueue(
+        self.queue = FlowQueue(
             limit_bytes=QUEUE_BYTES,
             limit_frames=QUEUE_FRAMES,
             drops=self.counters.outbound.drops,
         )
 
-    def queue(self, frames: list[Frame], now: float) -> None:
-        """Have these leave through this port; behind what waits, if something does."""
+    def forward(self, frames: list[Frame], now: float) -> None:
+        """Send frames through this port, or queue them behind the frames that wait already."""
         if self.egress is not None:
-            frames = list(self._passing(self.egress, frames))
-        if not self.arrived.is_set():
+            frames = list(self._filtered(self.egress, frames))
+        if not self.writer_wakeup.is_set():
             taken = self.endpoint.try_send(frames)
-            self.count_out(frames[:taken])
+            self._count_outbound(frames[:taken])
             frames = frames[taken:]
             if not frames:
                 return
-        self.waiting.push(frames, now)
-        self.arrived.set()
+        self.queue.push(frames, now)
+        self.writer_wakeup.set()
 
-    def _passing(self, egress: FrameFilter, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def _filtered(self, egress: FrameFilter, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            refusal = egress.check(frame)
-            if refusal is None:
+            reason = egress.check(frame)
+            if reason is None:
                 yield frame
             else:
-                self.counters.outbound.drops[refusal] += 1
+                self.counters.outbound.drops[reason] += 1
 
-    def take(self, now: float) -> list[Frame]:
-        """A batch of what waits, counted: it leaves through this port."""
-        frames = self.waiting.pull(now, BATCH_BYTES)
-        self.count_out(frames)
-        self.counters.outbound.ecn_marks = self.waiting.ecn_marks
+    def dequeue(self, now: float) -> list[Frame]:
+        """Take the next batch from the queue, and count it as sent."""
+        frames = self.queue.pull(now, BATCH_BYTES)
+        self._count_outbound(frames)
+        self.counters.outbound.ecn_marks = self.queue.ecn_marks
         return frames
 
-    def count_out(self, frames: list[Frame]) -> None:
-        """These leave through this port."""
+    def _count_outbound(self, frames: list[Frame]) -> None:
         self.counters.outbound.frames += len(frames)
         self.counters.outbound.bytes += sum(map(len, frames))
 
     def snapshot(self) -> Counters:
-        """The counters as they stand, the endpoint's own drops included."""
+        """Return a copy of the counters, with the drops of the endpoint included."""
         total = Counters(self.counters.outbound.copy(), self.counters.inbound.copy())
         total.inbound.drops += self.endpoint.receive_drops
         total.outbound.drops += self.endpoint.send_drops
@@ -131,23 +133,23 @@ class Port:
 
 
 class Switch:
-    """A learning, VLAN-aware Ethernet switch between any endpoints.
+    """A learning, VLAN-aware Ethernet switch between endpoints.
 
     Args:
-        age: seconds after which an address that was not seen again is forgotten.
-        limit: the most addresses it knows.
+        age: the aging time of the MAC table, in seconds.
+        limit: the maximum number of entries in the MAC table.
 
     Attributes:
-        table: who is behind which port.
+        table: the MAC table: which address is behind which port.
     """
 
-    def __init__(self, *, age: float = AGE, limit: int = LIMIT) -> None:
+    def __init__(self, *, age: float = AGE_S, limit: int = ENTRIES_MAX) -> None:
         self.table: MacTable[Port] = MacTable(age, limit)
         self._ports: dict[Port, None] = {}
 
     @property
     def ports(self) -> list[Port]:
-        """The ports in use, in the order they came."""
+        """The current ports, in the order in which they were added."""
         return list(self._ports)
 
     async def serve(
@@ -157,18 +159,19 @@ class Switch:
         egress: FrameFilter | None = None,
         pinned: Iterable[bytes] = (),
     ) -> NoReturn:
-        """Make an endpoint a port until it has gone, or until this is cancelled.
+        """Serve an endpoint as a port, until the endpoint is gone or this is cancelled.
 
-        The endpoint is borrowed: it is not closed here.  When it ends, what the table knew of the
-        port is forgotten.
+        The caller owns the endpoint; it is not closed here.  At the end, the entries of the port
+        leave the MAC table.
 
         Args:
-            endpoint: what is behind the port.
-            egress: looks at every frame that is to leave through this port.
-            pinned: MAC addresses that are this port's, and that no other may use.
+            endpoint: the source and sink of the port's frames.
+            egress: checks every frame that is to leave through the port.
+            pinned: MAC addresses that belong to this port; frames with these sources are dropped
+                on all other ports.
 
         Raises:
-            EndpointGone: what the endpoint stands for no longer exists.
+            EndpointGone: the endpoint no longer exists.
         """
         port = Port(endpoint.name, endpoint, egress)
         for mac in pinned:
@@ -189,82 +192,82 @@ class Switch:
     async def _read(self, port: Port) -> None:
         endpoint = port.endpoint
         while True:
-            # Waited for even where there may be more: it is this loop's checkpoint as well, and
-            # mostly a batch was all there was, so that to try first would fail.
+            # Even if more frames may be ready: this is the checkpoint of the loop, too, and usually
+            # the last batch took all there was, so that trying first would fail.
             await endpoint.wait_receivable()
             try:
                 frames = endpoint.receive_nowait()
             except trio.WouldBlock:
                 continue
-            self._sort(port, frames)
+            self._distribute(port, frames)
 
     async def _write(self, port: Port) -> None:
         while True:
-            while not port.waiting:
-                port.arrived = trio.Event()
-                await port.arrived.wait()
-            if frames := port.take(trio.current_time()):
+            while not port.queue:
+                port.writer_wakeup = trio.Event()
+                await port.writer_wakeup.wait()
+            if frames := port.dequeue(trio.current_time()):
                 await port.endpoint.send(frames)
 
-    def _sort(self, port: Port, frames: list[Frame]) -> None:
-        """Hand a batch that came from a port to those it concerns."""
+    def _distribute(self, port: Port, frames: list[Frame]) -> None:
+        """Forward a batch that came in through a port."""
         inbound = port.counters.inbound
         inbound.frames += len(frames)
         inbound.bytes += sum(map(len, frames))
         now = trio.current_time()
-        sorting = _Sorting(self.table, port, self._ports, now)
-        routes, find = sorting.routes, sorting.find
+        router = _BatchRouter(self.table, port, self._ports, now)
+        routes, find = router.routes, router.find
         for frame in frames:
-            found = routes.get(frame[:ROUTED_BY])
-            for batch in find(frame) if found is None else found:
+            route = routes.get(frame[:ROUTE_KEY_BYTES])
+            for batch in find(frame) if route is None else route:
                 batch.append(frame)
-        for other, batch in sorting.batches.items():
-            other.queue(batch, now)
+        for other, batch in router.batches.items():
+            other.forward(batch, now)
 
 
-class _Sorting:
-    """Where the frames of one batch go.
+class _BatchRouter:
+    """Finds the destination ports of the frames of one batch.
 
-    Most frames of a batch have the header of one before them, and go where that went.  So the table
-    is asked, and told of the source, once for each header; and again after something was learned
-    that may change the answers.
+    Most frames of a batch have the same header as an earlier one, and the same destination ports.
+    So the table is asked, and learns the source, once for each header.  The cached routes are
+    dropped when the table has learned something that may change them.
 
     Attributes:
-        batches: what goes to each port.
-        routes: for the beginnings of frames seen so far, those of the batches that they are for.
+        batches: the frames for each destination port.
+        routes: a cache: for the leading bytes of a frame, the batches that the frame belongs to.
     """
 
-    __slots__ = ("_from", "_now", "_ports", "_table", "batches", "routes")
+    __slots__ = ("_ingress", "_now", "_ports", "_table", "batches", "routes")
 
     def __init__(
         self, table: MacTable[Port], port: Port, ports: Iterable[Port], now: float
     ) -> None:
         self._table = table
-        self._from = port
+        self._ingress = port
         self._ports = ports
         self._now = now
         self.batches: dict[Port, list[Frame]] = {}
         self.routes: dict[Frame, list[list[Frame]]] = {}
 
     def find(self, frame: Frame) -> list[list[Frame]]:
-        """The batches that this frame is for; it is counted if it is dropped."""
-        parts = addresses(frame)
-        drops = self._from.counters.inbound.drops
-        if parts is None:
+        """Return the batches that a frame belongs to; count the frame if it is dropped."""
+        header = addresses(frame)
+        drops = self._ingress.counters.inbound.drops
+        if header is None:
             drops[DropReason.RUNT] += 1
             return []
-        vlan, destination, source = parts
+        vlan, destination, source = header
         table, now = self._table, self._now
-        if table.lookup(vlan, source, now) is not self._from:
+        if table.lookup(vlan, source, now) is not self._ingress:
             self.routes.clear()
-        if not table.learn(vlan, source, self._from, now):
+        if not table.learn(vlan, source, self._ingress, now):
             drops[DropReason.SOURCE_NOT_ALLOWED] += 1
             return []
         known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
         route = [
             self.batches.setdefault(other, [])
             for other in (self._ports if known is None else (known,))
-            if other is not self._from
+            if other is not self._ingress
         ]
-        self.routes[frame[:ROUTED_BY]] = route
+        self.routes[frame[:ROUTE_KEY_BYTES]] = route
         return route

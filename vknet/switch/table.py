@@ -1,18 +1,22 @@
-"""Who is behind which port: the MAC table of a learning switch.  Pure: the time is handed in.
+"""The MAC table of a learning switch: which address is behind which port.  Pure.
 
-Theory (IEEE 802.1Q, 8.7 and 8.8).  The source of a frame tells where its sender is, for as long as
-it goes on telling.  The key is (VLAN, MAC): one address may be in two places on two VLANs.
+Theory (IEEE 802.1Q, 8.7 and 8.8).  The source address of a frame shows which port its station is
+behind.  An entry is valid until its address has not been seen for the aging time.  The key is
+(VLAN, MAC): on two VLANs, one address may be behind two ports.
 
-Every entry stands in two queues, each in the order in which the entries were last seen: that of the
-whole table, whose front is the first to age, and that of its port, whose front is the port's first
-to give up.  A full table makes room by aging, and failing that by taking the front of the port that
-holds most, the learning port before another that holds as many.  So a flood of addresses pushes out
-the flooding port's own from the moment it holds the most, and a port that holds no more than its
-share, the limit divided by the ports that hold anything, loses none to others.  Which port that is
-must not take a search, since a flood asks with every frame: the ports stand in bins by how many
-entries they hold, and a port only ever steps to the next bin.
+An entry is in two queues, both in the order in which the entries were last seen.  The head of the
+table's queue is the next entry to age.  The head of a port's queue is the entry that the port loses
+first.  A full table first drops entries that have aged.  If there are none, it evicts the head of
+the port that holds the most entries; if several ports hold the most and the learning port is one of
+them, it evicts from the learning port.  Therefore a flood of addresses evicts only entries of the
+flooding port, once that port holds the most.  A port that holds no more than its share (the limit
+divided by the number of ports with entries) loses none to other ports.
 
-Everything takes constant time per frame, aging included, since an entry ages once.
+A flood evicts an entry with every frame, so finding the port with the most entries must not be a
+search: the ports are in bins by their number of entries, and a port only moves to the next bin.
+
+A frame takes constant time.  Aging is included, since an entry ages once.  The caller passes the
+time: seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -26,118 +30,131 @@ from vknet.packet.ethernet import NO_MAC, is_multicast
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["AGE", "LIMIT", "Entry", "MacTable"]
+__all__ = ["AGE_S", "ENTRIES_MAX", "Entry", "MacTable"]
 
-AGE: Final = 300.0
-"""Seconds; what 802.1Q recommends (table 8-6), and what bridges of all makes do."""
+AGE_S: Final = 300.0
+"""The aging time that 802.1Q recommends (table 8-6); other bridges use it, too."""
 
-LIMIT: Final = 8192
-"""Entries.  As many as a small switch of metal holds; some 3 MB when full."""
+ENTRIES_MAX: Final = 8192
+"""The number of entries that a small hardware switch holds; about 3 MB when full."""
 
 PortT = TypeVar("PortT", bound="Hashable")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[PortT]):
-    """What the table tells of one address, for people to read."""
+    """One entry of the table, for display."""
 
     vlan: int
-    """0 where there is none."""
+    """The VLAN ID; 0 for untagged frames."""
     mac: bytes
     port: PortT
-    idle: float
-    """Seconds since it was last seen; 0 where it is pinned."""
+    idle_s: float
+    """Time since the address was last seen; 0 if it is pinned."""
     pinned: bool = False
+    """Whether the address is fixed to its port, on every VLAN."""
 
 
 @dataclass(slots=True)
-class _Place(Generic[PortT]):
+class _Location(Generic[PortT]):
     port: PortT
-    seen: float
+    last_seen: float
 
 
 class MacTable(Generic[PortT]):
-    """The addresses that were seen, and where.
+    """The learned addresses and their ports.
 
-    Ports are whatever the caller says they are: hashable, and compared with ``==``.  Times are in
-    seconds of any monotonic clock.
+    The caller chooses what a port is: any hashable object, compared with ``==``.
 
     Args:
-        age: seconds after which an address that was not seen again is forgotten.
-        limit: the most entries it holds, pinned ones apart.
+        age: the aging time, in seconds.
+        limit: the maximum number of entries; pinned addresses do not count.
 
     Attributes:
-        moves: how often an address turned up on another port than before.
-        evictions: how many entries had to go before their time, because the table was full.
-        forgeries: how often a port used an address that is pinned to another.
+        moves: how often an address was seen on another port than before.
+        evictions: how many entries were removed before they aged, because the table was full.
+        forgeries: how often a port used an address that is pinned to another port.
+
+    Raises:
+        ValueError: the limit is below 1.
     """
 
-    def __init__(self, age: float = AGE, limit: int = LIMIT) -> None:
+    def __init__(self, age: float = AGE_S, limit: int = ENTRIES_MAX) -> None:
         if limit < 1:
-            raise ValueError(f"a table holds one entry at the least, not {limit}")
+            raise ValueError(f"a table needs room for at least one entry, not {limit}")
         self.moves = 0
         self.evictions = 0
         self.forgeries = 0
-        self._age = age
+        self._age_s = age
         self._limit = limit
-        self._places: OrderedDict[tuple[int, bytes], _Place[PortT]] = OrderedDict()
+        self._locations: OrderedDict[tuple[int, bytes], _Location[PortT]] = OrderedDict()
         self._held: dict[PortT, OrderedDict[tuple[int, bytes], None]] = {}
         self._bins = _Bins[PortT]()
         self._pinned: dict[bytes, PortT] = {}
 
     def __len__(self) -> int:
-        """How many entries it holds, pinned ones apart, those included that `expire` would take."""
-        return len(self._places)
+        """The number of entries without pinned addresses, with aged entries not yet dropped."""
+        return len(self._locations)
 
     def learn(self, vlan: int, mac: bytes, port: PortT, now: float) -> bool:
-        """A frame with this source came from this port.
+        """Learn from a frame that came in through a port.
+
+        Args:
+            vlan: the VLAN ID of the frame; 0 if it is untagged.
+            mac: its source address.
+            port: where it came in.
+            now: the time.
 
         Returns:
-            False if no frame may have this source: a group's address, none at all, or one that is
-            pinned to another port.  Nothing is learned then, and bridges drop such a frame.
+            False if the frame must be dropped: its source is a group address or all zeros, or is
+            pinned to another port.  Nothing is learned then.
         """
         key = (vlan, mac)
-        place = self._places.get(key)
-        if place is None:
+        location = self._locations.get(key)
+        if location is None:
             return self._learn_new(key, port, now)
-        if place.port != port:
-            # What has aged did not move, whether or not it is still here.
-            self.moves += now - place.seen < self._age
-            self._drop_from_port(key, place.port)
+        if location.port != port:
+            # An address that has aged does not count as moved, whether or not `expire` has run.
+            self.moves += now - location.last_seen < self._age_s
+            self._drop_from_port(key, location.port)
             self._add_to_port(key, port)
-            place.port = port
-        elif place.seen == now:
-            # The rest of a batch, which has one time: it is at the end of its queues or as good as.
+            location.port = port
+        elif location.last_seen == now:
+            # Another frame of the same batch: the entry is already near the end of its queues.
             return True
         else:
             self._held[port].move_to_end(key)
-        place.seen = now
-        self._places.move_to_end(key)
+        location.last_seen = now
+        self._locations.move_to_end(key)
         return True
 
     def lookup(self, vlan: int, mac: bytes, now: float) -> PortT | None:
-        """The port behind which this address is; None if that is not known, or it is a group's."""
-        place = self._places.get((vlan, mac))
-        if place is None:
+        """Return the port of an address; None if it is unknown or a group address."""
+        location = self._locations.get((vlan, mac))
+        if location is None:
             return self._pinned.get(mac)
-        if now - place.seen >= self._age:
+        if now - location.last_seen >= self._age_s:
             return None
-        return place.port
+        return location.port
 
     def pin(self, mac: bytes, port: PortT) -> None:
-        """This address is this port's on every VLAN, until the port is forgotten.
+        """Fix an address to a port on every VLAN, until the port is forgotten.
 
         Raises:
-            ValueError: it is a group's address, or none at all.
+            ValueError: it is a group address, or all zeros.
         """
         if is_multicast(mac) or mac == NO_MAC:
             raise ValueError("only the address of a station can be pinned")
-        for key in [key for key in self._places if key[1] == mac]:
+        for key in [key for key in self._locations if key[1] == mac]:
             self._remove(key)
         self._pinned[mac] = port
 
     def forget(self, port: PortT) -> int:
-        """The port is gone, and its entries with it; how many those were, pinned ones apart."""
+        """Remove the entries of a port that is gone, and unpin its addresses.
+
+        Returns:
+            The number of entries removed; pinned addresses do not count.
+        """
         for mac in [mac for mac, owner in self._pinned.items() if owner == port]:
             del self._pinned[mac]
         keys = list(self._held.get(port, ()))
@@ -146,34 +163,35 @@ class MacTable(Generic[PortT]):
         return len(keys)
 
     def expire(self, now: float) -> int:
-        """Drop what has aged; how many entries that were.
+        """Remove the entries that have aged, and return their number.
 
-        Nothing depends on when it is called: what has aged is not found, and makes room first.
+        It may be called at any time: `lookup` does not return an aged entry, and a full table
+        removes aged entries first.
         """
         expired = 0
-        while self._places:
-            key, place = next(iter(self._places.items()))
-            if now - place.seen < self._age:
+        while self._locations:
+            key, location = next(iter(self._locations.items()))
+            if now - location.last_seen < self._age_s:
                 break
             self._remove(key)
             expired += 1
         return expired
 
     def held_by(self, port: PortT) -> int:
-        """How many entries are this port's, pinned ones apart."""
+        """The number of entries of a port; pinned addresses do not count."""
         return len(self._held.get(port, ()))
 
     def entries(self, now: float) -> list[Entry[PortT]]:
-        """The table as it stands: pinned addresses first, then those seen last."""
+        """Return all entries: pinned addresses first, then the most recently seen first."""
         pinned = [Entry(0, mac, port, 0.0, pinned=True) for mac, port in self._pinned.items()]
         seen = [
-            Entry(vlan, mac, place.port, now - place.seen)
-            for (vlan, mac), place in reversed(self._places.items())
-            if now - place.seen < self._age
+            Entry(vlan, mac, location.port, now - location.last_seen)
+            for (vlan, mac), location in reversed(self._locations.items())
+            if now - location.last_seen < self._age_s
         ]
         return pinned + seen
 
-    # --- one entry comes or goes ------------------------------------------------------------------
+    # --- single entries ---------------------------------------------------------------------------
 
     def _learn_new(self, key: tuple[int, bytes], port: PortT, now: float) -> bool:
         mac = key[1]
@@ -184,16 +202,16 @@ class MacTable(Generic[PortT]):
                 return True
             self.forgeries += 1
             return False
-        if len(self._places) >= self._limit and not self.expire(now):
+        if len(self._locations) >= self._limit and not self.expire(now):
             victim = self._bins.fullest(port)
             self._remove(next(iter(self._held[victim])))
             self.evictions += 1
-        self._places[key] = _Place(port, now)
+        self._locations[key] = _Location(port, now)
         self._add_to_port(key, port)
         return True
 
     def _remove(self, key: tuple[int, bytes]) -> None:
-        self._drop_from_port(key, self._places.pop(key).port)
+        self._drop_from_port(key, self._locations.pop(key).port)
 
     def _add_to_port(self, key: tuple[int, bytes], port: PortT) -> None:
         held = self._held.get(port)
@@ -211,14 +229,14 @@ class MacTable(Generic[PortT]):
 
 
 class _Bins(Generic[PortT]):
-    """The ports in bins by how many entries they hold; those that hold none are in none."""
+    """The ports in bins by their number of entries; a port without entries is in no bin."""
 
     def __init__(self) -> None:
         self._bins: dict[int, dict[PortT, None]] = {}
-        self._most = 0
+        self._highest = 0
 
     def step(self, port: PortT, before: int, after: int) -> None:
-        """The port held this many, and now holds one more or one less."""
+        """Move a port whose number of entries went from `before` to `after`, by one up or down."""
         if before:
             ports = self._bins[before]
             del ports[port]
@@ -226,11 +244,11 @@ class _Bins(Generic[PortT]):
                 del self._bins[before]
         if after:
             self._bins.setdefault(after, {})[port] = None
-        # A port that left the topmost bin empty went to the next below, or to the one above.
-        if after > self._most or self._most not in self._bins:
-            self._most = after
+        # A port that left the highest bin empty went to the bin below or above it.
+        if after > self._highest or self._highest not in self._bins:
+            self._highest = after
 
     def fullest(self, preferred: PortT) -> PortT:
-        """A port that holds as many as any: the preferred one, if it is such."""
-        ports = self._bins[self._most]
+        """Return a port with the most entries: the preferred one if it is one of them."""
+        ports = self._bins[self._highest]
         return preferred if preferred in ports else next(iter(ports))

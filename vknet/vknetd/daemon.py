@@ -31,7 +31,7 @@ from vknet.errors import EndpointGone, SetupError, escaped
 from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch.filter import SourceFilter
 from vknet.switch.switch import Switch
-from vknet.switch.table import LIMIT
+from vknet.switch.table import ENTRIES_MAX
 from vknet.vknetd import control
 from vknet.vknetd.status import Peer, port_status, table_status
 
@@ -248,7 +248,7 @@ class Daemon:
                 port_status(port, self._peers[port.endpoint], switch.table.held_by(port), now)
                 for port in switch.ports
             ],
-            "table": table_status(switch.table, settings.age, LIMIT, now),
+            "table": table_status(switch.table, settings.age, ENTRIES_MAX, now),
         }
 
 

@@ -102,7 +102,7 @@ def table_status(table: MacTable[Port], age: float, limit: int, now: float) -> d
                 "mac": format_mac(entry.mac),
                 "vlan": entry.vlan,
                 "port": entry.port.name,
-                "idle": round(entry.idle, 3),
+                "idle": round(entry.idle_s, 3),
                 "pinned": entry.pinned,
             }
             for entry in table.entries(now)
