@@ -1,13 +1,15 @@
-"""Secure mode under any bytes, any prefixes, and legitimate frames with something changed."""
+"""The filter of secure mode under any bytes, any prefixes, and changed frames."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from tests.support.altered_frames import changed, headed
+from tests.support.filter_cases import LEGITIMATE, PREFIXES, TAP_ADDRESSES
 from tests.support.packets import (
     ARP,
     CLIENT,
@@ -25,38 +27,37 @@ from tests.support.packets import (
     target_mac,
     udp,
 )
-from tests.switch.test_filter import LEGITIMATE, OWN, SPOOFED, TAGS, tagged
 from vknet.counters import DropReason
 from vknet.switch.filter import SourceFilter
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 
-PREFIXES: Final = [ip_network(n) for n in ("192.0.2.0/24", "198.51.100.8/30", "2001:db8::/64")]
-TAKEN: Final[list[Address]] = [
-    *map(IPv4Address, (OWN[0], "192.0.2.255", "198.51.100.11")),
-    *map(IPv6Address, OWN[1:]),
+RESERVED: Final[list[Address]] = [
+    *map(IPv4Address, (TAP_ADDRESSES[0], "192.0.2.255", "198.51.100.11")),
+    *map(IPv6Address, TAP_ADDRESSES[1:]),
 ]
-FILTER: Final = SourceFilter(PREFIXES, TAP, TAKEN)
+FILTER: Final = SourceFilter(PREFIXES, TAP, RESERVED)
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
 
-# Kinds of headers in an IPv6 packet that say how long they are, in eight bytes beyond the first.
-MEASURED: Final = (0, 43, 60, 135, 139, 140)
+# Types of IPv6 extension headers whose second byte is their length, in units of eight bytes beyond
+# the first eight.
+SIZED_EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
 
 thoroughly = settings(deadline=None, max_examples=400)
 
 
-# --- an oracle, which reads what passed -----------------------------------------------------------
+# --- an oracle: a second reader of the frames that passed -----------------------------------------
 
 
-def is_theirs(address: Address) -> bool:
-    """Whether a client may have it."""
+def is_allowed(address: Address) -> bool:
+    """Whether a client may use this address."""
     inside = any(address.version == net.version and address in net for net in PREFIXES)
-    return (inside or address in LINK_LOCAL) and address not in TAKEN
+    return (inside or address in LINK_LOCAL) and address not in RESERVED
 
 
-def look_at_what_passed(frame: bytes) -> None:
-    """Whatever is wrong with it, it tells no lies that matter."""
+def check_passed_frame(frame: bytes) -> None:
+    """Assert that a frame claims no address that its client may not use, and configures no host."""
     source, rest = frame[6:12], frame[12:]
     assert source != TAP
     assert not source[0] & 1
@@ -65,16 +66,16 @@ def look_at_what_passed(frame: bytes) -> None:
         rest = rest[4:]
     match rest[:2]:
         case b"\x08\x06":
-            look_at_arp(rest[2:], source)
+            check_arp(rest[2:], source)
         case b"\x08\x00":
-            look_at_ipv4(rest[2:])
+            check_ipv4(rest[2:])
         case b"\x86\xdd":
-            look_at_ipv6(rest[2:], source)
+            check_ipv6(rest[2:], source)
         case other:
-            raise AssertionError(f"type {other.hex()} passed")
+            raise AssertionError(f"EtherType {other.hex()} passed")
 
 
-def look_at_arp(message: bytes, source: bytes) -> None:
+def check_arp(message: bytes, source: bytes) -> None:
     assert message[:7] == bytes.fromhex("00010800060400")
     assert message[7] in (1, 2)
     assert message[8:14] == source
@@ -83,10 +84,10 @@ def look_at_arp(message: bytes, source: bytes) -> None:
         assert message[7] == 1
         assert target in PREFIXES[0] or target in PREFIXES[1]
     else:
-        assert is_theirs(sender)
+        assert is_allowed(sender)
 
 
-def look_at_ipv4(packet: bytes) -> None:
+def check_ipv4(packet: bytes) -> None:
     assert packet[0] >> 4 == 4
     payload = packet[packet[0] % 16 * 4 : int.from_bytes(packet[2:4], "big")]
     ports = tuple(int.from_bytes(payload[n : n + 2], "big") for n in (0, 2))
@@ -96,24 +97,24 @@ def look_at_ipv4(packet: bytes) -> None:
         assert ports == (68, 67)
         assert str(destination) == "255.255.255.255"
         return
-    assert is_theirs(source)
+    assert is_allowed(source)
     if not int.from_bytes(packet[6:8], "big") % 8192:
         assert packet[9] != 17 or (ports[0] != 67 and ports[1] != 68)
         assert packet[9] != 1 or payload[0] not in (5, 9)
 
 
-def look_at_ipv6(packet: bytes, mac: bytes) -> None:
+def check_ipv6(packet: bytes, mac: bytes) -> None:
     assert packet[0] >> 4 == 6
     source, destination = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
-    nobody = source == IPv6Address(0)
-    assert nobody or is_theirs(source)
+    unspecified = source == IPv6Address(0)
+    assert unspecified or is_allowed(source)
     kind, rest = packet[6], packet[40 : 40 + int.from_bytes(packet[4:6], "big")]
     fragmented = False
-    while kind in (*MEASURED, 44, 51):
+    while kind in (*SIZED_EXTENSIONS, 44, 51):
         if kind == 44:
             fragmented = True
             if int.from_bytes(rest[2:4], "big") >> 3:
-                assert not nobody
+                assert not unspecified
                 return
         size = 8 if kind == 44 else (rest[1] + 2) * 4 if kind == 51 else (rest[1] + 1) * 8
         assert size <= len(rest)
@@ -121,7 +122,7 @@ def look_at_ipv6(packet: bytes, mac: bytes) -> None:
     if kind == 17:
         assert int.from_bytes(rest[:2], "big") != 547
         assert int.from_bytes(rest[2:4], "big") != 546
-    if nobody:
+    if unspecified:
         assert kind == 58
         assert destination.is_multicast
         assert rest[0] in (131, 132, 133, 135, 143)
@@ -129,16 +130,16 @@ def look_at_ipv6(packet: bytes, mac: bytes) -> None:
     if kind == 58 and 133 <= rest[0] <= 137:
         assert not fragmented
         assert rest[0] not in (134, 137)
-        look_at_discovery(rest, mac, nobody=nobody)
+        check_discovery(rest, mac, unspecified=unspecified)
 
 
-def look_at_discovery(message: bytes, mac: bytes, *, nobody: bool) -> None:
+def check_discovery(message: bytes, mac: bytes, *, unspecified: bool) -> None:
     options = message[8:] if message[0] == 133 else message[24:]
     target = IPv6Address(message[8:24]) if message[0] != 133 else None
     if message[0] == 136:
         assert target is not None
-        assert is_theirs(target)
-    if message[0] == 135 and nobody:
+        assert is_allowed(target)
+    if message[0] == 135 and unspecified:
         assert target in PREFIXES[2] or target in LINK_LOCAL
     while options:
         size = options[1] * 8
@@ -149,56 +150,24 @@ def look_at_discovery(message: bytes, mac: bytes, *, nobody: bool) -> None:
 
 # --- any bytes ------------------------------------------------------------------------------------
 
-every_frame = [*LEGITIMATE.values(), *(frame for frame, _ in SPOOFED.values())]
-headed = st.builds(
-    lambda tags, kind, rest: TAP + CLIENT + tags + kind + rest,
-    st.sampled_from([b"", *TAGS.values()]),
-    st.sampled_from([b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x88\xcc"]),
-    st.binary(max_size=120),
-)
-
 
 @thoroughly
 @given(st.binary(max_size=120) | headed)
-def test_garbage_never_raises_and_tells_no_lies(frame: bytes) -> None:
+def test_frame_of_any_bytes_is_dropped_or_claims_only_allowed_addresses(frame: bytes) -> None:
     reason = FILTER.check(frame)
     assert FILTER.check(memoryview(frame)) == reason
     if reason is None:
-        look_at_what_passed(frame)
-
-
-@st.composite
-def changed(draw: st.DrawFn) -> bytes:
-    """A frame with a few bytes changed where it matters, or put in, or taken out."""
-    frame = bytearray(draw(st.sampled_from(every_frame)))
-    if draw(st.booleans()):
-        frame = bytearray(tagged(bytes(frame), draw(st.sampled_from(list(TAGS.values())))))
-    telling = [0, 1, 2, 4, 17, 44, 51, 58, 60, 67, 68, 133, 134, 135, 136, 137, 255]
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, max(len(frame) - 1, 0)))
-        value = draw(st.sampled_from(telling) | st.integers(0, 255))
-        match draw(st.sampled_from(["set", "set", "set", "flip", "insert", "delete", "cut"])):
-            case "set":
-                frame[at : at + 1] = bytes([value])
-            case "flip":
-                frame[at : at + 1] = bytes([frame[at] ^ 1 << value % 8]) if frame else b""
-            case "insert":
-                frame[at:at] = bytes([value]) * 8
-            case "delete":
-                del frame[at : at + 8]
-            case _:
-                del frame[at:]
-    return bytes(frame)
+        check_passed_frame(frame)
 
 
 @settings(deadline=None, max_examples=1500)
 @given(changed())
-def test_a_frame_with_something_changed_is_refused_or_tells_no_lies(frame: bytes) -> None:
+def test_changed_frame_is_dropped_or_claims_only_allowed_addresses(frame: bytes) -> None:
     reason = FILTER.check(frame)
     event("passed" if reason is None else reason)
     assert FILTER.check(memoryview(frame)) == reason
     if reason is None:
-        look_at_what_passed(frame)
+        check_passed_frame(frame)
 
 
 # --- any prefixes ---------------------------------------------------------------------------------
@@ -216,7 +185,7 @@ def networks(version: int) -> st.SearchStrategy[Network]:
 
 @st.composite
 def prefixes_and_a_source(draw: st.DrawFn, version: int) -> tuple[list[Network], int]:
-    """Prefixes of both families, and an address in one of them, at its edge, or anywhere."""
+    """Draw prefixes of both families, and an address in one of them, at its edge, or anywhere."""
     nets = draw(st.lists(networks(4) | networks(6), max_size=3))
     net = draw(networks(version))
     nets.append(net)
@@ -232,15 +201,15 @@ def prefixes_and_a_source(draw: st.DrawFn, version: int) -> tuple[list[Network],
 
 @thoroughly
 @given(prefixes_and_a_source(4), st.booleans())
-def test_an_ipv4_source_passes_if_and_only_if_a_client_may_have_it(
+def test_ipv4_source_passes_if_and_only_if_a_client_may_use_it(
     drawn: tuple[list[Network], int], is_arp: bool
 ) -> None:
     nets, source = drawn
     address = IPv4Address(source)
-    mine = [net for net in nets if isinstance(net, IPv4Network)]
+    own_family = [net for net in nets if isinstance(net, IPv4Network)]
     allowed = (
-        any(address in net for net in mine)
-        and not any(address == net[-1] for net in mine if net.num_addresses > 2)
+        any(address in net for net in own_family)
+        and not any(address == net[-1] for net in own_family if net.num_addresses > 2)
         and str(address) not in ("0.0.0.0", "255.255.255.255")
         and not address.is_multicast
     )
@@ -256,14 +225,14 @@ def test_an_ipv4_source_passes_if_and_only_if_a_client_may_have_it(
 
 @thoroughly
 @given(prefixes_and_a_source(6), st.booleans())
-def test_an_ipv6_source_or_target_passes_if_and_only_if_a_client_may_have_it(
+def test_ipv6_source_or_target_passes_if_and_only_if_a_client_may_use_it(
     drawn: tuple[list[Network], int], is_advertisement: bool
 ) -> None:
     nets, source = drawn
     address = IPv6Address(source)
-    mine = [net for net in nets if isinstance(net, IPv6Network)]
+    own_family = [net for net in nets if isinstance(net, IPv6Network)]
     allowed = (
-        (any(address in net for net in mine) or address in LINK_LOCAL)
+        (any(address in net for net in own_family) or address in LINK_LOCAL)
         and not address.is_multicast
         and source != 0
     )
@@ -280,7 +249,7 @@ def test_an_ipv6_source_or_target_passes_if_and_only_if_a_client_may_have_it(
 
 @thoroughly
 @given(st.integers(0, 65535), st.integers(0, 65535), st.booleans())
-def test_no_ports_but_a_dhcp_servers_are_looked_at(source: int, destination: int, v4: bool) -> None:
+def test_udp_is_dropped_only_for_the_ports_of_dhcp(source: int, destination: int, v4: bool) -> None:
     payload = udp(source, destination)
     frame = (
         ethernet(IPV4, ipv4("192.0.2.5", 17, payload))
@@ -299,24 +268,24 @@ def test_no_ports_but_a_dhcp_servers_are_looked_at(source: int, destination: int
     st.booleans(),
     st.binary(min_size=8, max_size=40),
 )
-def test_no_fragments_make_up_neighbour_discovery(
+def test_fragments_cannot_be_reassembled_to_neighbour_discovery(
     following: int, offset: int, more: bool, payload: bytes
 ) -> None:
-    """Put together in any way, they do not begin with its message, nor with a header before it."""
+    """No fragment that passes holds the start of its message, or of a header before it."""
     head = bytes([following, 0]) + (offset << 3 | more).to_bytes(2, "big") + bytes(4)
     frame = ethernet(IPV6, ipv6("fe80::5", FRAGMENT, head + payload))
     if FILTER.check(frame) is None and (offset or more):
-        assert following not in (*MEASURED, 44, 51)
+        assert following not in (*SIZED_EXTENSIONS, 44, 51)
         if following == ICMPV6 and not offset:
             assert not 133 <= payload[0] <= 137
 
 
 @thoroughly
 @given(st.sampled_from(sorted(LEGITIMATE)), st.sampled_from([OTHER, TAP, bytes(6), b"\xff" * 6]))
-def test_a_frame_with_another_source_never_speaks_for_a_client(name: str, mac: bytes) -> None:
+def test_frame_with_another_source_mac_never_names_the_client(name: str, mac: bytes) -> None:
     frame = LEGITIMATE[name]
     spoofed = frame[:6] + mac + frame[12:]
-    # Where the payload names the client's address, the header may not name another.
+    # If the payload holds the client's MAC address, the source must be the same.
     if mac != OTHER or CLIENT in frame[14:]:
         assert FILTER.check(spoofed) is not None
     else:

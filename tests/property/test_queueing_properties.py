@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from tests.property.test_filter_properties import changed
+from tests.support.altered_frames import changed
 from tests.support.bottleneck import (
     CE,
     FULL,

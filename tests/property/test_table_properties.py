@@ -1,4 +1,4 @@
-"""The MAC table held to a model that searches through a list."""
+"""The MAC table, compared with a model that searches a list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from vknet.switch.table import Entry, MacTable
 
 GROUP: Final = bytes.fromhex("01005e000001")
-NOBODY: Final = bytes(6)
+ALL_ZEROS: Final = bytes(6)
 PORTS: Final = "abc"
 VLANS: Final = (0, 4095)
 STATIONS: Final = tuple(bytes([2, 0, 0, 0, 0, n]) for n in range(4))
@@ -20,7 +20,7 @@ STATIONS: Final = tuple(bytes([2, 0, 0, 0, 0, n]) for n in range(4))
 ports = st.sampled_from(PORTS)
 vlans = st.sampled_from(VLANS)
 stations = st.sampled_from(STATIONS)
-macs = stations | stations | stations | st.sampled_from([GROUP, NOBODY, b"\xff" * 6])
+macs = stations | stations | stations | st.sampled_from([GROUP, ALL_ZEROS, b"\xff" * 6])
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Row:
 
 
 class Model:
-    """What a table has to do, as slowly as you please.  Its rows stand as they were last seen."""
+    """A slow and simple MAC table.  Its rows are in the order in which they were last seen."""
 
     def __init__(self, age: float, limit: int) -> None:
         self.age = age
@@ -53,9 +53,9 @@ class Model:
         self.rows = [row for row in self.rows if now - row.seen < self.age]
 
     def learn(self, vlan: int, mac: bytes, port: str, now: float, victims: set[str]) -> bool:
-        """Learn; `victims` are the ports one of which lost an entry."""
+        """Learn; add to `victims` the ports of which one has to lose an entry."""
         self.expire(now)
-        if mac[0] & 1 or mac == NOBODY:
+        if mac[0] & 1 or mac == ALL_ZEROS:
             return False
         if mac in self.pinned:
             self.forgeries += self.pinned[mac] != port
@@ -78,7 +78,7 @@ class Model:
 
 
 class TableMachine(RuleBasedStateMachine):
-    """Drives both; where the model leaves a choice of victims, it follows the table's."""
+    """Drives both.  If several ports may lose an entry, the model follows the table."""
 
     @initialize(age=st.sampled_from([3.0, 50.0]), limit=st.integers(1, 6))
     def begin(self, age: float, limit: int) -> None:
@@ -108,7 +108,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), seconds=st.sampled_from([0.0, 1.0, 3.0]), port=st.none() | ports)
     def see_again(self, data: st.DataObject, seconds: float, port: str | None) -> None:
-        """A station that is in the table speaks, from where it was or from elsewhere."""
+        """A known station sends a frame, through the same port or another one."""
         if not self.model.rows:
             return
         row = data.draw(st.sampled_from(self.model.rows))
@@ -142,16 +142,16 @@ class TableMachine(RuleBasedStateMachine):
         assert len(self.table) == len(self.model.rows)
 
     @invariant()
-    def both_find_the_same(self) -> None:
+    def lookups_agree(self) -> None:
         self.model.expire(self.now)
         for vlan in VLANS:
-            for mac in (*STATIONS, GROUP, NOBODY):
+            for mac in (*STATIONS, GROUP, ALL_ZEROS):
                 row = self.model.find(vlan, mac)
                 expected = self.model.pinned.get(mac) if row is None else row.port
                 assert self.table.lookup(vlan, mac, self.now) == expected
 
     @invariant()
-    def both_hold_the_same(self) -> None:
+    def contents_agree(self) -> None:
         self.model.expire(self.now)
         assert self.table.entries(self.now) == [
             Entry(0, mac, port, 0.0, pinned=True) for mac, port in self.model.pinned.items()
@@ -163,7 +163,7 @@ class TableMachine(RuleBasedStateMachine):
             assert getattr(self.table, name) == getattr(self.model, name)
 
     @invariant()
-    def bounds_and_sums_hold(self) -> None:
+    def entries_are_bounded_and_counted(self) -> None:
         assert len(self.table) <= self.model.limit
         assert sum(self.table.held_by(port) for port in PORTS) == len(self.table)
 
@@ -179,7 +179,7 @@ TestTable.settings = settings(deadline=None, max_examples=150, stateful_step_cou
     flood=st.integers(0, 300),
     step=st.sampled_from([0.0, 0.001]),
 )
-def test_a_flood_pushes_out_nobody_who_holds_no_more_than_a_share(
+def test_flood_evicts_no_entry_of_a_port_within_its_share(
     limit: int, others: list[int], flood: int, step: float
 ) -> None:
     share = limit // (len(others) + 1)

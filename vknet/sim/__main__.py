@@ -42,8 +42,8 @@ __all__ = ["main", "parse_arguments"]
 SIOCSIFTXQLEN: Final = 0x8943
 IFREQ: Final = struct.Struct("16si20x")
 
-# The queue of a TAP, which holds frames while this program is not scheduled: 0.1 s at 1 Gbit/s.  The
-# kernel drops what does not fit, and those drops are not in this program's counts.
+# The queue of a TAP, which holds frames while this program is not scheduled: 0.1 s at 1 Gbit/s.
+# The kernel drops what does not fit, and those drops are not in this program's counts.
 TX_QUEUE_FRAMES: Final = 10_000
 
 NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)([a-z%]*)")

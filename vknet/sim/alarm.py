@@ -1,8 +1,9 @@
 """Wake a task at an exact time.
 
-trio sleeps in epoll_wait(2), whose timeout is in whole milliseconds, rounded up.  That is too coarse
-for a delay of a few milliseconds.  So, on Linux and in real time, a timerfd_create(2) timer wakes
-the task, and epoll only reports that it has expired.  On any other clock, trio's own sleep is exact.
+trio sleeps in epoll_wait(2), whose timeout is in whole milliseconds, rounded up.  That is too
+coarse for a delay of a few milliseconds.  So, on Linux and in real time, a timerfd_create(2) timer
+wakes the task, and epoll only reports that it has expired.  On a virtual clock, trio's own sleep is
+exact.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Alarm", "SleepAlarm", "TimerAlarm", "new_alarm"]
 
-# The minimum time between two wake-ups.  A turn of trio's event loop costs as much as ten frames, so
-# on a busy cable frames are delivered together, and each is late by at most this time.
+# The minimum time between two wake-ups.  A turn of trio's event loop costs as much as ten frames.
+# So on a busy cable frames are delivered together, and each is late by at most this time.
 WAKE_INTERVAL_S: Final = 0.0001
 
 # linux/time.h
