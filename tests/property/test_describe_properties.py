@@ -1,4 +1,4 @@
-"""Any bytes make one line that is safe for a terminal."""
+"""The description of any bytes is one line that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tests.capture.test_describe import LINES, MESSAGES
+from tests.support.described_frames import LINES, MESSAGES
 from tests.support.packets import CLIENT, TAP, tag
 from vknet.capture.describe import describe
 
@@ -24,7 +24,7 @@ headed = st.builds(
 )
 
 
-def look_at(frame: bytes) -> None:
+def check_line(frame: bytes) -> None:
     line = describe(frame)
     assert set(line) <= PRINTABLE
     assert line.endswith(f"length {len(frame)}")
@@ -35,25 +35,21 @@ def look_at(frame: bytes) -> None:
 @thoroughly
 @given(st.binary(max_size=120) | headed)
 def test_any_bytes_make_one_printable_line(frame: bytes) -> None:
-    look_at(frame)
+    check_line(frame)
 
 
 @thoroughly
 @given(st.sampled_from(EVERY_FRAME), st.data())
-def test_a_frame_cut_off_anywhere_makes_one_printable_line(
-    frame: bytes, data: st.DataObject
-) -> None:
-    look_at(frame[: data.draw(st.integers(0, len(frame)))])
+def test_truncated_frame_makes_one_printable_line(frame: bytes, data: st.DataObject) -> None:
+    check_line(frame[: data.draw(st.integers(0, len(frame)))])
 
 
 @settings(deadline=None, max_examples=1500)
 @given(st.sampled_from(EVERY_FRAME), st.data())
-def test_a_frame_with_something_changed_makes_one_printable_line(
-    frame: bytes, data: st.DataObject
-) -> None:
+def test_changed_frame_makes_one_printable_line(frame: bytes, data: st.DataObject) -> None:
     changed = bytearray(frame)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, min(len(changed) - 1, 120)))
         changed[at] = data.draw(st.integers(0, 255))
     event("another line" if describe(bytes(changed)) != describe(frame) else "the same line")
-    look_at(bytes(changed))
+    check_line(bytes(changed))
