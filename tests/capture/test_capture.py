@@ -1,4 +1,4 @@
-"""Watching a switch, in this process where it can be, in one of its own where stdout matters."""
+"""Capturing from a switch: in this process, or in a process of its own where stdout matters."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.capture.test_pcap import read
 from tests.support.one_client_switch import OneClientSwitch
 from tests.support.packets import ARP, arp, ethernet
+from tests.support.pcap_reader import read_pcap
 from vknet.capture import capture as module
 from vknet.capture.capture import capture
 from vknet.capture.pcap import file_header
@@ -36,13 +36,19 @@ FRAME: Final = ethernet(ARP, arp("192.0.2.5"))
 LINE: Final = (
     "02:00:00:00:00:0c > 02:00:00:00:aa:01, ARP who-has 192.0.2.1 tell 192.0.2.5, length 42"
 )
-HEADER_SIZE: Final = 24
-PAGE: Final = 4096
-MANY: Final = 100
-"""Frames that a socket holds at once, and that do not fit into a page when they are written."""
+FILE_HEADER_BYTES: Final = 24
+RECORD_BYTES: Final = 16 + 46
+PIPE_BYTES: Final = 4096
+"""The smallest size of a pipe: a page."""
+
+FLOOD_FRAMES: Final = 100
+"""More frames than a pipe holds when they are written, but no more than a socket holds."""
+
+DEADLINE_S: Final = 20
+"""How long a test waits for something that takes milliseconds."""
 
 
-def frame(number: int) -> bytes:
+def numbered(number: int) -> bytes:
     return FRAME + number.to_bytes(4, "big")
 
 
@@ -52,8 +58,8 @@ def switch(tmp_path: Path) -> Iterator[OneClientSwitch]:
         yield switch
 
 
-class Watch:
-    """Starts watchers in processes of their own."""
+class StartWatcher:
+    """Starts watchers, each in a process of its own."""
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[bytes]] = []
@@ -68,51 +74,51 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    watch = Watch()
-    yield watch
-    for watcher in watch.started:
+def start_watcher() -> Iterator[StartWatcher]:
+    start = StartWatcher()
+    yield start
+    for watcher in start.started:
         if watcher.poll() is None:
             watcher.kill()
         watcher.communicate()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-async def soon(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another program
+async def eventually(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - the kernel changes the state, and sets no Event
             await trio.sleep(0.005)
 
 
 def flood(port: socket.socket) -> None:
-    """Send more than a page holds, which is received as one batch if nobody receives meanwhile."""
-    # With a timeout it is written to only while three quarters are free.
+    """Send `FLOOD_FRAMES` frames; they are one batch for a receiver that was stopped meanwhile."""
+    # A large buffer: a socket with a timeout is writable only while three quarters are free.
     port.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    for number in range(MANY):
-        port.send(frame(number))
+    for number in range(FLOOD_FRAMES):
+        port.send(numbered(number))
 
 
-def flood_unnoticed(watcher: subprocess.Popen[bytes], port: socket.socket) -> None:
-    """Flood a watcher that is stopped, and let it go on."""
+def flood_while_stopped(watcher: subprocess.Popen[bytes], port: socket.socket) -> None:
+    """Stop a watcher with SIGSTOP, flood it, and let it continue."""
     watcher.send_signal(signal.SIGSTOP)
     os.waitpid(watcher.pid, os.WUNTRACED)
     flood(port)
     watcher.send_signal(signal.SIGCONT)
 
 
-async def grown(path: Path, size: int) -> None:
-    """Wait until a file has so many bytes."""
-    await soon(lambda: path.exists() and path.stat().st_size == size)
+async def wait_for_size(path: Path, size: int) -> None:
+    """Wait until a file has this size in bytes."""
+    await eventually(lambda: path.exists() and path.stat().st_size == size)
 
 
-def in_pipe(fd: int) -> int:
-    """How many bytes are waiting to be read."""
+def pipe_bytes(fd: int) -> int:
+    """The number of bytes in a pipe."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
@@ -123,13 +129,13 @@ def fifo(tmp_path: Path) -> Path:
     return path
 
 
-# --- what is written ------------------------------------------------------------------------------
+# --- the output -----------------------------------------------------------------------------------
 
 
-def test_frames_come_as_lines_while_it_runs_until_the_switch_goes(
-    watch: Watch, switch: OneClientSwitch
+def test_frames_are_written_as_lines_until_the_switch_closes(
+    start_watcher: StartWatcher, switch: OneClientSwitch
 ) -> None:
-    watcher = watch(switch.path)
+    watcher = start_watcher(switch.path)
     assert watcher.stdout is not None
     port = switch.accept()
     for _ in range(3):
@@ -138,15 +144,15 @@ def test_frames_come_as_lines_while_it_runs_until_the_switch_goes(
         assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}", stamp)
         assert line == LINE + "\n"
     switch.hang_up()
-    out, said = watcher.communicate(timeout=20)
+    out, errors = watcher.communicate(timeout=DEADLINE_S)
     assert (watcher.returncode, out) == (1, b"")
-    assert said.decode() == (
+    assert errors.decode() == (
         f"EndpointGone: {switch.path}: the switch closed the connection:"
         " it was stopped, or accepts no more clients\n"
     )
 
 
-def test_the_time_of_day_is_local_and_in_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_of_day_is_local_and_in_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "EST5")
     time.tzset()
     try:
@@ -161,7 +167,7 @@ def test_the_time_of_day_is_local_and_in_microseconds(monkeypatch: pytest.Monkey
         time.tzset()
 
 
-async def test_a_capture_replaces_the_file_and_grows_with_every_batch(
+async def test_capture_replaces_the_file_and_grows_with_every_batch(
     switch: OneClientSwitch, tmp_path: Path
 ) -> None:
     file = tmp_path / "c.pcap"
@@ -169,171 +175,175 @@ async def test_a_capture_replaces_the_file_and_grows_with_every_batch(
     before = time.time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(capture, str(switch.path), str(file))
-        await grown(file, HEADER_SIZE)
+        await wait_for_size(file, FILE_HEADER_BYTES)
         port = switch.accept()
         for count in (1, 2, 3):
-            port.send(frame(count))
-            await grown(file, HEADER_SIZE + count * (16 + 46))
+            port.send(numbered(count))
+            await wait_for_size(file, FILE_HEADER_BYTES + count * RECORD_BYTES)
         nursery.cancel_scope.cancel()
-    found = read(file.read_bytes())
-    assert [one for _, one in found] == [frame(1), frame(2), frame(3)]
+    found = read_pcap(file.read_bytes())
+    assert [one for _, one in found] == [numbered(1), numbered(2), numbered(3)]
     moments = [before - 1e-6, *(moment for moment, _ in found), time.time() + 1e-6]
     assert moments == sorted(moments)
 
 
-async def test_a_new_capture_is_nobody_elses_to_read(
+async def test_capture_is_readable_by_its_owner_only(
     switch: OneClientSwitch, tmp_path: Path
 ) -> None:
     file = tmp_path / "c.pcap"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(capture, str(switch.path), str(file))
-        await grown(file, HEADER_SIZE)
+        await wait_for_size(file, FILE_HEADER_BYTES)
         nursery.cancel_scope.cancel()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_capture_on_stdout_comes_while_it_runs_and_ends_whole(
-    watch: Watch, switch: OneClientSwitch
+def test_capture_on_stdout_is_written_as_frames_come_and_ends_with_a_whole_record(
+    start_watcher: StartWatcher, switch: OneClientSwitch
 ) -> None:
-    watcher = watch(switch.path, "-")
+    watcher = start_watcher(switch.path, "-")
     assert watcher.stdout is not None
     port = switch.accept()
-    got = watcher.stdout.read(HEADER_SIZE)
+    got = watcher.stdout.read(FILE_HEADER_BYTES)
     for number in (1, 2):
-        port.send(frame(number))
-        got += watcher.stdout.read(16 + 46)
+        port.send(numbered(number))
+        got += watcher.stdout.read(RECORD_BYTES)
     watcher.terminate()
-    rest, said = watcher.communicate(timeout=20)
-    assert (watcher.returncode, rest, said) == (0, b"", b"")
-    assert [one for _, one in read(got)] == [frame(1), frame(2)]
+    rest, errors = watcher.communicate(timeout=DEADLINE_S)
+    assert (watcher.returncode, rest, errors) == (0, b"", b"")
+    assert [one for _, one in read_pcap(got)] == [numbered(1), numbered(2)]
 
 
-# --- whoever reads it goes away, or stops ---------------------------------------------------------
+# --- the reader of the output ends, or stops reading ----------------------------------------------
 
 
 @pytest.mark.parametrize("pcap", [(), ("-",)], ids=["lines", "pcap"])
-def test_it_ends_when_the_reader_of_a_pipe_goes_though_nothing_happens(
-    watch: Watch, switch: OneClientSwitch, pcap: tuple[str, ...]
+def test_capture_ends_with_the_reader_of_its_pipe_even_without_frames(
+    start_watcher: StartWatcher, switch: OneClientSwitch, pcap: tuple[str, ...]
 ) -> None:
-    watcher = watch(switch.path, *pcap)
+    watcher = start_watcher(switch.path, *pcap)
     port = switch.accept()
     assert watcher.stdout is not None
     if not pcap:
         port.send(FRAME)
-    watcher.stdout.read(HEADER_SIZE)
+    watcher.stdout.read(FILE_HEADER_BYTES)
     watcher.stdout.close()
-    assert watcher.wait(timeout=20) == 0
+    assert watcher.wait(timeout=DEADLINE_S) == 0
     assert watcher.communicate()[1] == b""
 
 
-def test_it_ends_when_a_write_finds_no_reader(watch: Watch, switch: OneClientSwitch) -> None:
-    # Of a socket, as some programs give for stdout, it cannot be seen before.
+def test_capture_ends_when_a_write_finds_no_reader(
+    start_watcher: StartWatcher, switch: OneClientSwitch
+) -> None:
+    # stdout is a socket, as some programs have it; only a write shows that its reader is gone.
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        watcher = watch(switch.path, stdout=theirs.fileno())
+        watcher = start_watcher(switch.path, stdout=theirs.fileno())
         port = switch.accept()
         port.send(FRAME)
         assert ours.recv(1000).endswith(LINE.encode() + b"\n")
         theirs.close()
         ours.close()
         port.send(FRAME)
-        _, said = watcher.communicate(timeout=20)
-    assert (watcher.returncode, said) == (0, b"")
+        _, errors = watcher.communicate(timeout=DEADLINE_S)
+    assert (watcher.returncode, errors) == (0, b"")
 
 
-def test_it_can_be_stopped_while_a_pipe_is_full(watch: Watch, switch: OneClientSwitch) -> None:
+def test_sigterm_ends_a_capture_blocked_on_a_full_pipe(
+    start_watcher: StartWatcher, switch: OneClientSwitch
+) -> None:
     reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PAGE)
-    watcher = watch(switch.path, stdout=writing)
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    watcher = start_watcher(switch.path, stdout=writing)
     os.close(writing)
     port = switch.accept()
-    flood_unnoticed(watcher, port)
-    # One write has begun, and cannot end.
-    until(lambda: in_pipe(reading) > 0)
+    flood_while_stopped(watcher, port)
+    # A write has begun, and cannot end.
+    wait_until(lambda: pipe_bytes(reading) > 0)
     watcher.terminate()
-    _, said = watcher.communicate(timeout=20)
+    _, errors = watcher.communicate(timeout=DEADLINE_S)
     os.close(reading)
-    assert (watcher.returncode, said) == (0, b"")
+    assert (watcher.returncode, errors) == (0, b"")
 
 
-def test_it_can_be_stopped_while_a_terminal_is_stopped(
-    watch: Watch, switch: OneClientSwitch
+def test_sigterm_ends_a_capture_blocked_on_a_stopped_terminal(
+    start_watcher: StartWatcher, switch: OneClientSwitch
 ) -> None:
     controller, terminal = pty.openpty()
-    watcher = watch(switch.path, stdout=terminal)
+    watcher = start_watcher(switch.path, stdout=terminal)
     port = switch.accept()
     port.send(FRAME)
     assert os.read(controller, 1000).endswith(LINE.encode() + b"\r\n")
     termios.tcflow(terminal, termios.TCOOFF)
     port.send(FRAME)
-    # The switch's queue for it is empty again: it has the frame.
-    until(lambda: in_queue(port) == 0)
+    # The watcher has received the frame.
+    wait_until(lambda: unreceived_bytes(port) == 0)
     assert os.get_blocking(terminal)
     watcher.terminate()
-    _, said = watcher.communicate(timeout=20)
+    _, errors = watcher.communicate(timeout=DEADLINE_S)
     os.close(terminal)
     os.close(controller)
-    assert (watcher.returncode, said) == (0, b"")
+    assert (watcher.returncode, errors) == (0, b"")
 
 
-def in_queue(sock: socket.socket) -> int:
-    """How much of what was sent has not been received."""
-    waiting = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
-    return int.from_bytes(waiting, sys.byteorder)
+def unreceived_bytes(sock: socket.socket) -> int:
+    """The number of bytes sent that the peer has not received."""
+    queued = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(queued, sys.byteorder)
 
 
-def test_a_pipe_that_somebody_made_nonblocking_gets_everything_and_stays_so(
-    watch: Watch,
+def test_nonblocking_pipe_gets_all_frames_and_stays_nonblocking(
+    start_watcher: StartWatcher,
     switch: OneClientSwitch,
 ) -> None:
     reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PAGE)
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     os.set_blocking(writing, False)
-    watcher = watch(switch.path, stdout=writing)
+    watcher = start_watcher(switch.path, stdout=writing)
     port = switch.accept()
-    flood_unnoticed(watcher, port)
-    until(lambda: in_pipe(reading) > 0)
+    flood_while_stopped(watcher, port)
+    wait_until(lambda: pipe_bytes(reading) > 0)
     got = b""
-    while got.count(b"\n") < MANY:
+    while got.count(b"\n") < FLOOD_FRAMES:
         got += os.read(reading, 1000)
     assert not os.get_blocking(writing)
     os.close(writing)
     watcher.terminate()
-    _, said = watcher.communicate(timeout=20)
+    _, errors = watcher.communicate(timeout=DEADLINE_S)
     os.close(reading)
-    assert (watcher.returncode, said) == (0, b"")
+    assert (watcher.returncode, errors) == (0, b"")
     lines = [line.split(" ", 1)[1] for line in got.decode().splitlines()]
-    assert lines == [LINE.replace("length 42", "length 46")] * MANY
+    assert lines == [LINE.replace("length 42", "length 46")] * FLOOD_FRAMES
 
 
 # --- FIFOs, which Wireshark reads -----------------------------------------------------------------
 
 
-async def test_a_fifo_is_waited_for_and_gets_nothing_that_is_not_of_now(
+async def test_fifo_gets_only_the_frames_that_come_after_its_reader(
     switch: OneClientSwitch, fifo: Path
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(capture, str(switch.path), str(fifo))
         await trio.testing.wait_all_tasks_blocked()
         port = switch.accept()
-        port.send(frame(1))
+        port.send(numbered(1))
         reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-        await soon(lambda: in_pipe(reading) == HEADER_SIZE)
-        port.send(frame(2))
-        await soon(lambda: in_pipe(reading) > HEADER_SIZE)
-        assert [one for _, one in read(os.read(reading, 1000))] == [frame(2)]
-        # The end of the reader is the end.
+        await eventually(lambda: pipe_bytes(reading) == FILE_HEADER_BYTES)
+        port.send(numbered(2))
+        await eventually(lambda: pipe_bytes(reading) > FILE_HEADER_BYTES)
+        assert [one for _, one in read_pcap(os.read(reading, 1000))] == [numbered(2)]
+        # The capture ends with its reader, and so the nursery.
         os.close(reading)
 
 
-async def test_waiting_for_the_reader_of_a_fifo_can_be_cancelled(
+async def test_wait_for_the_reader_of_a_fifo_can_be_cancelled(
     switch: OneClientSwitch, fifo: Path
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(capture, str(switch.path), str(fifo))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    # The thread that was left behind opens it now, and closes it again: that is the end of file.
+    # The abandoned thread opens the FIFO now, and closes it: this side reads the end of the file.
     reading = os.open(fifo, os.O_RDONLY)
     os.set_blocking(reading, True)
     assert os.read(reading, 1000) == b""
@@ -341,30 +351,46 @@ async def test_waiting_for_the_reader_of_a_fifo_can_be_cancelled(
 
 
 async def fill(switch: OneClientSwitch, reading: int) -> None:
-    """Have a capture block in the midst of a write."""
-    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PAGE)
-    await soon(lambda: in_pipe(reading) == HEADER_SIZE)
+    """Make a capture block within a write."""
+    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    await eventually(lambda: pipe_bytes(reading) == FILE_HEADER_BYTES)
     port = switch.accept()
     flood(port)
-    await soon(lambda: in_pipe(reading) > HEADER_SIZE)
+    await eventually(lambda: pipe_bytes(reading) > FILE_HEADER_BYTES)
 
 
-async def test_a_write_that_never_ends_is_given_up(switch: OneClientSwitch, fifo: Path) -> None:
+async def test_write_that_never_ends_is_abandoned_on_cancellation(
+    switch: OneClientSwitch, fifo: Path
+) -> None:
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    ended = trio.Event()
+    scope = trio.CancelScope()
+
+    async def run_capture() -> None:
+        with scope:
+            await capture(str(switch.path), str(fifo))
+        ended.set()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(capture, str(switch.path), str(fifo))
+        nursery.start_soon(run_capture)
         await fill(switch, reading)
-        nursery.cancel_scope.cancel()
-    os.close(reading)
+        scope.cancel()
+        with trio.move_on_after(module.LAST_WRITE_S + DEADLINE_S):
+            await ended.wait()
+        abandoned = ended.is_set()
+        # Without a reader the write fails, so the test ends even if the capture waits for it.
+        os.close(reading)
+    assert abandoned
+    assert scope.cancelled_caught
 
 
-async def test_a_capture_that_is_stopped_does_not_end_within_a_record(
+async def test_cancelled_capture_ends_with_a_whole_record(
     switch: OneClientSwitch, fifo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LAST_WRITE", 20)
+    monkeypatch.setattr(module, "LAST_WRITE_S", DEADLINE_S)
     ended = trio.Event()
 
-    async def watch() -> None:
+    async def run_capture() -> None:
         try:
             await capture(str(switch.path), str(fifo))
         finally:
@@ -372,7 +398,7 @@ async def test_a_capture_that_is_stopped_does_not_end_within_a_record(
 
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
+        nursery.start_soon(run_capture)
         await fill(switch, reading)
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
@@ -381,23 +407,25 @@ async def test_a_capture_that_is_stopped_does_not_end_within_a_record(
             os.set_blocking(reading, True)
             got = await trio.to_thread.run_sync(read_all, reading)
     os.close(reading)
-    assert [one for _, one in read(got)] == [frame(number) for number in range(MANY)]
+    assert [one for _, one in read_pcap(got)] == [
+        numbered(number) for number in range(FLOOD_FRAMES)
+    ]
 
 
 def read_all(fd: int) -> bytes:
-    return b"".join(iter(lambda: os.read(fd, PAGE), b""))
+    return b"".join(iter(lambda: os.read(fd, PIPE_BYTES), b""))
 
 
-# --- what cannot be -------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-async def test_a_switch_that_goes_away_is_an_ordinary_exception(
+async def test_closed_connection_raises_endpoint_gone_and_no_group(
     switch: OneClientSwitch, tmp_path: Path
 ) -> None:
     async with trio.open_nursery() as nursery:
 
         async def hang_up() -> None:
-            await grown(tmp_path / "c", HEADER_SIZE)
+            await wait_for_size(tmp_path / "c", FILE_HEADER_BYTES)
             switch.accept()
             switch.hang_up()
 
@@ -407,22 +435,24 @@ async def test_a_switch_that_goes_away_is_an_ordinary_exception(
     assert (tmp_path / "c").read_bytes() == file_header()
 
 
-async def test_a_full_disk_is_said(switch: OneClientSwitch) -> None:
+async def test_full_disk_is_reported(switch: OneClientSwitch) -> None:
     with pytest.raises(SetupError, match=r"^/dev/full: No space left on device; make room"):
         await capture(str(switch.path), "/dev/full")
 
 
-def test_a_full_disk_behind_stdout_is_said(watch: Watch, switch: OneClientSwitch) -> None:
+def test_full_disk_behind_stdout_is_reported(
+    start_watcher: StartWatcher, switch: OneClientSwitch
+) -> None:
     with Path("/dev/full").open("wb") as full:
-        watcher = watch(switch.path, stdout=full.fileno())
+        watcher = start_watcher(switch.path, stdout=full.fileno())
         switch.accept().send(FRAME)
-        _, said = watcher.communicate(timeout=20)
+        _, errors = watcher.communicate(timeout=DEADLINE_S)
     assert watcher.returncode == 1
-    assert said.startswith(b"SetupError: stdout: No space left on device; make room")
-    assert len(said.splitlines()) == 1
+    assert errors.startswith(b"SetupError: stdout: No space left on device; make room")
+    assert len(errors.splitlines()) == 1
 
 
-async def test_what_is_found_out_only_in_the_end_is_said(tmp_path: Path) -> None:
+async def test_error_on_close_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "c"
     with pytest.raises(SetupError, match=f"^{file}: cannot be written: Bad file descriptor"):
         async with module._open_output(str(file)) as output:
@@ -432,33 +462,37 @@ async def test_what_is_found_out_only_in_the_end_is_said(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "why"), [("", "Is a directory"), ("none/c", "No such file or directory")]
 )
-async def test_a_file_that_cannot_be_written_is_said(
+async def test_file_that_cannot_be_written_is_reported(
     switch: OneClientSwitch, tmp_path: Path, name: str, why: str
 ) -> None:
     file = tmp_path / name
-    with pytest.raises(SetupError, match=f"^{file}: cannot be written: {why}; choose a file"):
+    with pytest.raises(
+        SetupError, match=f"^{file}: cannot be written: {why}; choose another file$"
+    ):
         await capture(str(switch.path), str(file))
 
 
-async def test_a_file_is_left_alone_when_there_is_no_switch(tmp_path: Path) -> None:
+async def test_file_is_not_touched_when_there_is_no_switch(tmp_path: Path) -> None:
     file = tmp_path / "c"
     file.write_bytes(b"kept")
     with pytest.raises(SetupError, match="is vknetd running"):
-        await capture(str(tmp_path / "nobody"), str(file))
+        await capture(str(tmp_path / "none"), str(file))
     assert file.read_bytes() == b"kept"
 
 
-def test_a_capture_is_not_written_to_a_terminal(watch: Watch, tmp_path: Path) -> None:
+def test_capture_to_a_terminal_on_stdout_is_refused(
+    start_watcher: StartWatcher, tmp_path: Path
+) -> None:
     controller, terminal = pty.openpty()
-    watcher = watch(tmp_path / "nobody", "-", stdout=terminal)
-    _, said = watcher.communicate(timeout=20)
+    watcher = start_watcher(tmp_path / "none", "-", stdout=terminal)
+    _, errors = watcher.communicate(timeout=DEADLINE_S)
     os.close(controller)
     os.close(terminal)
     assert watcher.returncode == 1
-    assert said.startswith(b"UsageError: stdout is a terminal")
+    assert errors.startswith(b"UsageError: stdout is a terminal")
 
 
-async def test_a_capture_is_not_written_to_a_terminal_by_its_name_either(
+async def test_capture_to_a_terminal_by_its_name_is_refused(
     switch: OneClientSwitch,
 ) -> None:
     controller, terminal = pty.openpty()

@@ -47,6 +47,7 @@ DHCP_COOKIE: Final = bytes.fromhex("63825363")
 # An RFC 4861 prefix information option.
 PREFIX_OPTION: Final = bytes([3, 4, 64, 0]) + bytes(12) + IPv6Address("2001:db8::").packed
 
+# Each frame with its description, which follows `MACS`.
 LINES: Final = {
     # Ethernet.
     "an unknown EtherType": (ethernet(EXPERIMENTAL, bytes(40)), "type 0x88b5, length 54"),
@@ -240,6 +241,7 @@ LINES: Final = {
     ),
 }
 
+# Each frame with the part of its description that is about the control message.
 MESSAGES: Final = {
     # ICMP.
     "a ping": (
