@@ -23,10 +23,10 @@ THERE = "198.18.7.2"
 
 
 @pytest.fixture
-def wire(bed: Bed) -> Callable[[str], Program]:
-    """Joins `sim0` on one host and `sim1` on the other, with addresses."""
+def start_cable(bed: Bed) -> Callable[[str], Program]:
+    """Join `sim0` on one host and `sim1` on the other, and give them addresses."""
 
-    def lay(options: str) -> Program:
+    def start(options: str) -> Program:
         here, there = bed.here, bed.there
         program = Program(
             here, "env", f"--chdir={REPOSITORY}", sys.executable, "-m", "vknet.sim",
@@ -37,16 +37,16 @@ def wire(bed: Bed) -> Callable[[str], Program]:
         for host, name, address in ((here, "sim0", HERE), (there, "sim1", THERE)):
             host.ip("addr", "add", f"{address}/24", "dev", name)
             host.ip("link", "set", name, "up")
-        eventually(lambda: here.reaches(THERE, wait=1.0), "a ping across the wire")
+        eventually(lambda: here.reaches(THERE, wait=1.0), "a ping over the cable")
         return program
 
-    return lay
+    return start
 
 
-def test_two_hosts_are_joined_and_no_answer_comes_before_its_time(
-    bed: Bed, wire: Callable[[str], Program]
+def test_ping_between_two_hosts_takes_the_delay_of_both_directions(
+    bed: Bed, start_cable: Callable[[str], Program]
 ) -> None:
-    program = wire("--delay 20ms --back-delay 30ms --rate 50mbit --limit 200ms")
+    program = start_cable("--delay 20ms --back-delay 30ms --rate 50mbit --limit 200ms")
     pinged = bed.here.output("ping", "-n", "-c20", "-i0.01", "-q", THERE)
     found = re.search(r"= ([\d.]+)/", pinged)
     assert found is not None, pinged
@@ -58,17 +58,17 @@ def test_two_hosts_are_joined_and_no_answer_comes_before_its_time(
     assert int(there) > 3_000_000 > int(back)
 
 
-def test_what_is_lost_is_counted(bed: Bed, wire: Callable[[str], Program]) -> None:
-    program = wire("--loss 50% --seed 5")
+def test_lost_frames_are_counted(bed: Bed, start_cable: Callable[[str], Program]) -> None:
+    program = start_cable("--loss 50% --seed 5")
     bed.here.run("ping", "-n", "-c200", "-i0.002", "-W0.1", "-q", THERE, check=False)
     assert program.stop() == 0
-    lost = [int(count) for count in re.findall(r"(\d+) dropped \(lost\)", program.log)]
+    lost = [int(count) for count in re.findall(r"(\d+) dropped \(loss\)", program.log)]
     assert len(lost) == 2
     assert lost[0] > 60
 
 
-def test_a_tap_that_is_deleted_ends_the_wire(bed: Bed, wire: Callable[[str], Program]) -> None:
-    program = wire("--delay 1ms")
+def test_deleted_tap_ends_the_program(bed: Bed, start_cable: Callable[[str], Program]) -> None:
+    program = start_cable("--delay 1ms")
     bed.there.ip("link", "del", "sim1")
     assert program.status() == 1
     assert "vknet.sim: the interface sim1 was deleted" in program.log

@@ -1,9 +1,9 @@
-"""An impaired wire: by hand with the time handed in, and between endpoints on virtual time."""
+"""A simulated cable: its paths with times given by the test, and the cable on virtual time."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -30,44 +30,45 @@ def numbers(frames: Sequence[Frame]) -> list[int]:
 
 
 def passage(
-    path: Path, count: int, *, every: float = 0.0, seed: int = 0
+    path: Path, count: int, *, interval: float = 0.0, seed: int = 0
 ) -> list[tuple[float, int]]:
-    """Frames of 1000 bytes put in every so often from 0 on: when each is due, and which it is."""
+    """Put in frames of 1000 bytes, one per `interval` in seconds from 0 on; return as `drain`."""
     impairment = Impairment(path, seed)
     for number in range(count):
-        impairment.put([frame(number)], number * every)
-    return drained(impairment)
+        impairment.put([frame(number)], number * interval)
+    return drain(impairment)
 
 
-def drained(impairment: Impairment) -> list[tuple[float, int]]:
+def drain(impairment: Impairment) -> list[tuple[float, int]]:
+    """Take all frames out when they are due; return the due time and the number of each."""
     found = []
     while (due := impairment.next_due()) is not None:
         found += [(due, number) for number in numbers(impairment.take(due, 1))]
     return found
 
 
-# --- what happens to frames -----------------------------------------------------------------------
+# --- one direction --------------------------------------------------------------------------------
 
 
-def test_a_path_without_impairments_carries_at_once() -> None:
+def test_path_without_impairments_has_no_delay() -> None:
     assert passage(Path(), 3) == [(0.0, 0), (0.0, 1), (0.0, 2)]
 
 
-def test_every_frame_takes_the_delay_and_not_a_moment_more() -> None:
-    assert passage(Path(delay=0.25), 3, every=0.125) == [(0.25, 0), (0.375, 1), (0.5, 2)]
+def test_every_frame_takes_exactly_the_delay() -> None:
+    assert passage(Path(delay=0.25), 3, interval=0.125) == [(0.25, 0), (0.375, 1), (0.5, 2)]
 
 
 def test_frames_leave_at_the_rate_by_their_size() -> None:
-    # 1000 bytes take an eighth of a second, and the path is idle before the last.
+    # 1000 bytes take 1/8 s.  The bottleneck is idle before the last frame.
     path = Path(rate=64_000, delay=1.0)
     impairment = Impairment(path)
     impairment.put([frame(0), frame(1, 500), frame(2)], 0.0)
     impairment.put([frame(3)], 2.0)
-    assert drained(impairment) == [(1.125, 0), (1.1875, 1), (1.3125, 2), (3.125, 3)]
+    assert drain(impairment) == [(1.125, 0), (1.1875, 1), (1.3125, 2), (3.125, 3)]
 
 
-def test_the_rate_is_kept_however_late_frames_are_collected() -> None:
-    # 1024 frames a second go out, and twice as many come.
+def test_rate_is_exact_when_frames_are_collected_late() -> None:
+    # 1024 frames per second go out, and 2048 come in.
     impairment = Impairment(Path(rate=8_192_000, limit=10**9))
     for number in range(2048):
         impairment.put([frame(number)], number / 2048)
@@ -76,32 +77,32 @@ def test_the_rate_is_kept_however_late_frames_are_collected() -> None:
     assert impairment.next_due() is None
 
 
-def test_a_queue_of_bytes_drops_the_newest_frame_and_counts_it() -> None:
+def test_queue_limited_in_bytes_drops_the_newest_frame_and_counts_it() -> None:
     impairment = Impairment(Path(rate=8000, limit=3000))
     impairment.put([frame(number) for number in range(5)], 0.0)
     assert impairment.counts.drops == {DropReason.QUEUE_FULL: 2}
-    # After half a second half of the first one is out, and after one there is room for one more.
+    # At 0.5 s half of the first frame is sent; at 1 s there is room for one more.
     impairment.put([frame(5)], 0.5)
     impairment.put([frame(6)], 1.0)
-    assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2), (4.0, 6)]
+    assert drain(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2), (4.0, 6)]
     assert impairment.counts == Counts(4, 4000, impairment.counts.drops)
     assert impairment.counts.drops == {DropReason.QUEUE_FULL: 3}
 
 
-def test_a_queue_of_time_lets_no_frame_wait_longer() -> None:
+def test_queue_limited_in_time_lets_no_frame_wait_longer() -> None:
     impairment = Impairment(Path(rate=8000, latency=2.0))
     impairment.put([frame(number) for number in range(5)], 0.0)
-    assert drained(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2)]
+    assert drain(impairment) == [(1.0, 0), (2.0, 1), (3.0, 2)]
     assert impairment.counts.drops == {DropReason.QUEUE_FULL: 2}
 
 
-def test_a_queue_that_nobody_limited_is_limited_all_the_same() -> None:
+def test_queue_has_a_limit_by_default() -> None:
     impairment = Impairment(Path(rate=8000))
     impairment.put([frame(0, 1514)] * 1100, 0.0)
     assert impairment.counts.drops == {DropReason.QUEUE_FULL: 100}
 
 
-def test_what_a_long_delay_holds_is_bounded() -> None:
+def test_bytes_held_by_a_long_delay_are_bounded() -> None:
     impairment = Impairment(Path(delay=1000.0))
     big = bytes(60_000)
     for _ in range(60):
@@ -113,11 +114,11 @@ def test_what_a_long_delay_holds_is_bounded() -> None:
         impairment.put([big] * 100, 2000.0 * second)
         impairment.take(2000.0 * second + 1000.0)
     assert impairment.counts.drops[DropReason.QUEUE_FULL] == before, (
-        "what was taken out is held no longer"
+        "frames that were taken out still count as held"
     )
 
 
-def test_loss_is_as_frequent_as_asked_for_and_the_same_with_the_same_seed() -> None:
+def test_loss_has_the_given_fraction_and_depends_only_on_the_seed() -> None:
     path = Path(loss=0.1)
     first = passage(path, 10_000, seed=1)
     assert 8_800 < len(first) < 9_200
@@ -126,7 +127,7 @@ def test_loss_is_as_frequent_as_asked_for_and_the_same_with_the_same_seed() -> N
 
 
 def test_jitter_stays_in_its_bounds_and_keeps_the_order() -> None:
-    found = passage(Path(delay=0.1, jitter=0.05), 2000, every=0.03)
+    found = passage(Path(delay=0.1, jitter=0.05), 2000, interval=0.03)
     delays = [due - number * 0.03 for due, number in found]
     assert [number for _, number in found] == list(range(2000))
     assert min(delays) == pytest.approx(0.05, abs=0.002)
@@ -134,23 +135,23 @@ def test_jitter_stays_in_its_bounds_and_keeps_the_order() -> None:
     assert all(a <= b for (a, _), (b, _) in itertools.pairwise(found))
 
 
-def test_frames_that_are_reordered_overtake_by_the_delay() -> None:
-    found = passage(Path(delay=1.0, reorder=0.2), 1000, every=0.25)
+def test_reordered_frames_are_not_delayed() -> None:
+    found = passage(Path(delay=1.0, reorder=0.2), 1000, interval=0.25)
     delays = {number: due - number * 0.25 for due, number in found}
     assert set(delays.values()) == {0.0, 1.0}
     assert 150 < sum(delay == 0.0 for delay in delays.values()) < 250
     assert [due for due, _ in found] == sorted(due for due, _ in found)
 
 
-def test_a_path_may_change_for_the_frames_that_follow() -> None:
+def test_new_path_applies_to_the_frames_that_follow() -> None:
     impairment = Impairment(Path(delay=1.0))
     impairment.put([frame(0)], 0.0)
     impairment.path = Path(delay=3.0)
     impairment.put([frame(1)], 0.5)
     impairment.path = Path(delay=0.25)
     impairment.put([frame(2)], 2.0)
-    # A shorter way does not let the last overtake.
-    assert drained(impairment) == [(1.0, 0), (3.5, 1), (3.5, 2)]
+    # A shorter delay does not let the last frame overtake.
+    assert drain(impairment) == [(1.0, 0), (3.5, 1), (3.5, 2)]
 
 
 @pytest.mark.parametrize(
@@ -167,20 +168,20 @@ def test_a_path_may_change_for_the_frames_that_follow() -> None:
         {"delay": float("nan")},
     ],
 )
-def test_a_path_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_path_with_a_value_out_of_range_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(reversed(wrong))) + "|rate"):
-        Path(**wrong)  # type: ignore[arg-type]
+        Path(**wrong)
 
 
 # --- between two endpoints, on virtual time -------------------------------------------------------
 
 
-async def test_a_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
+async def test_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
-    wire = Cable(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
+    cable = Cable(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.run)
+        nursery.start_soon(cable.run)
         start = trio.current_time()
         await a.send([frame(1), frame(2)])
         assert numbers(await b.receive()) == [1]
@@ -191,22 +192,22 @@ async def test_a_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.Moc
         assert numbers(await b.receive()) == [2]
         assert trio.current_time() - start == 4.0
         nursery.cancel_scope.cancel()
-    assert wire.there.counts == Counts(2, 2000)
-    assert wire.back.counts == Counts(1, 1000)
+    assert cable.there.counts == Counts(2, 2000)
+    assert cable.back.counts == Counts(1, 1000)
 
 
-async def test_a_frame_that_is_due_sooner_than_the_one_before_it_wakes_the_wire(
+async def test_frame_due_before_an_earlier_one_wakes_the_cable(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
-    wire = Cable(inner_a, inner_b, there=Path(delay=10.0))
+    cable = Cable(inner_a, inner_b, there=Path(delay=10.0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.run)
+        nursery.start_soon(cable.run)
         start = trio.current_time()
         await a.send([frame(1)])
         await trio.sleep(1)
-        wire.there.path = Path(delay=10.0, reorder=1.0)
+        cable.there.path = Path(delay=10.0, reorder=1.0)
         await a.send([frame(2)])
         assert numbers(await b.receive()) == [2]
         assert trio.current_time() - start == 1.0
@@ -215,8 +216,8 @@ async def test_a_frame_that_is_due_sooner_than_the_one_before_it_wakes_the_wire(
         nursery.cancel_scope.cancel()
 
 
-async def test_two_runs_with_one_seed_are_alike(autojump_clock: trio.testing.MockClock) -> None:
-    async def fate(seed: int) -> list[tuple[float, int]]:
+async def test_two_runs_with_one_seed_are_equal(autojump_clock: trio.testing.MockClock) -> None:
+    async def run(seed: int) -> list[tuple[float, int]]:
         a, inner_a = vknet.memory_endpoint_pair()
         b, inner_b = vknet.memory_endpoint_pair()
         path = Path(delay=0.5, jitter=0.25, loss=0.25, reorder=0.25)
@@ -238,34 +239,34 @@ async def test_two_runs_with_one_seed_are_alike(autojump_clock: trio.testing.Moc
             nursery.cancel_scope.cancel()
         return found
 
-    first = await fate(7)
+    first = await run(7)
     assert len(first) > 50
-    assert await fate(7) == first
-    assert await fate(8) != first
+    assert await run(7) == first
+    assert await run(8) != first
 
 
-async def test_the_two_directions_do_not_share_their_luck() -> None:
+async def test_directions_have_independent_random_numbers() -> None:
     path = Path(loss=0.5)
     a, b = vknet.memory_endpoint_pair()
-    wire = Cable(a, b, there=path, seed=3)
-    for impairment in (wire.there, wire.back):
+    cable = Cable(a, b, there=path, seed=3)
+    for impairment in (cable.there, cable.back):
         impairment.put([frame(number) for number in range(100)], 0.0)
-    assert numbers(wire.there.take(0.0)) != numbers(wire.back.take(0.0))
+    assert numbers(cable.there.take(0.0)) != numbers(cable.back.take(0.0))
 
 
 @pytest.mark.parametrize("which", ["a", "b"])
-async def test_a_wire_ends_when_an_endpoint_goes(which: str) -> None:
-    a, inner_a = vknet.memory_endpoint_pair(("end-a", "wire-a"))
-    b, inner_b = vknet.memory_endpoint_pair(("end-b", "wire-b"))
+async def test_cable_ends_when_an_endpoint_is_gone(which: str) -> None:
+    a, inner_a = vknet.memory_endpoint_pair(("end-a", "cable-a"))
+    b, inner_b = vknet.memory_endpoint_pair(("end-b", "cable-b"))
     await {"a": a, "b": b}[which].aclose()
-    with pytest.raises(vknet.EndpointGone, match=f"wire-{which} was closed"):
+    with pytest.raises(vknet.EndpointGone, match=f"cable-{which} was closed"):
         await Cable(inner_a, inner_b, there=Path()).run()
 
 
-async def test_a_link_carries_over_an_impaired_wire(
+async def test_cable_joins_two_switches(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    # Two switches of a simulator, with a wire of a second's delay between them.
+    # The delay between the switches is 1 s.
     a, port_a = vknet.memory_endpoint_pair()
     b, port_b = vknet.memory_endpoint_pair()
     trunk_a, end_a = vknet.memory_endpoint_pair()
@@ -277,19 +278,19 @@ async def test_a_link_carries_over_an_impaired_wire(
         nursery.start_soon(Cable(trunk_a, trunk_b, there=Path(delay=1.0)).run)
         await trio.testing.wait_all_tasks_blocked()
         start = trio.current_time()
-        await a.send([b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5 over the wire"])
-        assert (await b.receive())[0][-13:] == b"over the wire"
+        await a.send([b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5 over the cable"])
+        assert (await b.receive())[0][-14:] == b"over the cable"
         assert trio.current_time() - start == 1.0
         nursery.cancel_scope.cancel()
 
 
-# --- what wakes it --------------------------------------------------------------------------------
+# --- the alarm ------------------------------------------------------------------------------------
 
 
-async def test_the_alarm_is_a_timer_of_the_kernel_only_on_real_time() -> None:
+async def test_alarm_is_a_kernel_timer_in_real_time() -> None:
     with new_alarm() as alarm:
         assert isinstance(alarm, TimerAlarm)
-        # A time that has passed, and then one that is put off before it has come.
+        # A time in the past, and then one that is replaced before it has come.
         alarm.set(trio.current_time() - 5)
         await alarm.wait()
         alarm.set(trio.current_time() + 3600)
@@ -299,7 +300,7 @@ async def test_the_alarm_is_a_timer_of_the_kernel_only_on_real_time() -> None:
         assert trio.current_time() >= when
 
 
-async def test_the_alarm_is_trios_own_sleep_on_virtual_time(
+async def test_alarm_is_trios_own_sleep_on_virtual_time(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     with new_alarm() as alarm:
@@ -311,17 +312,17 @@ async def test_the_alarm_is_trios_own_sleep_on_virtual_time(
         assert trio.current_time() == start + 1.5
 
 
-async def test_an_alarm_put_off_in_the_moment_it_goes_off_goes_on_waiting(
+async def test_alarm_ignores_a_readable_event_before_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wait_readable = trio.lowlevel.wait_readable
     calls = itertools.count()
 
-    async def readable_a_moment_ago(fd: int) -> None:
+    async def readable_too_early(fd: int) -> None:
         if next(calls):
             await wait_readable(fd)
 
-    monkeypatch.setattr(trio.lowlevel, "wait_readable", readable_a_moment_ago)
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", readable_too_early)
     with TimerAlarm() as alarm:
         when = trio.current_time() + 0.001
         alarm.set(when)
@@ -329,7 +330,7 @@ async def test_an_alarm_put_off_in_the_moment_it_goes_off_goes_on_waiting(
         assert trio.current_time() >= when
 
 
-async def test_an_alarm_that_was_set_anew_after_it_went_off_waits_again() -> None:
+async def test_alarm_set_again_after_it_expired_waits_again() -> None:
     with TimerAlarm() as alarm:
         alarm.set(trio.current_time() - 1)
         await alarm.wait()
@@ -339,10 +340,10 @@ async def test_an_alarm_that_was_set_anew_after_it_went_off_waits_again() -> Non
         assert scope.cancelled_caught
 
 
-# --- the program's arguments ----------------------------------------------------------------------
+# --- the arguments of the program -----------------------------------------------------------------
 
 
-def test_options_are_for_both_directions_unless_they_say_back() -> None:
+def test_options_apply_to_both_directions_unless_they_begin_with_back() -> None:
     line = "--delay 15ms --rate 10mbit --limit 500ms --loss 1% --back-rate 2mbit --seed 4 w0 w1"
     there, back, seed, taps = parse_arguments(line.split())
     assert there == Path(delay=0.015, rate=10e6, latency=0.5, loss=0.01)
@@ -350,25 +351,25 @@ def test_options_are_for_both_directions_unless_they_say_back() -> None:
     assert (seed, taps) == (4, ("w0", "w1"))
 
 
-def test_a_limit_may_be_a_size() -> None:
+def test_limit_may_be_a_size() -> None:
     line = "--rate 1gbit --limit 64kb --jitter 250us w0 w1"
     there, *_ = parse_arguments(line.split())
     assert there == Path(rate=1e9, limit=65536, jitter=0.00025)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("--delay 15 w0 w1", "'15' is not a number with a unit (us, ms, s)"),
         ("--rate fast w0 w1", "'fast' is not a number with a unit (bit, kbit, mbit, gbit)"),
-        ("--limit 500ms w0 w1", "without a rate there is no queue to limit"),
-        ("--loss 101% w0 w1", "loss is a share"),
+        ("--limit 500ms w0 w1", "limit and latency need a rate: without one there is no queue"),
+        ("--loss 101% w0 w1", "loss must be from 0 to 1 (100 %), but is 1.01"),
         ("w0", "required: TAP"),
     ],
 )
-def test_arguments_that_have_no_meaning_are_refused(
-    line: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_arguments_are_rejected(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         parse_arguments(line.split())
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -71,7 +71,7 @@ class Path:
         for name in ("delay", "jitter", "limit", "latency"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ValueError(f"{name} must not be negative, but is {value}")
+                raise ValueError(f"{name} must be 0 or more, but is {value}")
         for name in ("loss", "reorder"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
