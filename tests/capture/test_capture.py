@@ -97,7 +97,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def flood(port: socket.socket) -> None:
-    """Send `FLOOD_FRAMES` frames; they are one batch for a receiver that was stopped meanwhile."""
+    """Send `FLOOD_FRAMES` frames; a receiver that is stopped gets them as one batch."""
     # A large buffer: a socket with a timeout is writable only while three quarters are free.
     port.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     for number in range(FLOOD_FRAMES):

@@ -16,7 +16,7 @@ def lines_during(function: Callable[[], object]) -> int:
     """Run a function, and return how many lines of Python that executed.
 
     Each turn of a loop executes a line at least, so the number shows how far a loop over untrusted
-    bytes went.  A tracer that is set already, such as that of coverage, pauses meanwhile.
+    bytes went.  A tracer that is already set, such as that of coverage, is restored afterwards.
     """
     lines = 0
 

@@ -4,8 +4,8 @@
     record    4 seconds   4 microseconds   4 captured bytes   4 frame bytes   the frame
 
 The magic number tells the reader the byte order, which the writer chooses, and the unit of the
-fraction.  The unit here is the microsecond: a float cannot hold today's time more finely than a
-quarter of one.
+fraction.  The unit here is the microsecond, because the times are floats: today they are a quarter
+of a microsecond apart, which is too coarse for nanoseconds.
 """
 
 from __future__ import annotations

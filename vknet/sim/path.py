@@ -11,8 +11,8 @@ comes after the bottleneck.
 It differs from netem in one point: jitter alone never changes the order of frames.  A frame that
 would overtake another one waits for it, as on a real path.  Only `reorder` lets frames overtake.
 
-Each time is computed from earlier times, and not from when the caller looked, so the rate is exact
-even if the frames are collected late.
+Due times are computed from earlier due times, and not from the times at which frames are taken out.
+So the rate is exact even if frames are taken out late.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class MacTable(Generic[PortT]):
         self._pinned: dict[bytes, PortT] = {}
 
     def __len__(self) -> int:
-        """The number of entries without pinned addresses, with aged entries not yet dropped."""
+        """The number of entries, with aged ones that `expire` would remove, without pinned ones."""
         return len(self._locations)
 
     def learn(self, vlan: int, mac: bytes, port: PortT, now: float) -> bool:
