@@ -17,7 +17,7 @@ MODULES: Final = [*(ROOT / "vknet").rglob("*.py"), *(ROOT / "tests/support").rgl
 
 
 def defined() -> set[str]:
-    """Every function, class, method and constant, methods as ``Class.method``."""
+    """Every function and class, and methods and attributes as ``Class.method``."""
     names: set[str] = set()
     for path in MODULES:
         for node in ast.parse(path.read_text()).body:
@@ -29,6 +29,11 @@ def defined() -> set[str]:
                     f"{node.name}.{method.name}"
                     for method in ast.walk(node)
                     if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
+                }
+                names |= {
+                    f"{node.name}.{target.attr}"
+                    for target in ast.walk(node)
+                    if isinstance(target, ast.Attribute) and isinstance(target.ctx, ast.Store)
                 }
     return names
 

@@ -1,12 +1,12 @@
-"""The layout of the package: which room may import which, and what a pure module loads.
+"""The layout of the package: which package may import which, and what a pure module loads.
 
-docs/architecture.md explains the layers.  A room is a package in ``vknet/``, or a module beside
-them.
+docs/architecture.md explains the layers.  A module beside the packages counts as one.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
-# From the bottom to the top.  A room may import rooms of the layers below, and within a layer only
-# those of its own group: groups stand beside each other.
+# From the bottom to the top.  A package may import those of the layers below, and within its layer
+# only those of its own group.
 LAYERS: Final = (
     ({"errors", "counters", "exit_codes", "spec", "_version", "_lazy"},),
     ({"packet"},),
@@ -34,11 +34,11 @@ LAYERS: Final = (
 )
 PACKET_MAY_IMPORT: Final = {"errors", "counters"}
 
-ROOMS_MAX: Final = 25
-FLOORS_MAX: Final = 8
+PACKAGES_MAX: Final = 25
+LAYERS_MAX: Final = 8
 LINES_MAX: Final = 400
 
-PURE_ROOMS: Final = (
+PURE_PACKAGES: Final = (
     {"errors", "counters", "exit_codes", "spec", "packet", "wire"}
     | {"framing", "congestion", "qdisc"}
 )  # fmt: skip
@@ -52,7 +52,7 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
@@ -73,34 +73,34 @@ def imports_of(path: Path) -> frozenset[str]:
 
 
 def arrows() -> Iterator[tuple[str, str, str]]:
-    """Module, its room, and a room that it imports."""
+    """Module, its package, and a package that it imports."""
     for path in MODULES:
         module = name_of(path)
-        room = room_of(module)
+        package = package_of(module)
         for imported in sorted(imports_of(path)):
             if imported != "vknet":
-                target = room_of(imported)
-                if target != room:
-                    yield module, room, target
+                target = package_of(imported)
+                if target != package:
+                    yield module, package, target
 
 
-def place_of(room: str) -> tuple[int, int]:
+def place_of(package: str) -> tuple[int, int]:
     for number, layer in enumerate(LAYERS):
         for beside, group in enumerate(layer):
-            if room in group:
+            if package in group:
                 return number, beside
-    raise AssertionError(f"the room {room} has no place in LAYERS")
+    raise AssertionError(f"the package {package} has no place in LAYERS")
 
 
 def test_every_import_points_downwards() -> None:
     wrong = []
-    for module, room, target in arrows():
-        floor, group = place_of(room)
-        target_floor, target_group = place_of(target)
-        same_group = floor == target_floor and group == target_group
-        if not (target_floor < floor or same_group):
+    for module, package, target in arrows():
+        layer, group = place_of(package)
+        target_layer, target_group = place_of(target)
+        same_group = layer == target_layer and group == target_group
+        if not (target_layer < layer or same_group):
             wrong.append(f"{module} imports {target}")
-        if room == "packet" and target not in PACKET_MAY_IMPORT:
+        if package == "packet" and target not in PACKET_MAY_IMPORT:
             wrong.append(f"{module} imports {target}")
     assert not wrong
 
@@ -125,23 +125,23 @@ def direct_imports(path: Path) -> set[str]:
     return found
 
 
-def test_rooms_and_floors_are_few() -> None:
-    below: dict[str, set[str]] = {room_of(name_of(path)): set() for path in MODULES}
-    for _, room, target in arrows():
-        below[room].add(target)
+def test_packages_and_layers_are_few() -> None:
+    below: dict[str, set[str]] = {package_of(name_of(path)): set() for path in MODULES}
+    for _, package, target in arrows():
+        below[package].add(target)
 
     @cache
-    def floor(room: str) -> int:
-        return 1 + max((floor(target) for target in below[room]), default=0)
+    def layer(package: str) -> int:
+        return 1 + max((layer(target) for target in below[package]), default=0)
 
-    assert len(below) <= ROOMS_MAX, sorted(below)
-    assert max(map(floor, below)) <= FLOORS_MAX
+    assert len(below) <= PACKAGES_MAX, sorted(below)
+    assert max(map(layer, below)) <= LAYERS_MAX
 
 
 def is_pure(path: Path) -> bool:
-    """Whether a module is in a pure room, or says of itself that it is pure."""
+    """Whether a module is in a pure package, or says of itself that it is pure."""
     doc = ast.get_docstring(ast.parse(path.read_text())) or ""
-    return room_of(name_of(path)) in PURE_ROOMS or "Pure." in doc or "Pure:" in doc
+    return package_of(name_of(path)) in PURE_PACKAGES or re.search(r"\bPure\b", doc) is not None
 
 
 @pytest.mark.parametrize("module", [name_of(path) for path in MODULES if is_pure(path)])

@@ -238,7 +238,8 @@ class Endpoint(trio.abc.AsyncResource):
         return mtu == self.mtu
 
     async def maintain(self) -> None:
-        """Repair what changed around the endpoint; the owner calls it about once a second.
+        """Repair what changed around the endpoint; the link or the daemon calls it about once a
+        second.
 
         Raises:
             EndpointGone: the interface was deleted, or the other end of the socket was closed.

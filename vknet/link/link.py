@@ -2,12 +2,14 @@
 
     endpoint -> _pump_out -> stream          the `Sender`; it sends control blocks as well
     stream   -> _pump_in  -> endpoint        the only reader; it never waits for the sender
-    _watch_health                            declares the peer dead, has PINGs sent
+    _watch_health                            declares a silent peer dead, asks for PINGs, and has
+    the
+                                             endpoint maintained
     the transport's own tasks                the ssh subprocess and its stderr
 
 When one of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
-ordinary exception.  The link knows nothing of retrying.  The `Session` knows what the two sides say
-to each other beside the frames; the link moves its bytes and acts on its results.
+ordinary exception.  The link knows nothing of retrying.  The `Session` handles control messages;
+the link moves the bytes of the session and acts on what it returns.
 
 The states of a link are drawn in docs/architecture.md.
 """
@@ -50,16 +52,18 @@ __all__ = ["Link"]
 
 log = logging.getLogger(__name__)
 
-# The user is told after these times that the peer has not answered.  Most machines have started
-# Python twice within the first.
+# The user is told after these times that the peer has not answered.  On most machines the first is
+# enough to start Python twice, for vknet and for its helper process.
 SLOW_START_S: Final = 3.0
 VERY_SLOW_START_S: Final = 15.0
 
-# Frames that waited longer than this are useless: their senders have retransmitted.
+# After a time this long without a link, what waits in the endpoint is dropped: most of it has been
+# retransmitted since.
 STALE_AFTER_S: Final = 3.0
 
 MAINTAIN_INTERVAL_S: Final = 1.0
 
+# The bytes of a frame beyond the MTU: its header and one VLAN tag.
 ETHERNET_OVERHEAD: Final = ETHERNET_HEADER_SIZE + TAG_SIZE
 
 
@@ -71,8 +75,8 @@ class Link:
         transport: opens the byte stream; it cannot be used again.
         settings: how the link behaves.
         monitor: is told the state, and counts the traffic.
-        down_since: when the networks were last joined, on trio's clock.  Frames that have waited in
-            the endpoint since then are dropped if that is too long ago.  None is now.
+        down_since: since when there has been no link, on trio's clock; None is the call of `run`.
+            If that was too long ago, what waits in the endpoint when the link comes up is dropped.
     """
 
     def __init__(
@@ -123,7 +127,8 @@ class Link:
             PeerGone: the peer ended the link, its stream ended, or it fell silent.
             RemoteProtocolError: the peer broke the protocol.
             EndpointGone: the endpoint no longer exists.
-            SetupError: the byte stream could not be opened.
+            SetupError: the byte stream could not be opened, or the far side has no vknet.
+            UsageError: ssh refuses its options.
         """
         self._started_at = trio.current_time()
         if self._down_since is None:
@@ -137,6 +142,7 @@ class Link:
 
                 with self._noting_failure():
                     self._stream = stream = await self._transport.open(start_soon)
+                # It notes its own failure, on which its last block depends.
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
                 start_soon(self._watch_health)
@@ -145,7 +151,7 @@ class Link:
             pass
         finally:
             self._sender.scheduler.end()
-            # Only now, since a BYE may go through the stream until the last task has ended.
+            # Not earlier: until the last task has ended, a BYE may still go through the stream.
             # Shielded, so that a cancellation does not replace the exception being raised.
             with trio.CancelScope(shield=True):
                 if stream is not None:
@@ -153,7 +159,7 @@ class Link:
                 # The next peer may take fewer offloads.
                 await self._endpoint.set_offload(NO_OFFLOADS)
         if self._cause is None:
-            raise AssertionError("a link ends by an error or by being cancelled")
+            raise AssertionError("the nursery ended without an error")
         raise self._cause
 
     async def _run_task(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -218,15 +224,17 @@ class Link:
         return why
 
     async def _act_on(self, received: Received) -> None:
-        """Act on what the peer sent: first its HELLO, then the frames, then the end of the link."""
+        """Act on what the peer sent: its HELLO, the frames, its ACK, and then the end of the
+        link.
+        """
         now = trio.current_time()
         if received.hello is not None:
-            # This side's HELLO, if it is an answer, goes out before the rest is applied.
+            # Woken now, so that an answering HELLO can go out while the terms are applied.
             self._sender.wake()
             await self._on_hello(received.hello, now)
         if received.batches:
             await self._deliver(received)
-        # After the frames, since this takes time that they would have to wait.
+        # After the frames, which should not wait for this.
         if received.round_trip is not None:
             self.monitor.round_trip = received.round_trip
         ack = received.ack
@@ -245,6 +253,7 @@ class Link:
             raise RemoteProtocolError(f"the peer {exc}") from exc
 
     async def _deliver(self, received: Received) -> None:
+        # Only AUTO takes a frame as the proof; V2 waits for the HELLO, and V1 is up already.
         if not self.was_up and self._settings.wire is Wire.AUTO:
             self._come_up(None)
         await self._endpoint.send_batches(received.batches)
@@ -257,7 +266,7 @@ class Link:
     # --- coming up --------------------------------------------------------------------------------
 
     async def _on_hello(self, hello: Hello, now: float) -> None:
-        """Apply what was negotiated; the link is up."""
+        """Take over the negotiated terms, and bring the link up."""
         terms = self._session.negotiated
         if terms is None:
             raise AssertionError("the session negotiates when a HELLO comes")
@@ -266,7 +275,7 @@ class Link:
         await apply(self._endpoint, terms, self._session.ours, hello, self._transport.peer)
 
     def _come_up(self, hello: Hello | None) -> None:
-        """The peer has proved to be vknet, or the user says that it is: frames may go to it."""
+        """Mark the link as up and enable frames: the peer is known to be vknet."""
         self._up.set()
         if not self._sender.frames_enabled:
             self._start_frames()
@@ -295,7 +304,7 @@ class Link:
             self._endpoint.discard(DropReason.STALE)
         v1 = self._session.version == 1
         if v1 and self._settings.window != 0 and self._stream is not None:
-            # v1 has no ACKs, so there is no window: a short pipe is the only limit.
+            # v1 has no ACKs, so no window limits the sender; a short pipe does.
             self._stream.shorten()
         self._sender.enable_frames()
 
@@ -307,13 +316,14 @@ class Link:
         self._session.start_keepalive(reached_at)
         if self._settings.wire is Wire.V1:
             self._come_up(None)
-        told = 0
+        warnings = 0
         while True:
             await self._endpoint.maintain()
             now = trio.current_time()
             await trio.sleep_until(min(now + MAINTAIN_INTERVAL_S, self._session.next_check(now)))
             if self._settings.wire is Wire.AUTO and not self.was_up:
-                told = self._check_first_block(trio.current_time() - reached_at, told)
+                waited = trio.current_time() - reached_at
+                warnings = self._check_first_block(waited, warnings)
             silence = self._session.check_keepalive(trio.current_time())
             if silence is not None:
                 raise PeerGone(
@@ -323,35 +333,35 @@ class Link:
             if self._session.has_data_to_send:
                 self._sender.wake()
 
-    def _check_first_block(self, silence: float, told: int) -> int:
-        """Tell the user that the peer has not proved to be vknet yet; give up in the end.
+    def _check_first_block(self, waited: float, warnings: int) -> int:
+        """Tell the user that the peer has not proved to be vknet yet; at last give up.
 
-        Until it has, no frame goes to it: it may be a shell, which would run commands in a frame.
+        Until it has, no frame goes to it: a shell would take a frame's bytes for commands.
 
         Args:
-            silence: seconds since the peer was reached.
-            told: how often the user was told before.
+            waited: seconds since the peer was reached.
+            warnings: how often the user was told before.
 
         Returns:
             How often the user was told.
 
         Raises:
-            PeerGone: the peer has been silent for too long.
+            PeerGone: no valid block came within `LinkSettings.hello_timeout`.
         """
         peer = self._transport.peer
-        if silence >= self._settings.hello_timeout:
+        if waited >= self._settings.hello_timeout:
             raise PeerGone(
                 f"what runs on {peer} has not answered as vknet within"
-                f" {self._settings.hello_timeout:g} s: a start-up file there that starts a shell"
-                " or hangs, a forced command that is not vknet, a command that asks for a"
-                " password, or a vknet of 2008 on a quiet network (for that one: --wire 1)"
+                f" {self._settings.hello_timeout:g} s; possible causes: a start-up file there that"
+                " starts a shell or hangs, a forced command that is not vknet, a command that asks"
+                " for a password, or a vknet of 2008 on a quiet network (then use --wire 1)"
             )
-        if silence >= VERY_SLOW_START_S and told < 2:
+        if waited >= VERY_SLOW_START_S and warnings < 2:
             log.warning(
                 "still waiting for vknet on %s; does a start-up file of the shell there hang?", peer
             )
             return 2
-        if silence >= SLOW_START_S and told < 1:
+        if waited >= SLOW_START_S and warnings < 1:
             log.info("waiting for vknet on %s to start", peer)
             return 1
-        return told
+        return warnings

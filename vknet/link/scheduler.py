@@ -3,8 +3,7 @@
     endpoint -> Scheduler -> parts of the stream
 
 Pure: frames and the time in, parts of the stream out.  The sender calls `Scheduler.next_writes`
-    with
-what the endpoint has, and writes what it returns.
+with what the endpoint has, and writes what it returns.
 
 While nothing is queued and the window is open, a batch passes unchanged.  While the window is shut,
 frames wait in the flow queue, and ACKs that open the window empty it.  So the endpoint is always

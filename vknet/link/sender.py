@@ -2,14 +2,16 @@
 
     endpoint -> Scheduler -> Sender -> stream
 
-The sender's task is the only one that waits to write.  It looks for work when the endpoint has
-frames, when a deadline has come, and when another task wakes it.  Only its wait is in a cancel
-scope, which the latter two use to end it.  One scope serves many waits, because entering and
-leaving one would delay the frame that ends a wait.
+The sender's task is the only one that may wait for the stream.  It looks for work when the endpoint
+has frames, when a deadline has come, and when another task wakes it.  The latter two cancel the
+scope that its loop runs in.  One scope serves many turns, because entering and leaving one would
+delay the frame that ends a wait.  Nothing cancels the scope during a write: `wake` acts only while
+the sender waits, and a write that has to wait first moves the deadline to infinity.
 
 On an idle link the endpoint's immediate answer is sent immediately (`Sender.on_delivered`): a
 kernel has answered a ping before the write that delivered it has returned.  The task that delivered
-it does that while the sender waits; the sender writes what the stream does not take then.
+it sends the answer, without waiting, while the sender waits.  What the stream does not take then,
+the sender writes.
 
 A cancelled sender ends the stream: a cancelled `send_all` may have sent part of a block.  A BYE may
 follow only if the sender was not in the middle of one.
@@ -78,7 +80,7 @@ class Sender:
         self._endpoint = endpoint
         self._session = session
         self._stream: ByteStream | None = None
-        self._wait_scope = trio.CancelScope()
+        self._turns_scope = trio.CancelScope()
         self._deadline = math.inf
         self._waiting = False
         self._mid_block = False
@@ -109,9 +111,9 @@ class Sender:
             trio.ClosedResourceError: the endpoint was closed.
         """
         while True:
-            with trio.CancelScope() as self._wait_scope:
+            with trio.CancelScope() as self._turns_scope:
                 self._deadline = math.inf
-                while not self._wait_scope.cancel_called:
+                while not self._turns_scope.cancel_called:
                     parts = (self._rest,) if self._rest else self._next_parts()
                     if parts:
                         await self._write(parts)
@@ -124,7 +126,7 @@ class Sender:
         # block.
         if self._waiting:
             self._waiting = False
-            self._wait_scope.cancel()
+            self._turns_scope.cancel()
 
     def on_delivered(self, size: int, frames: int, now: float) -> None:
         """Acknowledge delivered frames, and send what the endpoint answers.
@@ -254,7 +256,7 @@ class Sender:
     def _set_deadline(self, when: float) -> None:
         if when != self._deadline:
             self._deadline = when
-            self._wait_scope.deadline = when
+            self._turns_scope.deadline = when
 
 
 def unsent_tail(parts: Sequence[Frame], sent: int) -> bytes:

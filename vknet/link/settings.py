@@ -1,4 +1,4 @@
-"""The settings of a link.  Pure, and quick to import: the command lines need it before trio."""
+"""The settings of a link.  Pure.  It is quick to import: the command lines need it before trio."""
 
 from __future__ import annotations
 

@@ -1,26 +1,27 @@
 """The offload header before a frame: what the kernel left undone.  Pure.
 
-A kernel whose network card can do it computes no checksum and cuts no stream into segments: it
-    hands
+If the network card can compute checksums and cut segments, the kernel leaves both to it.  It hands
 over up to 64 KB at a time with one set of headers, a *super-frame*, and a checksum field that holds
-the sum of the pseudo header only.  A TAP can play that card.  Ten bytes before each frame then say
-what is left to do: `struct virtio_net_hdr` (linux/virtio_net.h; VIRTIO 1.2, section 5.1.6), here
+the sum of the pseudo header only.  A TAP can act as such a card.  Ten bytes before each frame then
+say what is left to do: `struct virtio_net_hdr` (linux/virtio_net.h; VIRTIO 1.2, section 5.1.6),
+    here
 always little-endian:
 
     u8 flags    u8 gso_type    u16 hdr_len    u16 gso_size    u16 csum_start    u16 csum_offset
 
     flags         1: a checksum is wanted, from csum_start to the end of the frame; it goes to
-                  csum_start + csum_offset
-    gso_type      0: no segments; 1: TCP over IPv4; 4: TCP over IPv6; 5: UDP; 0x80 beside 1 or 4:
-                  only the first segment keeps CWR
+                  csum_start + csum_offset.  No other flag is accepted from a peer
+    gso_type      0: no segments; 1: TCP over IPv4; 4: TCP over IPv6; 5: UDP; 0x80 added
+                  to 1 or 4: only the first segment keeps CWR
     hdr_len       the size of the headers, as a hint
     gso_size      payload bytes of each segment but the last
 
 All positions count from the frame's first byte.  The payload of an OFFLOAD block is this header and
-the frame, and so is what such a TAP reads and writes.  An `OffloadFrame` holds both as they came.
+the frame, and so is what a program reads from and writes to such a TAP.  An `OffloadFrame` holds
+both as they came.
 
 The header of a peer comes from a stranger.  `validate` checks it against its frame, so that a frame
-that passes asks nothing of the kernel that a plain kernel would not ask of its card.
+that passes asks of this kernel only what kernels themselves ask of a card.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ OFFLOAD_MIN: Final = VNET_HEADER_SIZE + ETHERNET_HEADER_SIZE
 class Offload(enum.Flag):
     """Work that may be left undone in a frame, as TUN_F_* of linux/if_tun.h.
 
-    USO is one flag here and two in the kernel, for IPv4 and IPv6.
+    USO is one flag here and two in the kernel (TUN_F_USO4, TUN_F_USO6).
     """
 
     CSUM = enum.auto()
@@ -101,12 +102,12 @@ class Offload(enum.Flag):
 
     @property
     def names(self) -> list[str]:
-        """The names in a HELLO, in its order."""
+        """The names in a HELLO, in the order of this enum."""
         return [name for name, offload in _BY_NAME.items() if offload in self]
 
     @property
     def usable(self) -> Offload:
-        """Those that work together: all others need CSUM, and TSO_ECN needs TSO4 or TSO6.
+        """This set without what cannot work: all need CSUM, and TSO_ECN needs TSO4 or TSO6.
 
         Source: drivers/net/tun.c, set_offload.
         """
@@ -123,7 +124,8 @@ NO_OFFLOADS: Final = Offload(0)
 ALL_OFFLOADS: Final = ~NO_OFFLOADS
 
 DEFAULT_OFFLOADS: Final = ALL_OFFLOADS & ~Offload.USO
-"""The offloads in use unless the user says otherwise.  Some kernels (6.17, 7.0) corrupt USO."""
+"""The offloads in use unless the user says otherwise.  Some kernels (6.17, 7.0) corrupt USO
+frames."""
 
 NEEDS_CSUM: Final = 1
 NO_GSO: Final = 0
@@ -132,10 +134,11 @@ GSO_TCPV6: Final = 4
 GSO_UDP: Final = 5
 GSO_ECN: Final = 0x80
 
-# linux/tcp.h, TCP_MIN_GSO_SIZE: 64 KB in segments of one byte would be an attack.
+# linux/tcp.h, TCP_MIN_GSO_SIZE.  Smaller segments are refused: 64 KB in one-byte segments would be
+# an attack.
 TCP_SEGMENT_MIN: Final = 8
-# Bytes from the start of the frame.  Beyond it, and with the kernel's headroom, the start of a
-# checksum does not fit sixteen bits (linux/skbuff.h: csum_start), and the kernel refuses the frame.
+# Bytes from the start of the frame.  The kernel adds its headroom and stores the sum in sixteen
+# bits (linux/skbuff.h: csum_start); a larger value overflows, and it refuses the frame.
 CSUM_START_MAX: Final = 0xF000
 # linux/udp.h: UDP_MAX_SEGMENTS.
 UDP_SEGMENTS_MAX: Final = 128
@@ -146,13 +149,11 @@ CHECK_OFFSET: Final = {TCP: 16, UDP: UDP_CHECK_OFFSET}
 
 
 class OffloadFrame:
-    """A frame with its offload header.
+    """A frame with its offload header; its `len` is that of the frame alone.
 
     Attributes:
         data: the header and the frame, at least `OFFLOAD_MIN` bytes.  Nothing else about it has
             been checked.
-
-    Its `len` is that of the frame alone.
     """
 
     __slots__ = ("data",)
@@ -177,7 +178,7 @@ class OffloadFrame:
         return memoryview(self.data)[VNET_HEADER_SIZE:]
 
     def with_frame(self, frame: bytes) -> OffloadFrame:
-        """Return a copy with another frame of the same length and checksum."""
+        """Return the same header with another frame that it fits, such as one with an ECN mark."""
         return OffloadFrame(bytes(self.data[:VNET_HEADER_SIZE]) + frame)
 
     @property
@@ -201,15 +202,19 @@ class Offsets(NamedTuple):
     network: int
     """The IP header."""
     transport: int
-    """The TCP or UDP header.  Without segmentation it is what the outermost IP header announces."""
+    """The TCP or UDP header.  Without segmentation it is whatever follows the outermost IP
+    header."""
     payload: int
-    """The payload to cut; 0 where nothing is to be cut, or where it makes only one segment."""
+    """The payload to cut; 0 if the frame need not be cut, as where it makes only one segment."""
     size: int
     """Payload bytes of each segment but the last."""
 
 
 def header_kinds(offloads: Offload) -> frozenset[int]:
-    """Return the values of `OffloadFrame.kind` that these offloads allow."""
+    """Return the values of `OffloadFrame.kind` that these offloads allow.
+
+    A header that asks for nothing has no kind: such a frame is a plain one.
+    """
     offloads = offloads.usable
     types = {NO_GSO} if offloads else set()
     for offload, gso_type in (
@@ -229,12 +234,13 @@ KNOWN_KINDS: Final = header_kinds(ALL_OFFLOADS)
 
 # The most common frame: TCP or UDP directly behind a plain IPv4 header, and only the checksum is
 # wanted.  The fields are the offload header, the EtherType with IP's first byte, the fragment field
-# and the protocol; each combination maps to the minimum size of such a frame in bytes.
+# and the protocol.
 FAST_PATH: Final = struct.Struct("!10s12x3s5xHxB")
 FAST_PATH_IPV4: Final = b"\x08\x00\x45"
 DONT_FRAGMENT: Final = 0x4000
 FAST_PATH_NETWORK: Final = OFFLOAD_MIN
 FAST_PATH_TRANSPORT: Final = OFFLOAD_MIN + IPV4_HEADER_MIN
+# The minimum size in bytes of a frame with these fields; for all others a size that no frame has.
 NOT_FAST_PATH: Final = 1 << 32
 FAST_PATH_MIN_SIZE: Final = {
     (
@@ -249,7 +255,14 @@ FAST_PATH_MIN_SIZE: Final = {
     for fragment in (0, DONT_FRAGMENT)
 }
 FAST_PATH_OFFSETS: Final = Offsets(FAST_PATH_NETWORK, FAST_PATH_TRANSPORT, 0, 0)
-"""`validate` returns this very object for these frames, so a caller may compare by identity."""
+"""`validate` returns this very object on the fast path, so a caller may compare by identity."""
+
+# For each GSO type the IP version, if it requires one, and the transport protocol.
+GSO_REQUIRES: Final[dict[int, tuple[int | None, int]]] = {
+    GSO_TCPV4: (4, TCP),
+    GSO_TCPV6: (6, TCP),
+    GSO_UDP: (None, UDP),
+}
 
 
 def validate(data: Frame, mtu: int | None = None) -> Offsets | DropReason:
@@ -257,7 +270,8 @@ def validate(data: Frame, mtu: int | None = None) -> Offsets | DropReason:
 
     Args:
         data: that of an `OffloadFrame`.
-        mtu: the limit for each segment in bytes, from the IP header on; None is no limit.
+        mtu: the limit for each segment of a super-frame in bytes, from the IP header on; None is
+            no limit.
 
     Returns:
         The offsets, or why the header does not fit the frame.
@@ -284,10 +298,11 @@ def _validate(data: Frame, mtu: int | None) -> Offsets | DropReason:
         return DropReason.BAD_OFFLOAD_HEADER
     check_offset = CHECK_OFFSET.get(protocol)
     if gso_type == NO_GSO:
-        # Behind the outermost transport header there may be a tunnel whose inner sum is meant.
+        # csum_start may lie behind the outer transport header: in a tunnel it is the inner
+        # checksum. Of a protocol that is not in `CHECK_OFFSET` any offset is possible.
         fits = start > transport or (start == transport and check_offset in (None, csum_offset))
         return Offsets(network, transport, 0, 0) if fits else DropReason.BAD_OFFLOAD_HEADER
-    version, wanted = GSO_PACKETS[gso_type & ~GSO_ECN]
+    version, wanted = GSO_REQUIRES[gso_type & ~GSO_ECN]
     if (
         start != transport
         or csum_offset != check_offset
@@ -307,19 +322,13 @@ def _validate(data: Frame, mtu: int | None) -> Offsets | DropReason:
     return Offsets(network, transport, payload, gso_size)
 
 
-# The IP version that each GSO type requires, if it requires one, and the protocol.
-GSO_PACKETS: Final[dict[int, tuple[int | None, int]]] = {
-    GSO_TCPV4: (4, TCP),
-    GSO_TCPV6: (6, TCP),
-    GSO_UDP: (None, UDP),
-}
-
-
 def _headers(data: Frame) -> tuple[int, int, int, int] | None:
-    """Find the IP header, the transport header, its protocol, and the end of the packet.
+    """Find the headers of the IP packet.
 
     Returns:
-        None if this is not a whole IP packet, or is a fragment: no kernel offloads fragments.
+        The offsets of the IP header and of the transport header, the transport protocol, and the
+        end of the packet; None if this is not a whole IP packet, or is a fragment, which no kernel
+        offloads.
     """
     ethertype = data[OFFLOAD_MIN - 2] << 8 | data[OFFLOAD_MIN - 1]
     ethertype, network = payload_of(data, ethertype, OFFLOAD_MIN)
@@ -357,7 +366,7 @@ def _ipv6(data: Frame, at: int) -> tuple[int, int, int, int] | None:
 
 
 def _payload(data: Frame, transport: int, protocol: int, gso_size: int) -> int | None:
-    """Return the offset of the payload to cut; None where it cannot be cut."""
+    """Return the offset of the payload; None if the transport header or the GSO size is wrong."""
     if protocol == TCP:
         if transport + TCP_HEADER_MIN > len(data) or gso_size < TCP_SEGMENT_MIN:
             return None

@@ -104,7 +104,8 @@ class Transport(ABC):
 
     Attributes:
         peer: what people call the other end.
-        reached: set when the other end of the stream is known to be there.
+        reached: set when the peer may be expected to answer: its silence counts from then on.
+            Frames wait for the link to be up, not for this.
     """
 
     def __init__(self, peer: str) -> None:

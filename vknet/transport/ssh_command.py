@@ -111,7 +111,7 @@ def ssh_argv(
     *,
     connect_timeout: float | None = None,
 ) -> list[str]:
-    """Return the whole command line of ssh.
+    """Return the command line of ssh.
 
     Args:
         settings: the host, and how to reach it.

@@ -1,12 +1,11 @@
 """One side of the conversation on the wire: what was received, and what control messages to send.
 
 Pure: bytes in, bytes out, the time handed in.  The link moves the bytes and acts on what is
-    received.
+received.
 
 Control messages that are to be sent wait in an outbox that holds at most one of each type, the
 newest: a peer that asks a thousand times is answered once.  So receiving never waits for sending,
-    and
-two sides with full pipes both go on reading.
+and two sides with full pipes both go on reading.
 """
 
 from __future__ import annotations
@@ -94,9 +93,7 @@ class Session:
         return FRAME_LIMIT_V1 if self.negotiated is None else self.negotiated.frame_limit
 
     def start_keepalive(self, now: float) -> None:
-        """Note that the peer has been reached: its silence counts from now on if it owes a
-        HELLO.
-        """
+        """Note that the peer has been reached: if it owes a HELLO, its silence counts from now."""
         if self._wire is Wire.V2 and self._keepalive is None:
             self._keepalive = Keepalive(now, self.ours.timeout)
 
