@@ -63,6 +63,7 @@ def test_valid_spec_is_parsed(text: str, spec: Spec) -> None:
         ("/tmp/a\nb", r"/tmp/a\nb"),
         ("/tmp/a\0b", "control characters"),
         ("/tmp/\x1b[2J", "control characters"),
+        ("/tmp/\udd00", "lone surrogates"),
     ],
 )
 def test_invalid_spec_is_a_usage_error(text: str, message: str) -> None:

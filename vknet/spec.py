@@ -47,7 +47,8 @@ _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+@-]*\$?", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters, and the surrogates that stand for no byte (PEP 383).
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,10 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     if not text:
         default = "" if what == "local-spec" else f"; without the colon it is {DEFAULT_SOCKET}"
         raise UsageError(f"the {what} is empty; give auto, tapN, tap:NAME or a path{default}")
-    if _CONTROL.search(text):
-        raise UsageError(f'{what} "{shown}": control characters are not allowed')
+    if _FORBIDDEN.search(text):
+        raise UsageError(
+            f'{what} "{shown}": control characters and lone surrogates are not allowed'
+        )
     if text == "auto":
         return TapSpec(None)
     if match := _TAP.fullmatch(text):
