@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import signal
 from pathlib import Path
 
 import pytest
 
-from testbed.hosts import REPOSITORY, Bed, eventually
+from testbed.hosts import Bed, eventually
 from testbed.program import Program
 from tests.support.lan import LAN6_THERE, LAN_HERE, LAN_THERE, Lan, transfer
 
@@ -234,18 +232,3 @@ def test_large_transfer_arrives_unchanged(lan: Lan) -> None:
     for source, sink in ((lan.bed.here, lan.bed.there), (lan.bed.there, lan.bed.here)):
         address = LAN_THERE if sink is lan.bed.there else LAN_HERE
         assert transfer(source, sink, address, data) == hashlib.sha256(data).hexdigest()
-
-
-def test_readme_example_of_a_link_between_two_hosts(bed: Bed) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    _, example = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    path = bed.here.directory / "example.py"
-    path.write_text(example)
-    output = bed.here.directory / "output"
-    with output.open("wb") as out:
-        bed.here.start("python", "-u", str(path), stdout=out, stderr=out)
-    eventually(lambda: "Up(peer='myhomesystem', wire=2" in output.read_text(), "a link")
-    (ssh,) = bed.here.processes("ssh -x -T")
-    os.kill(ssh, signal.SIGKILL)
-    eventually(lambda: "Lost(cause=PeerGone('ssh was killed" in output.read_text(), "a lost link")
-    assert bed.here.link("tap0")["master"] == "bridge0"
