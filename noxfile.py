@@ -6,7 +6,7 @@
     nox -s tests -- tests/cli -x    arguments of pytest
 
 `tests` runs every test on the Python that runs nox, with coverage.  `unit` runs what needs no root,
-with fewer examples for each property.
+with fewer examples for each property.  Both use all processors, unless they get arguments.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = True
 nox.options.error_on_missing_interpreters = True
+
+# The tests that need root stay together, on one worker (tests/hosts/conftest.py).
+PARALLEL: Final = ("-n", "auto", "--dist", "loadgroup")
 
 TOOLS = (".[test]", "mypy>=1.14", "nox", "ruff>=0.9")
 
@@ -94,8 +97,9 @@ def manual(session: nox.Session) -> None:
 @nox.parametrize("python", [nox.param(path, id=version) for version, path in FOUND.items()])
 def unit(session: nox.Session) -> None:
     session.install("--editable", ".[test]")
+    arguments = session.posargs or PARALLEL
     session.run(
-        "python", "-m", "pytest", "-m", "not root", "--hypothesis-profile=quick", *session.posargs
+        "python", "-m", "pytest", "-m", "not root", "--hypothesis-profile=quick", *arguments
     )
 
 
@@ -103,13 +107,15 @@ def unit(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     session.install("--editable", ".[test]")
     session.run("coverage", "erase")
+    # A part of the tests does not reach the limit of coverage, and does not have to.
+    complete = not session.posargs and os.geteuid() == 0
+    # Only in one process does pytest say how many tests it left out for want of root.
+    arguments = PARALLEL if complete else session.posargs
     try:
-        session.run("coverage", "run", "-m", "pytest", *session.posargs)
+        session.run("coverage", "run", "-m", "pytest", *arguments)
     except BaseException:
         # Every process that was measured has left a file.
         session.run("coverage", "erase")
         raise
     session.run("coverage", "combine", "--quiet")
-    # A part of the tests does not reach the limit, and does not have to.
-    complete = not session.posargs and os.geteuid() == 0
     session.run("coverage", "report", *([] if complete else ["--fail-under=0"]))
