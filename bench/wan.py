@@ -28,7 +28,7 @@ from bench.measures import measuring_bed
 from bench.page import write_page
 from bench.rounds import whole
 from bench.tools import ADDRESSES, Tool, Tunnel, ssh_w, vknet
-from testbed.wan import impaired_wire
+from testbed.wan import impaired_cable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def cell_name(path: str, loss: float, load: str) -> str:
 
 
 def use_congestion_control(bed: Bed) -> None:
-    """Have TCP across the wire, that of ssh, use `CONGESTION_CONTROL`."""
+    """Make TCP across the cable, which is that of ssh, use `CONGESTION_CONTROL`."""
     # By the route: which one a namespace may have for all is not ours to say.
     network = ip_network(f"{bed.HERE4}/30", strict=False)
     for host in (bed.here, bed.there):
@@ -155,7 +155,7 @@ def run(
                     # Other losses than in the rounds that are there.
                     there = [cells.get(cell_name(path.name, loss, load.name), {}) for load in some]
                     seed = max((len(done) for cell in there for done in cell.values()), default=0)
-                    with impaired_wire(bed, *path.options(loss, seed)):
+                    with impaired_cable(bed, *path.options(loss, seed)):
                         use_congestion_control(bed)
                         for name, tool in TOOLS.items():
                             began = time.monotonic()

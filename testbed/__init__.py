@@ -1,5 +1,5 @@
-"""Two hosts on one machine: namespaces, a real sshd, a wire between them.
+"""Two hosts on one machine: namespaces, a real sshd, a cable between them.
 
-For the host tests, the demo and the benchmarks.  Needs root.  Nothing outside the namespaces is
-changed, and everything is gone when the process that made it ends, however it ends.
+The host tests, the demo and the benchmarks use it.  It needs root.  It changes nothing outside the
+namespaces, and the kernel removes everything when the process that made it ends, even by SIGKILL.
 """

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Run a command as root in a user's clone, without leaving root's files there.
+# Run a command as root in a clone that belongs to a user, and leave no file of root's there.
 #
 #   testbed/give_back.sh COMMAND [ARGUMENT...]
 #
-# When the command ends, every file of root in the clone goes to the owner of the clone's folder:
-# venvs, caches, bytecode, results.  The exit status is the command's.
+# When the command has ended, every file of root's in the clone (venvs, caches, bytecode, results) is
+# given to the owner of the clone's directory.  The exit status is that of the command.
 set -u
 cd "$(dirname "$0")/.."
-# A signal from the terminal goes to the command as well; this script waits for it to end.
+# A signal from the terminal also reaches the command; this script waits for the end of it.
 trap : INT TERM HUP
 "$@"
 status=$?

@@ -1,9 +1,9 @@
 """A host: its own network, mounts, users, home directories and processes.
 
-A holder process, `unshare`, keeps the namespaces alive; it dies with this process (PDEATHSIG), and
-what it unshared dies with it, sshd and all that sshd started included, because they live in its pid
-namespace.  Programs under test are started outside that pid namespace, so that their pids are the
-ones their parent sees; they die with this process on their own account.
+A holder process, unshare(1), keeps the namespaces alive.  It dies with this process
+(PR_SET_PDEATHSIG), and its pid namespace dies with it: sshd, and everything that sshd started.
+Programs under test run outside that pid namespace, so that their parent sees their real pids.  Each
+of them has a PDEATHSIG of its own and dies with this process as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 USER: Final = "alice"
 USER_ID: Final = 20001
 
-# The init of a host: reaps what its children leave behind, and does nothing else.
+# The init of a host: it reaps orphans, and does nothing else.
 INIT: Final = "while :; do sleep 3600 & wait $!; done"
 
 SET_UP: Final = """\
@@ -37,14 +37,14 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/sshd
 mount -t sysfs sysfs /sys
 for file in passwd shadow group hosts; do mount --bind "$ETC/$file" "/etc/$file"; done
-# For everybody, as udev makes it; this machine's own may be root's alone.
+# Mode 666, as udev creates it; the device of the machine itself may be restricted to root.
 mknod -m 666 /run/tun c 10 200
 mount --bind /run/tun /dev/net/tun
 hostname "$NAME"
 ip link set lo up
 """
 
-# Let users without rights reach what lies below a closed directory, inside this host only.
+# Give unprivileged users of this host access to paths below a directory that they may not enter.
 OPEN_UP: Final = """\
 set -e
 mkdir -p "/run/closed$CLOSED"
@@ -60,10 +60,16 @@ T = TypeVar("T")
 
 
 def eventually(check: Callable[[], T], what: str, within: float = 30.0, every: float = 0.02) -> T:
-    """Poll until `check` gives something true, and return that.
+    """Poll until `check` returns a true value, and return that value.
+
+    Args:
+        check: called again and again.
+        what: what is expected, for the error message.
+        within: the deadline, in seconds from now.
+        every: the pause between two calls, in seconds.
 
     Raises:
-        AssertionError: it did not, within so many seconds; `what` says what was waited for.
+        AssertionError: the deadline has passed; the message names `what`.
     """
     deadline = time.monotonic() + within
     while True:
@@ -76,7 +82,18 @@ def eventually(check: Callable[[], T], what: str, within: float = 30.0, every: f
 
 
 class Host:
-    """One host; a context manager, because everything on it ends with it."""
+    """One host.  It exists inside its context; every process on it is killed at the end.
+
+    Args:
+        name: its host name.
+        directory: where its own directory is created.
+
+    Attributes:
+        directory: its own directory.
+        home: the home directory of root.
+        user_home: the home directory of the unprivileged user, `USER`.
+        init: the pid of its first process, seen from outside; 0 before the host has started.
+    """
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -93,7 +110,7 @@ class Host:
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--pid",
              "--fork", "--kill-child", "--", "bash", "-c", INIT]
         )  # fmt: skip
-        self.init = eventually(self._find_init, "the host's first process")
+        self.init = eventually(self._find_init, f"the first process of {self.name}")
         environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}
         self.run("bash", "-c", SET_UP, env=environment)
         self._open_up([REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.directory])
@@ -108,7 +125,7 @@ class Host:
                 if pipe is not None:
                     pipe.close()
         for pid in self.processes():
-            # Orphans of what was started outside the pid namespace; they may be dying already.
+            # Orphans of programs outside the pid namespace; they may be dying already.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._holder is not None:
@@ -116,10 +133,10 @@ class Host:
             self._holder.wait()
             eventually(lambda: not self.processes(), f"the end of every process on {self.name}")
 
-    # --- running things on it ---------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------------
 
     def argv(self, *command: str, user: str | None = None) -> list[str]:
-        """The command line that runs a command on this host; it keeps its pid."""
+        """Return the command line that runs a command on this host, under the same pid."""
         enter = ["nsenter", f"--target={self.init}", "--net", "--mount", "--uts"]
         death = ["setpriv", "--pdeathsig", "KILL"]
         if user is not None:
@@ -127,7 +144,7 @@ class Host:
         return [*enter, *death, *command]
 
     def environment(self, user: str | None = None, **more: str) -> dict[str, str]:
-        """A plain environment, the same whoever runs the tests."""
+        """Return a plain environment, which does not depend on the user who runs the tests."""
         home = self.home if user is None else self.user_home
         path = f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return {
@@ -136,7 +153,7 @@ class Host:
             "PATH": path,
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
-            # The coverage of what root runs is kept; another user could not write it down.
+            # Only for root: another user may not write the coverage data.
             **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE") and user is None},
             **more,
         }
@@ -149,10 +166,17 @@ class Host:
         check: bool = True,
         timeout: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end.
+        """Run a command, and wait for its end.
+
+        Args:
+            command: the program and its arguments.
+            user: who runs it; root if None.
+            env: more environment variables.
+            check: whether a status other than 0 is an error.
+            timeout: in seconds.
 
         Raises:
-            AssertionError: it failed, and `check` is set; with what it said.
+            AssertionError: it failed, and `check` is set; the message has its output.
         """
         done = subprocess.run(
             self.argv(*command, user=user),
@@ -171,7 +195,7 @@ class Host:
         return done
 
     def output(self, *command: str, **options: Any) -> str:
-        """What a command prints."""
+        """Run a command; return what it prints on stdout."""
         return self.run(*command, **options).stdout
 
     def start(
@@ -184,7 +208,7 @@ class Host:
         stderr: int | IO[bytes] = subprocess.DEVNULL,
         new_session: bool = True,
     ) -> subprocess.Popen[bytes]:
-        """Start a command; it is killed when the host ends.  Its pid is the command's own."""
+        """Start a command.  Its pid is that of the command itself; the host kills it at its end."""
         process = subprocess.Popen(
             self.argv(*command, user=user),
             env=self.environment(user, **(env or {})),
@@ -197,13 +221,13 @@ class Host:
         return process
 
     def keep(self, process: subprocess.Popen[Any]) -> None:
-        """Have a process killed and reaped when the host ends."""
+        """Kill and reap this process when the host ends."""
         self._started.append(process)
 
     def processes(self, containing: str = "") -> list[int]:
-        """The pids, as seen from outside, of what runs on this host with that in its command line.
+        """Return the pids of the processes whose command line contains a text, seen from outside.
 
-        The host's own init and its sleep are not among them.
+        The init of the host and its sleep are left out.
         """
         found = []
         try:
@@ -225,40 +249,40 @@ class Host:
         return sorted(found)
 
     def script(self, name: str, body: str) -> str:
-        """Put an executable shell script on this host; its path."""
+        """Create an executable shell script on this host; return its path."""
         path = self.directory / name
         path.write_text(f"#!/bin/bash\n{body}\n")
         path.chmod(0o755)
         return str(path)
 
-    # --- its network ------------------------------------------------------------------------------
+    # --- network ----------------------------------------------------------------------------------
 
     def ip(self, *arguments: str) -> str:
-        """What the ip command prints."""
+        """Run the ip command; return what it prints."""
         return self.output("ip", *arguments)
 
     def reaches(self, address: str, wait: float = 0.2) -> bool:
-        """Whether one ping to this address is answered within so many seconds."""
+        """Whether this address answers one ping within `wait` seconds."""
         ping = ("ping", "-n", "-c1", f"-W{wait:g}", address)
         return self.run(*ping, check=False).returncode == 0
 
     def interfaces(self) -> list[str]:
-        """The names of its interfaces."""
+        """Return the names of the interfaces."""
         lines = self.ip("-o", "link", "show").splitlines()
         return [line.split(": ")[1].split("@")[0] for line in lines]
 
     def link(self, name: str) -> dict[str, Any]:
-        """What ``ip -j -d link show`` says of an interface; empty if there is none."""
+        """Return what ``ip -j -d link show`` prints of an interface; empty if there is none."""
         done = self.run("ip", "-j", "-d", "link", "show", name, check=False)
         result: dict[str, Any] = json.loads(done.stdout)[0] if done.returncode == 0 else {}
         return result
 
-    # --- setting it up ----------------------------------------------------------------------------
+    # --- set-up -----------------------------------------------------------------------------------
 
     def _find_init(self) -> int:
         holder = self._holder
         if holder is None or holder.poll() is not None:
-            raise AssertionError("unshare ended; are we root?")
+            raise AssertionError("unshare ended; the test bed needs root")
         children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
         try:
             words = children.read_text().split()
@@ -292,7 +316,7 @@ class Host:
         os.chown(self.user_home, USER_ID, USER_ID)
 
     def _open_up(self, paths: Sequence[Path]) -> None:
-        """Make these paths reachable for every user of this host."""
+        """Give every user of this host access to these paths."""
         closed: dict[Path, list[str]] = {}
         for path in paths:
             for parent in reversed(path.parents):

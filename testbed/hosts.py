@@ -1,6 +1,7 @@
-"""Two hosts with a wire between them and an sshd on one: what everybody imports the test bed from.
+"""Two hosts with a cable between them, and an sshd on one: the public face of the test bed.
 
-Addresses are of 198.18.0.0/15 (RFC 2544) and fd00::/8, and exist inside the namespaces only.
+The addresses are from 198.18.0.0/15 (RFC 2544) and fd00::/8 (RFC 4193).  They exist only inside the
+namespaces.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ __all__ = ["REPOSITORY", "Bed", "Host", "eventually", "two_hosts"]
 
 
 class Bed:
-    """Two hosts, ``here`` and ``there``, with a wire between them and an sshd on ``there``.
+    """Two hosts, ``here`` and ``there``, with a cable between them and an sshd on ``there``.
 
-    ``there`` answers to the name ``myhomesystem`` as well, and root on ``here`` may log in as root
-    and as alice on ``there``, alice likewise.
+    ``myhomesystem`` is another name of ``there``.  Root and alice on ``here`` may log in to it,
+    each as root and as alice.  Both ends of the cable are interfaces called ``wan0``.
     """
 
     HERE4: Final = "198.18.0.1"
@@ -41,24 +42,24 @@ class Bed:
         self.sshd: subprocess.Popen[bytes] | None = None
 
     def set_up(self) -> None:
-        """Lay the wire, make the keys, start sshd."""
+        """Connect the cable, create the keys, start sshd."""
         hosts = f"127.0.0.1 localhost\n{self.THERE4} there myhomesystem\n{self.HERE4} here\n"
         for host in (self.here, self.there):
             (host.directory / "etc/hosts").write_text(hosts)
-        self.lay_wire()
+        self.connect_cable()
         self._make_keys()
         self.start_sshd()
 
-    def lay_wire(self) -> None:
-        """Join the two hosts: ``wan0`` is its end on either."""
+    def connect_cable(self) -> None:
+        """Create the cable, a veth pair with one end, ``wan0``, on each host."""
         here, there = self.here, self.there
         here.ip("link", "add", "wan0", "type", "veth", "peer", "name", "wan1")
-        # The other end moves to the other host by the pid of that host's init.
+        # The pid of a host's init names its network namespace.
         here.ip("link", "set", "wan1", "netns", str(there.init), "name", "wan0")
-        self.give_wire_addresses()
+        self.configure_cable()
 
-    def give_wire_addresses(self) -> None:
-        """Give both ends of the wire their addresses, and bring them up."""
+    def configure_cable(self) -> None:
+        """Give both ends of the cable their addresses, and bring them up."""
         here, there = self.here, self.there
         for host, v4, v6 in ((here, self.HERE4, self.HERE6), (there, self.THERE4, self.THERE6)):
             host.ip("addr", "add", f"{v4}/30", "dev", "wan0")
@@ -80,7 +81,7 @@ class Bed:
         self.authorize()
 
     def authorize(self, options: str = "") -> None:
-        """Let root and alice of ``here`` in, with these options of authorized_keys."""
+        """Authorize root and alice of ``here``, with these options of authorized_keys."""
         lines = ""
         for home in (self.here.home, self.here.user_home):
             key = (home / ".ssh/id_ed25519.pub").read_text()
@@ -93,10 +94,10 @@ class Bed:
                 os.chown(path, owner, owner)
 
     def start_sshd(self, *options: str) -> None:
-        """Start sshd on ``there`` and wait until it listens."""
+        """Start sshd on ``there``, with more lines of its configuration; wait until it listens."""
         config = self.there.directory / "sshd_config"
         users = "".join(
-            f"Match User {name}\nSetEnv {self._for_sshd(user)}\n"
+            f"Match User {name}\nSetEnv {self._set_env(user)}\n"
             for name, user in (("root", None), (USER, USER))
         )
         config.write_text(
@@ -113,7 +114,7 @@ class Bed:
         self.there.keep(self.sshd)
         eventually(self._listening, "sshd listening")
 
-    def _for_sshd(self, user: str | None) -> str:
+    def _set_env(self, user: str | None) -> str:
         wanted = ("PATH", "PYTHON", "COVERAGE")
         environment = self.there.environment(user)
         return " ".join(f'"{k}={v}"' for k, v in environment.items() if k.startswith(wanted))
@@ -122,7 +123,7 @@ class Bed:
         return bool(self.there.output("ss", "-Hltn", "sport = :22").strip())
 
     def stop_sshd(self) -> None:
-        """Kill sshd and every session of it."""
+        """Kill sshd and every session."""
         for pid in self.there.processes("sshd"):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -130,11 +131,11 @@ class Bed:
                 continue
         if self.sshd is not None:
             self.sshd.wait()
-        eventually(lambda: not self._listening(), "sshd gone")
+        eventually(lambda: not self._listening(), "the end of sshd")
 
     def black_hole(self, on: bool) -> None:
-        """Have the wire lose everything without a word, or carry it again."""
-        # A veth that is down would tell its peer; one with this qdisc does not.
+        """Make the cable drop every frame silently, or carry frames again."""
+        # Setting a veth down would take the carrier from its peer; this qdisc does not.
         verb = (
             ["replace", "dev", "wan0", "root", "blackhole"]
             if on
@@ -146,7 +147,7 @@ class Bed:
 
 @contextmanager
 def two_hosts() -> Iterator[Bed]:
-    """Two hosts, ready; gone at the end."""
+    """Yield two hosts that are set up; remove them at the end."""
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="vknet-bed-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -159,7 +160,7 @@ def two_hosts() -> Iterator[Bed]:
 
 
 def make_key(path: Path) -> None:
-    """Make an ed25519 key pair without a passphrase."""
+    """Create an ed25519 key pair without a passphrase."""
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)],
         check=True,

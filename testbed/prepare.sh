@@ -1,27 +1,27 @@
 #!/bin/sh
-# Prepare this machine: Debian's packages that are missing, and a venv of the repository's own.
+# Prepare this machine: install missing Debian packages, and create a venv in the repository.
 #
 #   testbed/prepare.sh PURPOSE PACKAGE...
 #
-# PURPOSE is the target of make.  The venv is .venv; it holds vknet itself, editable, for tests nox,
-# which makes venvs of its own, and for benchmarks what plots them.
+# PURPOSE is the target of make.  The venv is .venv.  It holds an editable vknet; for tests also nox,
+# which creates venvs of its own; for benchmarks also matplotlib.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=$1
 shift
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "make $purpose makes network namespaces, which needs root: sudo make $purpose" >&2
+    echo "make $purpose creates network namespaces and needs root: sudo make $purpose" >&2
     exit 1
 fi
 if [ ! -c /dev/net/tun ]; then
-    echo "make $purpose needs /dev/net/tun: modprobe tun" >&2
+    echo "make $purpose needs /dev/net/tun, which does not exist: modprobe tun" >&2
     exit 1
 fi
 
 PYTHON=${PYTHON:-python3}
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "vknet needs Python 3.11 or later; $PYTHON is not: make $purpose PYTHON=python3.12" >&2
+    echo "vknet needs Python 3.11 or later; name it: sudo make $purpose PYTHON=python3.12" >&2
     exit 1
 }
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || set -- "$@" python3-venv
@@ -33,13 +33,13 @@ for package in "$@"; do
 done
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null || {
-        echo "please install by hand, there is no apt-get here:$missing" >&2
+        echo "there is no apt-get here; install these packages by hand:$missing" >&2
         exit 1
     }
-    echo "installing Debian's packages:$missing"
-    # Keep apt from starting the machine's own sshd: the tests start one in a namespace.  The policy
-    # file is removed at exit and on a signal.  Should it outlive this shell all the same (SIGKILL,
-    # power), it allows everything from then on, and the next run removes it.
+    echo "installing Debian packages:$missing"
+    # Keep apt from starting sshd on the machine itself; the tests start one in a namespace.  The
+    # policy file (invoke-rc.d(8)) is removed at exit and on a signal.  If it outlives this shell
+    # (SIGKILL, power loss), it allows everything from then on, and the next run removes it.
     policy=/usr/sbin/policy-rc.d
     marker="# made by vknet's testbed/prepare.sh"
     if [ -e "$policy" ] && grep -qxF "$marker" "$policy" && "$policy"; then

@@ -1,4 +1,4 @@
-"""A running vknet, and what it says."""
+"""A program that runs on a host, and what it has written to stderr."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ __all__ = ["Program"]
 
 _numbers = itertools.count(1)
 
-EXIT_WITHIN: Final = 15.0
+EXIT_TIMEOUT_S: Final = 15.0
 
 
 class Program:
-    """A program started on a host, with its stderr kept in a file.
+    """A program on a host, with its stderr in a file.  The host kills it at its own end.
 
     Args:
         host: where it runs.
         command: the program and its arguments.
-        user: as whom; root if None.
-        stdin: as for subprocess.Popen; nothing to read unless given.
+        user: who runs it; root if None.
+        stdin: as for subprocess.Popen; /dev/null by default.
+
+    Attributes:
+        process: the process.
     """
 
     def __init__(
@@ -42,36 +45,42 @@ class Program:
 
     @property
     def log(self) -> str:
-        """All it has said so far."""
+        """Everything that it has written so far."""
         return self._log.read_text(errors="replace")
 
     def says(self, text: str, times: int = 1, within: float = 30.0) -> str:
-        """Wait until it has said this, so many times; the last line that has it.
+        """Wait until the log contains a text; return the last line that contains it.
+
+        Args:
+            text: what to wait for.
+            times: how often the log has to contain it.
+            within: the deadline, in seconds from now.
 
         Raises:
-            AssertionError: it did not, or it ended before; with all it said.
+            AssertionError: the deadline has passed, or the program has ended; the message has the
+                log.
         """
 
         def check() -> bool:
             ended = self.process.poll() is not None
             return self.log.count(text) >= times or ended
 
-        eventually(check, f'"{text}" from {" ".join(self.command)}; it said:\n{self.log}', within)
+        eventually(check, f'"{text}" from {" ".join(self.command)}; its log:\n{self.log}', within)
         lines = [line for line in self.log.splitlines() if text in line]
         if self.log.count(text) < times:
-            raise AssertionError(f'it ended without saying "{text}" ({times}x):\n{self.log}')
+            raise AssertionError(f'it ended before it wrote "{text}" {times} times:\n{self.log}')
         return lines[-1]
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
-    def status(self, within: float = EXIT_WITHIN) -> int:
-        """Wait for its end; its exit status."""
+    def status(self, within: float = EXIT_TIMEOUT_S) -> int:
+        """Wait for the end; return the exit status."""
         eventually(lambda: self.process.poll() is not None, f"the end of {self.command[0]}", within)
         return self.process.returncode
 
     def stop(self) -> int:
-        """SIGTERM, and its exit status."""
+        """Send SIGTERM; return the exit status."""
         self.signal(signal.SIGTERM)
         return self.status()

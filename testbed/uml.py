@@ -1,15 +1,16 @@
-"""A kernel in user space: User-mode Linux, with its first interface on a switch's socket.
+"""A kernel in user space: User-mode Linux, with one interface, `vec0`, on a switch's socket.
 
-It is Debian's `linux.uml` with a root of its own on hostfs, which holds busybox and nothing else:
-no image, no module, no right beyond what its user has.  `vec0` is a client of the switch, one frame
-a message of SOCK_SEQPACKET, which the kernel calls transport=bess (arch/um/drivers/vector_user.c).
+It is Debian's `linux.uml`.  Its root file system is a directory on hostfs that holds busybox and
+nothing else, so it needs no image, no module and no privilege.  `vec0` is a client of the switch:
+one frame per message on a SOCK_SEQPACKET socket, which the kernel calls transport=bess
+(arch/um/drivers/vector_user.c).
 
-It has its own pid namespace, of which it is the first process: its helpers and what runs inside it
-are processes of their own, which would outlive it when it is killed, but not the namespace.
+The kernel is the first process of its own pid namespace.  Its helpers and the processes inside it
+are processes of the host too.  They would outlive a killed kernel, but the namespace ends them.
 
-A test talks to it by files and over its console.  A command is a file in the folder `commands` of
-the root; its number goes over the console to init, which runs it with its output in a file beside
-it, and says the number and the status on the console when it has ended.
+A test talks to it through files and the console.  A command is a file in the directory `commands`
+of the root.  The test writes the number of the file to the console; init runs the file, writes its
+output to a file beside it, and prints the number and the exit status on the console.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ _numbers = itertools.count(1)
 
 BUSYBOX: Final = Path("/bin/busybox")
 
-BOOTS_WITHIN: Final = 60.0
-# About one boot of 200 ends with init unable to fork (EAGAIN), with no limit near, and the kernel's
-# panic; also of the kernel on its own, without a network.
-BOOTS_AT_MOST: Final = 3
+BOOT_TIMEOUT_S: Final = 60.0
 
-# The kernel's memory is a file there, unlinked at once.  It has to be on a tmpfs with exec, as the
-# host's own /run is; /dev/shm may be too small, and /tmp is often no tmpfs.
+# About one boot in 200 ends in a kernel panic, because init cannot fork (EAGAIN); no limit is near.
+# It also happens to a kernel without a network.
+BOOT_ATTEMPTS: Final = 3
+
+# The memory of the kernel is an unlinked file in this directory.  It needs a tmpfs without noexec,
+# such as /run of the host.  /dev/shm may be too small, and /tmp is often not a tmpfs.
 MEMORY_DIRECTORY: Final = "/run/uml"
 MEMORY: Final = "64M"
 
@@ -60,18 +62,18 @@ done
 
 
 class Uml:
-    """A User-mode Linux on a host.  The constructor starts its boot; it ends with the host.
+    """A User-mode Linux on a host.  The constructor starts the boot; the host kills it at its end.
 
     Args:
         host: where it runs.
         switch: path of the socket that the switch listens on.
-        address: of its interface, with the length of the prefix: 198.18.5.1/24.
-        user: as whom it runs; root if None.
+        address: of its interface, with the prefix length: 198.18.5.1/24.
+        user: who runs it; root if None.
 
     Attributes:
-        address: of its interface, without the prefix.
+        address: of its interface, without the prefix length.
         root: the directory that is its root, as the host sees it.
-        process: its end is the kernel's, and the other way round.
+        process: the process that ends when the kernel ends; killing it ends the kernel.
     """
 
     def __init__(self, host: Host, switch: Path, address: str, user: str | None = None) -> None:
@@ -92,20 +94,21 @@ class Uml:
         self.process = self._start()
 
     def up(self) -> Uml:
-        """Wait until it has booted, and plug it into the switch, which has to listen by then.
+        """Wait for the boot, and connect `vec0` to the switch, which has to listen by then.
 
-        A kernel that panics before it is up says nothing of what it is here to show: it is booted
-        anew, a few times at most.
+        A panic during the boot is not a failure of vknet: the kernel boots again, `BOOT_ATTEMPTS`
+        times in all.
 
         Returns:
             Itself.
 
         Raises:
-            AssertionError: it did not come up; with what is on its console.
+            AssertionError: it did not boot; the message has its console.
         """
-        for boots_left in reversed(range(BOOTS_AT_MOST)):
-            panics = "|^Kernel panic" if boots_left else ""
-            if self._wait_for(f"^uml: ready${panics}", "its boot", BOOTS_WITHIN)[0] == "uml: ready":
+        for boots_left in reversed(range(BOOT_ATTEMPTS)):
+            panic = "|^Kernel panic" if boots_left else ""
+            line = self._wait_for(f"^uml: ready${panic}", "its boot", BOOT_TIMEOUT_S)
+            if line[0] == "uml: ready":
                 break
             self.kill()
             self.process = self._start()
@@ -113,42 +116,42 @@ class Uml:
         return self
 
     def plug_in_again(self) -> None:
-        """Connect to a switch that was started anew and listens.
+        """Connect to a switch that has restarted and listens.
 
-        The driver does not do so by itself: it says nothing, its carrier stays on, and it polls the
-        dead socket without a pause.  To set the interface up while nobody listens would be worse:
-        after that it can never be opened again (`vector_net_open`: ENXIO).
+        The driver does not reconnect by itself: it reports nothing, keeps the carrier on, and polls
+        the dead socket without a pause.  Never set the interface up while no program listens on the
+        socket: it cannot be opened again after that (`vector_net_open`: ENXIO).
         """
         self.run("ip link set vec0 down; ip link set vec0 up")
 
     @property
     def console(self) -> str:
-        """All that was on its console so far."""
+        """Everything that the console has shown so far."""
         return self._console.read_text(errors="replace").replace("\r", "")
 
     def run(
         self, script: str, check: bool = True, timeout: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell script inside, to its end.
+        """Run a shell script inside, and wait for its end.
 
         Args:
-            script: for busybox's sh, with -e.
+            script: for busybox's sh; -e is set.
             check: whether a status other than 0 is an error.
             timeout: in seconds.
 
         Returns:
-            Its status, and what it printed, stderr included.
+            Its status, and its output, with stderr in it.
 
         Raises:
-            AssertionError: it did not end, or it failed and `check` is set; with what it printed
-                and what is on the console.
+            AssertionError: it did not end in time, or it failed and `check` is set; the message has
+                its output and the console.
         """
         number = next(self._commands)
         path = self.root / "commands" / str(number)
         path.write_text(f"set -e\n{script}\n")
         if self.process.stdin is None:
-            raise AssertionError("asked for as a pipe")
-        # If it has ended, that is found out and said below.
+            raise AssertionError("stdin is a pipe")
+        # A kernel that has ended is reported below.
         with contextlib.suppress(BrokenPipeError):
             os.write(self.process.stdin.fileno(), f"{number}\n".encode())
         ended = rf"^uml: command {number} ended with status (\d+)$"
@@ -156,20 +159,20 @@ class Uml:
         output = path.with_suffix(".output").read_text(errors="replace")
         if check and status:
             raise AssertionError(
-                f"{self}: {script}: status {status}\n{output}\non its console:\n{self.console}"
+                f"{self}: {script}: status {status}\n{output}\nits console:\n{self.console}"
             )
         return subprocess.CompletedProcess(script, status, output)
 
     def output(self, script: str) -> str:
-        """What a shell script prints, which has to succeed."""
+        """Run a shell script, which has to succeed; return what it prints."""
         return self.run(script).stdout
 
     def reaches(self, address: str) -> bool:
-        """Whether one ping to this address is answered within a second."""
+        """Whether this address answers one ping within a second."""
         return self.run(f"ping -c 1 -W 1 {address}", check=False).returncode == 0
 
     def kill(self) -> None:
-        """Pull its plug, and wait until nothing of it is left."""
+        """Kill it, and wait until all of its processes have ended."""
         self.process.kill()
         self.process.wait()
         eventually(lambda: not self.host.processes(str(self.root)), f"the end of {self}")
@@ -190,7 +193,7 @@ class Uml:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.host.run("mkdir", "-p", "-m", "1777", MEMORY_DIRECTORY)
-        # Root makes the namespace; after the change of user, death has to be arranged anew.
+        # Root creates the namespace.  A change of user clears PDEATHSIG, so it is set again.
         become = ["setpriv", "--pdeathsig", "KILL"]
         if self._user is not None:
             become += [f"--reuid={USER_ID}", f"--regid={USER_ID}", "--init-groups"]
@@ -201,14 +204,14 @@ class Uml:
                 *("rootfstype=hostfs", f"rootflags={self.root}", "rw", "init=/init"),
                 *("con=null", "con0=fd:0,fd:1", self._vec0),
                 env={"TMPDIR": MEMORY_DIRECTORY},
-                # Kept open: at its end the console would hang up.
+                # Kept open: at end of file the console hangs up.
                 stdin=subprocess.PIPE,
                 stdout=console,
                 stderr=console,
             )
 
     def _wait_for(self, pattern: str, what: str, within: float) -> re.Match[str]:
-        """Wait for a line on the console."""
+        """Wait until a line of the console matches; return the match."""
 
         def found() -> re.Match[str] | None:
             return re.search(pattern, self.console, re.MULTILINE)
@@ -216,8 +219,8 @@ class Uml:
         try:
             eventually(lambda: self.process.poll() is not None or found(), what, within)
         except AssertionError as exc:
-            raise AssertionError(f"{self}: {exc}\non its console:\n{self.console}") from None
+            raise AssertionError(f"{self}: {exc}\nits console:\n{self.console}") from None
         match = found()
         if match is None:
-            raise AssertionError(f"{self} ended before {what}\non its console:\n{self.console}")
+            raise AssertionError(f"{self} ended before {what}\nits console:\n{self.console}")
         return match

@@ -1,6 +1,6 @@
-"""A path as the Internet has them between the two hosts: `python -m vknet.sim` for a wire.
+"""An Internet path between the two hosts: `python -m vknet.sim` in place of the cable.
 
-The kernels that this runs on need no netem for it.
+It needs no netem, which not every kernel has.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
     from testbed.hosts import Bed
 
-__all__ = ["impaired_wire"]
+__all__ = ["impaired_cable"]
 
 
 @contextmanager
-def impaired_wire(bed: Bed, *options: str) -> Iterator[Program]:
-    """Have the two hosts joined by an impaired wire, with the usual names and addresses.
+def impaired_cable(bed: Bed, *options: str) -> Iterator[Program]:
+    """Join the two hosts by a cable that limits, delays and loses.
 
-    Whatever is connected over the wire loses its connection at the beginning and at the end.
+    Interface names and addresses stay as they are.  Existing connections across the cable break at
+    the start and at the end.
 
     Args:
         bed: the hosts.
@@ -38,9 +39,9 @@ def impaired_wire(bed: Bed, *options: str) -> Iterator[Program]:
     try:
         program.says("joined wan0 and wan1")
         bed.here.ip("link", "set", "wan1", "netns", str(bed.there.init), "name", "wan0")
-        bed.give_wire_addresses()
-        eventually(lambda: bed.here.reaches(bed.THERE4, wait=2.0), "a ping across the wire")
+        bed.configure_cable()
+        eventually(lambda: bed.here.reaches(bed.THERE4, wait=2.0), "a ping across the cable")
         yield program
     finally:
         program.stop()
-        bed.lay_wire()
+        bed.connect_cable()

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.hosts import Bed, Host, eventually
 from testbed.program import Program
-from testbed.uml import BOOTS_WITHIN, MEMORY_DIRECTORY
+from testbed.uml import BOOT_TIMEOUT_S, MEMORY_DIRECTORY
 from tests.support.pages import VKNETD, blocks, type_in, words_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_two_kernels_of_the_page_ping_each_other(here: Host) -> None:
     one, two = home / "kernels/one.log", home / "kernels/two.log"
     for log in (one, two):
         eventually(log.exists, f"{log.name}")
-        eventually(on_console(log, "/ # "), "the prompt of a kernel", BOOTS_WITHIN)
+        eventually(on_console(log, "/ # "), "the prompt of a kernel", BOOT_TIMEOUT_S)
     (home / "kernels/one.in").write_text("ping -c 3 198.18.5.2\n")
     eventually(on_console(one, "3 packets received"), "the answers")
     for log in (one, two):
