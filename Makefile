@@ -1,16 +1,17 @@
-# make demo    see two hosts joined, in namespaces of their own
-# make test    everything: ruff, mypy, unit, property and host tests; a skipped test is a failure
-# make bench   vknet beside its peers, about half an hour: docs/benchmarks.*
-#              (less of it: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
-# make bench-wan   a ping under load on long and slow paths, about an hour: the same page
-#              (less of it: make bench-wan ROUNDS=1 TO=/tmp/bench)
-# make clean   remove what these made in this folder
+# make demo        show two hosts being joined, in network namespaces
+# make test        run ruff, mypy and all tests (unit, property, host); a skipped test is a failure
+# make bench       measure vknet beside other tunnels, about half an hour: docs/benchmarks.*
+#                  (shorter: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
+# make bench-wan   measure pings under load on long and slow paths, about an hour: the same page
+#                  (shorter: make bench-wan ROUNDS=1 TO=/tmp/bench)
+# make clean       remove the files that these targets created in this directory
 #
-# All but `make clean` need root.  What root makes in this folder is given to the folder's owner.
+# All targets except clean need root.  Files that root creates in this directory are given to the
+# owner of the directory.
 
 HOSTS = openssh-server openssh-client iproute2 iputils-ping
 
-# How often each tool has its turn, how long a test of throughput takes, and where the page goes.
+# The number of rounds, the duration of each throughput test, and the directory of the results.
 ROUNDS = 3
 SECONDS = 5
 TO = docs

@@ -1,12 +1,12 @@
-"""Sessions of nox: what `make test` runs.
+"""The sessions of nox, which `make test` runs.
 
     nox                             lint, types, manual, unit on the other Pythons, tests
     nox -s unit                     unit and property tests, on each Python that is installed
     nox -s "unit(3.13)"             the same, on that Python
     nox -s tests -- tests/cli -x    arguments of pytest
 
-`tests` runs every test on the Python that runs nox, with coverage.  `unit` runs what needs no root,
-with fewer examples for each property.  Both use all processors, unless they get arguments.
+`tests` runs every test on the Python that runs nox, with coverage.  `unit` runs the tests that need
+no root, with fewer examples for each property.  Both use all processors, unless they get arguments.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ CURRENT: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 def find_python(version: str) -> str | None:
     """Return the path of an interpreter of this version, or None.
 
-    PATH comes first, then the versions of pyenv.  A candidate has to run and to have venv: a shim
-    of pyenv may stand in PATH for a version that is not selected, and Debian packages venv apart.
+    The interpreter in PATH comes first, then those of pyenv.  A candidate has to run and to have
+    venv: PATH may have a pyenv shim of a version that is not selected, and Debian packages venv
+    separately.
     """
     if version == CURRENT:
         return sys.executable
@@ -48,28 +49,28 @@ def find_python(version: str) -> str | None:
     name = f"python{version}"
     candidates = [shutil.which(name), *pyenv.glob(f"{version}.*/bin/{name}")]
     for candidate in candidates:
-        if candidate is not None and runs(candidate, version):
+        if candidate is not None and is_usable(candidate, version):
             return str(candidate)
     return None
 
 
-def runs(python: str | Path, version: str) -> bool:
-    """Return whether this is an interpreter of that version which can make a venv."""
+def is_usable(python: str | Path, version: str) -> bool:
+    """Whether an interpreter has this version and can create a venv."""
     code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     return done.returncode == 0 and done.stdout.strip() == version
 
 
 FOUND: Final = {version: path for version in PYTHONS if (path := find_python(version))}
-OTHERS: Final = [version for version in FOUND if version != CURRENT]
+OTHER_PYTHONS: Final = [version for version in FOUND if version != CURRENT]
 if missing := [version for version in PYTHONS if version not in FOUND]:
-    logger.info("not installed, so not tested: Python %s", ", ".join(missing))
+    logger.info("not tested, because it is not installed: Python %s", ", ".join(missing))
 
 nox.options.sessions = [
     "lint",
     "types",
     "manual",
-    *(f"unit({version})" for version in OTHERS),
+    *(f"unit({version})" for version in OTHER_PYTHONS),
     "tests",
 ]
 
@@ -107,14 +108,14 @@ def unit(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     session.install("--editable", ".[test]")
     session.run("coverage", "erase")
-    # A part of the tests does not reach the limit of coverage, and does not have to.
+    # The coverage limit (fail_under) applies only to a run of all tests.
     complete = not session.posargs and os.geteuid() == 0
     # Only in one process does pytest say how many tests it left out for want of root.
     arguments = PARALLEL if complete else session.posargs
     try:
         session.run("coverage", "run", "-m", "pytest", *arguments)
     except BaseException:
-        # Every process that was measured has left a file.
+        # Every measured process has left a file.
         session.run("coverage", "erase")
         raise
     session.run("coverage", "combine", "--quiet")

@@ -1,10 +1,17 @@
-"""Measurements, always side by side in one run: single absolute figures mean nothing.
+"""Measurements.  Each run compares, because absolute figures depend on the machine and the moment.
 
-    make bench                        vknet beside its peers: docs/benchmarks.{md,json,png}
-    sudo python -m bench.healing      how long a link takes to heal, by what failed
-    python -m bench.codec             the wire's codec on its own; needs no root
-    python -m bench.endpoints         each endpoint on its own; the TAP only for root
+    sudo make bench                  vknet beside other tunnels: docs/benchmarks.{md,json,png}
+    sudo make bench-wan              the same on long and slow paths: the same page
+    sudo python -m bench.window      the cost of the window on a LAN
+    sudo python -m bench.round_trips the idle round trip beside bare loops
+    sudo python -m bench.healing     the time that a link takes to heal, by failure
+    python -m bench.switching        vknetd beside vde_switch
+    python -m bench.codec            the codec alone
+    python -m bench.queueing         the flow queue alone
+    python -m bench.endpoints        each endpoint alone; the TAP as root only
 
-The grid of `make bench`: `tools` and `pipe` are what is measured, `measures` how, `processes` what
-it costs the hosts, `figures` what a figure is called, `report` and `plot` what comes of them.
+Modules of `make bench`: `tools` and `pipe` start what is measured, `measures` measures it,
+`processes` reads CPU time and memory, `figures` names the results, `report`, `page` and `plot`
+present them.  `make bench-wan` adds `wan`, `loads`, `flows`, `datagrams`, `wan_report` and
+`wan_plot`.
 """

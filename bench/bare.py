@@ -1,10 +1,9 @@
-"""The least that a tunnel of this shape can be: a TAP, a pipe to ssh, and one of two loops.
+"""The smallest possible tunnel with vknet's structure: a TAP, pipes to ssh, and a loop.
 
-    python bare.py LOOP DEVICE [REMOTE COMMAND WORD ...]
+    python bare.py LOOP DEVICE [REMOTE_COMMAND_WORD ...]
 
-With a remote command it starts ssh with it, without one it is the remote half.  LOOP is ``poll``,
-for epoll in Python and nothing else, or ``trio``.  It lives as long as its peer, and checks
-nothing.
+LOOP is ``poll``, which is epoll in Python and nothing else, or ``trio``.  With a remote command the
+program starts ssh; without one it is the remote half.  It ends with its peer, and checks nothing.
 """
 
 from __future__ import annotations
@@ -31,20 +30,26 @@ BARE_SSH: Final = ("ssh", "-x", "-T", "-e", "none", "there")
 
 
 class Bare:
-    """Two directions between a TAP and two pipes."""
+    """Copies frames in both directions between a TAP and two pipes.
+
+    Args:
+        tap: fd of the TAP.
+        receiving: fd to read from the peer.
+        sending: fd to write to the peer.
+    """
 
     def __init__(self, tap: int, receiving: int, sending: int) -> None:
         self.tap = tap
         self.receiving = receiving
         self.sending = sending
 
-    def out(self) -> None:
-        """Carry the one frame that is there, out of the TAP."""
+    def send_one(self) -> None:
+        """Copy one frame from the TAP to the peer."""
         frame = os.read(self.tap, LONGEST_FRAME)
         os.write(self.sending, LENGTH.pack(len(frame)) + frame)
 
-    def back(self) -> None:
-        """Carry the frames of one read, into the TAP."""
+    def receive_some(self) -> None:
+        """Copy the frames of one read from the peer to the TAP."""
         data = os.read(self.receiving, LONGEST_FRAME)
         if not data:
             sys.exit()
@@ -52,7 +57,7 @@ class Bare:
         while start < len(data):
             (length,) = LENGTH.unpack_from(data, start)
             start += LENGTH.size
-            # Until the interface is up.
+            # The kernel refuses frames until the interface is up.
             with suppress(OSError):
                 os.write(self.tap, data[start : start + length])
             start += length
@@ -60,26 +65,26 @@ class Bare:
 
 def by_poll(bare: Bare) -> None:
     epoll = select.epoll()
-    turns = {bare.tap: bare.out, bare.receiving: bare.back}
-    for fd in turns:
+    handlers = {bare.tap: bare.send_one, bare.receiving: bare.receive_some}
+    for fd in handlers:
         epoll.register(fd, select.EPOLLIN)
     while True:
         for fd, _ in epoll.poll():
-            turns[fd]()
+            handlers[fd]()
 
 
 def by_trio(bare: Bare) -> None:
-    async def pump(fd: int, next_writes: Callable[[], None]) -> None:
+    async def pump(fd: int, copy: Callable[[], None]) -> None:
         while True:
             await trio.lowlevel.wait_readable(fd)
-            next_writes()
+            copy()
 
-    async def both() -> None:
+    async def pump_both() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pump, bare.tap, bare.out)
-            nursery.start_soon(pump, bare.receiving, bare.back)
+            nursery.start_soon(pump, bare.tap, bare.send_one)
+            nursery.start_soon(pump, bare.receiving, bare.receive_some)
 
-    trio.run(both, strict_exception_groups=False)
+    trio.run(pump_both, strict_exception_groups=False)
 
 
 def main() -> None:
@@ -92,7 +97,7 @@ def main() -> None:
         command = (*BARE_SSH, " ".join(remote))
         ssh = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if ssh.stdin is None or ssh.stdout is None:
-            raise AssertionError("asked for as pipes")
+            raise AssertionError("stdin and stdout are pipes")
         receiving, sending = ssh.stdout.fileno(), ssh.stdin.fileno()
     {"poll": by_poll, "trio": by_trio}[loop](Bare(tap, receiving, sending))
 

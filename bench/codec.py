@@ -1,11 +1,10 @@
-"""The wire's codec on its own: nanoseconds a frame, in batches of a pump's size.
+"""The codec alone: nanoseconds per frame, in batches as large as those of a link.
 
-Frames that are alike go through it together, as uniform; so there is a second row for those that
-are not, whose lengths differ by one in turn.
+    .venv/bin/python -m bench.codec
 
-    python -m bench.codec
-
-Prints a Markdown table.  Needs no root, and does no I/O.
+The codec treats frames of equal length as a uniform batch.  A second row measures frames one by
+one: each has a different length than the one before it.  The output is a Markdown table.  The
+program needs no root, and does no I/O.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from bench.timing import HEAD, SIZES, batch_of, median_ns, row
+from bench.timing import FRAME_SIZES, TABLE_HEAD, batch_of, median_ns, row
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Wire,
@@ -32,17 +31,17 @@ if TYPE_CHECKING:
     from vknet.packet.virtio import AnyFrame
 
 
-def different(size: int) -> list[bytes]:
-    """A batch in which no two frames behind each other are of the same length."""
+def mixed(size: int) -> list[bytes]:
+    """Return a batch in which each frame has a different length than the one before it."""
     return [frame + bytes(number % 2) for number, frame in enumerate(batch_of(size))]
 
 
-def alike(size: int) -> UniformBatch:
+def uniform(size: int) -> UniformBatch:
     return UniformBatch(batch_of(size), offload=False)
 
 
 async def time_encoding(frames: Sequence[AnyFrame]) -> float:
-    """Nanoseconds to encode a frame of this batch."""
+    """Return the nanoseconds that it takes to encode one frame of this batch."""
 
     async def once() -> int:
         began = time.perf_counter_ns()
@@ -53,10 +52,10 @@ async def time_encoding(frames: Sequence[AnyFrame]) -> float:
 
 
 async def time_decoding(frames: Sequence[AnyFrame]) -> float:
-    """Nanoseconds to decode a frame of this batch, from a buffer that ends where a block does."""
+    """Return the nanoseconds that it takes to decode one frame, from a buffer of whole blocks."""
     data = encode_frames(frames, FRAME_LIMIT_V2).data
     decoder = Decoder(Wire.V2)
-    # Until it has come, frames may be no longer than in v1.
+    # Before a HELLO the frame limit is that of v1.
     hello = Hello("bench", "bench", FRAME_LIMIT_V2, mtu=None, mtu_fixed=False, timeout=15)
     decoder.feed(encode_control(hello))
 
@@ -66,19 +65,19 @@ async def time_decoding(frames: Sequence[AnyFrame]) -> float:
         spent = time.perf_counter_ns() - began
         count = sum(map(len, decoded.batches))
         if count != len(frames):
-            raise AssertionError(f"{count} of {len(frames)} frames")
+            raise AssertionError(f"the decoder returned {count} of {len(frames)} frames")
         return spent
 
     return await median_ns(once) / len(frames)
 
 
 async def main() -> None:
-    print(HEAD)
+    print(TABLE_HEAD)
     for name, measure in (("encode", time_encoding), ("decode", time_decoding)):
-        for size in SIZES:
+        for size in FRAME_SIZES:
             if size <= UNIFORM_FRAME_MAX:
-                print(row(f"{name}, uniform", size, await measure(alike(size))), flush=True)
-            print(row(f"{name}, one by one", size, await measure(different(size))), flush=True)
+                print(row(f"{name}, uniform", size, await measure(uniform(size))), flush=True)
+            print(row(f"{name}, one by one", size, await measure(mixed(size))), flush=True)
 
 
 if __name__ == "__main__":

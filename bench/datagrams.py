@@ -1,15 +1,15 @@
-"""UDP datagrams at a steady rate, and how many of them arrive.
+"""UDP datagrams at a constant rate, and the rate at which they arrive.
 
     python datagrams.py send ADDRESS SECONDS RATE [SIZE]
-    python datagrams.py receive ADDRESS SECONDS [WARM_UP]
+    python datagrams.py receive ADDRESS SECONDS [WARM_UP_S]
 
-SIZE is that of their payload in bytes, 64 unless given.
+RATE is in datagrams per second.  SIZE is the payload in bytes, 64 by default.
 
-Nothing but the datagrams crosses the path: a program with a control connection of its own on the
-same path, such as iperf3, loses it now and then when the path is flooded.
+Only the datagrams cross the path.  A program that has a control connection on the same path, such
+as iperf3, sometimes loses it when the path is flooded.
 
-Both sides move many a system call, and the receiver has a long buffer: neither is to take the
-processors from what is measured, or to lose what that has delivered.
+Both sides move many datagrams per system call, to leave the CPUs to the tunnel under test.  The
+receiver has a large buffer, to lose none that the tunnel has delivered.
 """
 
 from __future__ import annotations
@@ -25,74 +25,87 @@ from vknet.endpoints.mmsg import CHUNK, receive_messages, send_messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PORT", "WARM_UP", "receive", "send"]
+__all__ = ["PORT", "WARM_UP_S", "receive", "send"]
 
 PORT: Final = 5202
-SIZE: Final = 64
+PAYLOAD_BYTES: Final = 64
 
-# From the first datagram to the first one that counts: queues on the way are full then.
-WARM_UP: Final = 0.5
+# The time from the first datagram to the first that counts, in which the queues on the path fill.
+WARM_UP_S: Final = 0.5
 
-# How long the first one may take; a path that takes longer has broken down.
-PATIENCE: Final = 5.0
+# The time limit for the first datagram.  A path that takes longer has failed.
+FIRST_TIMEOUT_S: Final = 5.0
 
-# Between two looks at the clock.
-TURN: Final = 256
+# The number of datagrams between two readings of the clock.
+TURN_DATAGRAMS: Final = 256
 
-# linux/socket.h.  The default holds 277 small datagrams, a millisecond of what is sent here.
+# include/uapi/asm-generic/socket.h.  The default buffer holds 277 small datagrams: a millisecond.
 SO_RCVBUFFORCE: Final = 33
-RECEIVE_BUFFER: Final = 16 * 1024 * 1024
+RECEIVE_BUFFER_BYTES: Final = 16 * 1024 * 1024
 
-# From one burst of the sender to the next, in seconds: 50 datagrams at 50 000 a second.
-BURST_EVERY: Final = 0.001
+# The time between two bursts of the sender: 50 datagrams per burst at 50 000 per second.
+BURST_INTERVAL_S: Final = 0.001
 
 
-def send(address: str, seconds: float, rate: float, size: float = SIZE) -> int:
-    """Offer so many a second to the kernel, which may not have room for all; how many they were."""
+def send(address: str, seconds: float, rate: float, size: float = PAYLOAD_BYTES) -> int:
+    """Offer datagrams to the kernel, which may have no room for some; return how many.
+
+    Args:
+        address: of the receiver.
+        seconds: how long to send.
+        rate: in datagrams per second.
+        size: of the payload, in bytes.
+    """
     count = 0
     chunk = [bytes(int(size))] * CHUNK
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((address, PORT))
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
-            due = min(int(passed * rate) - count, TURN)
+            due = min(int(passed * rate) - count, TURN_DATAGRAMS)
             left = due
             try:
                 while left > 0:
                     left -= send_messages(sock.fileno(), chunk[:left])
             except BlockingIOError:
-                select.select([], [sock], [], BURST_EVERY)
+                select.select([], [sock], [], BURST_INTERVAL_S)
             except OSError:
-                # ENOBUFS: the interface is full.  ECONNREFUSED: nobody listens there any more.
+                # ENOBUFS: the interface has no room.  ECONNREFUSED: the receiver has ended.
                 pass
             count += due
-            if due < TURN:
-                time.sleep(BURST_EVERY)
+            if due < TURN_DATAGRAMS:
+                time.sleep(BURST_INTERVAL_S)
     return count
 
 
-def receive(address: str, seconds: float, warm_up: float = WARM_UP) -> float:
-    """Datagrams that arrive each second, from `warm_up` seconds after the first one on.
+def receive(address: str, seconds: float, warm_up: float = WARM_UP_S) -> float:
+    """Return the rate at which datagrams arrive, per second.
 
-    It is none where the first one does not come within `PATIENCE`.
+    Args:
+        address: of this side.
+        seconds: how long to count.
+        warm_up: seconds from the first datagram to the begin of the count.
+
+    Returns:
+        0 if no datagram arrives within `FIRST_TIMEOUT_S`.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
         sock.bind((address, PORT))
         print("ready", flush=True)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(FIRST_TIMEOUT_S)
         try:
             sock.recv(1)
         except TimeoutError:
             return 0
         start = time.monotonic() + warm_up
-        _drain(sock, start)
-        count = _drain(sock, start + seconds)
+        _count(sock, start)
+        count = _count(sock, start + seconds)
     return count / seconds
 
 
-def _drain(sock: socket.socket, until: float) -> int:
-    """Count what comes until then."""
+def _count(sock: socket.socket, until: float) -> int:
+    """Receive datagrams until a time; return their number."""
     count = 0
     while (now := time.monotonic()) < until:
         try:

@@ -1,10 +1,10 @@
-"""Each endpoint on its own: nanoseconds a frame, sent and received.
+"""Each endpoint alone: nanoseconds per frame, sent and received.
 
-    python -m bench.endpoints
+    .venv/bin/python -m bench.endpoints
 
-Prints a Markdown table.  What is sent into one end of a memory or SOCK_SEQPACKET pair is received
-from the other.  The TAP is measured for root only, in a network namespace of its own, against the
-kernel: it takes what is sent, and what is received was sent by way of packet(7).
+The output is a Markdown table.  Frames sent into one end of a memory or SOCK_SEQPACKET pair are
+received from the other end.  The TAP is measured only for root, in a network namespace of its own:
+the kernel takes the frames that are sent, and a packet(7) socket sends those that are received.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from bench.timing import HEAD, SIZES, batch_of, median_ns, row
+from bench.timing import FRAME_SIZES, TABLE_HEAD, batch_of, median_ns, row
 from vknet.counters import DropReason
 from vknet.endpoints import SeqpacketEndpoint, memory_endpoint_pair
 from vknet.endpoints.tap import open_tap
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
     from vknet.endpoints import Endpoint
 
-    # What sends into an endpoint, what receives, and what else it takes for something to be there.
+    # An endpoint to send into, one to receive from, and what fills the latter if sending does not.
     Opened = tuple[Endpoint, Endpoint, Callable[[list[bytes]], None] | None]
-    Opening = Callable[[], AbstractAsyncContextManager[Opened]]
+    Opener = Callable[[], AbstractAsyncContextManager[Opened]]
 
-# Set for the process that is in a network namespace of its own.
-INSIDE: Final = "VKNET_BENCH_INSIDE"
+# The environment variable of the process in a network namespace of its own.
+IN_NAMESPACE: Final = "VKNET_BENCH_INSIDE"
 
 TAP: Final = "bench0"
 TAP_MTU: Final = 65000
 
-# How many of the largest frames a SOCK_SEQPACKET socket holds with the kernel's default limits.
-HUGE: Final = 60_000
-HUGE_AT_ONCE: Final = 3
+# A SOCK_SEQPACKET socket holds this number of the largest frames with the kernel's default limits.
+LARGE_FRAME_BYTES: Final = 60_000
+LARGE_FRAMES: Final = 3
 
 
 @asynccontextmanager
 async def memory() -> AsyncIterator[Opened]:
-    """Two endpoints in memory."""
+    """Open two endpoints in memory."""
     a, b = memory_endpoint_pair()
     async with a, b:
         yield a, b, None
@@ -55,7 +55,7 @@ async def memory() -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def seqpacket() -> AsyncIterator[Opened]:
-    """Two endpoints on the ends of a socket pair."""
+    """Open two endpoints on the ends of a socket pair."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     a, b = (SeqpacketEndpoint(end, "bench") for end in ends)
     async with a, b:
@@ -64,7 +64,7 @@ async def seqpacket() -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def tap() -> AsyncIterator[Opened]:
-    """One TAP for both, and what has the kernel send frames out of it."""
+    """Open one TAP for both directions; a packet socket makes the kernel send frames out of it."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as outside:
         async with await open_tap(TAP, mtu=TAP_MTU) as endpoint:
             outside.bind((TAP, 0))
@@ -73,19 +73,19 @@ async def tap() -> AsyncIterator[Opened]:
                 for frame in frames:
                     outside.send(frame)
 
-            # What the kernel sends of its own accord when an interface comes up.
+            # The kernel sends frames of its own when an interface comes up.
             endpoint.discard(DropReason.STALE)
             yield endpoint, endpoint, fill
 
 
-AS_ANYBODY: Final[Mapping[str, Opening]] = {"memory": memory, "SEQPACKET": seqpacket}
-AS_ROOT: Final[Mapping[str, Opening]] = {"TAP": tap}
+UNPRIVILEGED: Final[Mapping[str, Opener]] = {"memory": memory, "SEQPACKET": seqpacket}
+ROOT_ONLY: Final[Mapping[str, Opener]] = {"TAP": tap}
 
 
-async def measure(name: str, opening: Opening, size: int) -> None:
-    """Print what sending and what receiving a frame of this size takes."""
-    frames = batch_of(size)[: HUGE_AT_ONCE if size > HUGE else None]
-    async with opening() as (sink, source, fill):
+async def measure(name: str, opener: Opener, size: int) -> None:
+    """Print the time to send and the time to receive a frame of `size` bytes."""
+    frames = batch_of(size)[: LARGE_FRAMES if size > LARGE_FRAME_BYTES else None]
+    async with opener() as (sink, source, fill):
 
         async def send() -> int:
             began = time.perf_counter_ns()
@@ -110,26 +110,26 @@ async def measure(name: str, opening: Opening, size: int) -> None:
             ns = await median_ns(once) / len(frames)
             print(row(f"{name}, {what}", size, ns), flush=True)
         if sink.send_drops:
-            raise AssertionError(f"{name} dropped some: {sink.send_drops}")
+            raise AssertionError(f"{name} dropped frames: {sink.send_drops}")
 
 
-async def measure_all(openings: Mapping[str, Opening]) -> None:
-    for name, opening in openings.items():
-        for size in SIZES:
-            await measure(name, opening, size)
+async def measure_all(openers: Mapping[str, Opener]) -> None:
+    for name, opener in openers.items():
+        for size in FRAME_SIZES:
+            await measure(name, opener, size)
 
 
 def main() -> None:
-    if INSIDE in os.environ:
-        trio.run(measure_all, AS_ROOT)
+    if IN_NAMESPACE in os.environ:
+        trio.run(measure_all, ROOT_ONLY)
         return
-    print(HEAD, flush=True)
-    trio.run(measure_all, AS_ANYBODY)
+    print(TABLE_HEAD, flush=True)
+    trio.run(measure_all, UNPRIVILEGED)
     if os.geteuid() == 0:
         again = ["unshare", "--net", sys.executable, "-m", "bench.endpoints"]
-        subprocess.run(again, env={**os.environ, INSIDE: "1"}, check=True)
+        subprocess.run(again, env={**os.environ, IN_NAMESPACE: "1"}, check=True)
     else:
-        print("the TAP is left out: only root may make one", file=sys.stderr)
+        print("the TAP is left out: only root may create one", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,30 @@
-"""What is measured: the names of the figures, their units, and which way is better."""
+"""The figures of `make bench`: their names, their units, and which direction is better."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BASELINE", "FIGURES", "LIMIT", "Figure", "Figures"]
+__all__ = ["BASELINE", "FIGURES", "SSH_PIPE", "Figure", "Figures"]
 
-# The tool that ratios are taken against, and what no tool over one ssh can pass.
+# The tool that ratios refer to, and the upper bound of every tool that uses one ssh connection.
 BASELINE: Final = "ssh -w"
-LIMIT: Final = "plain ssh pipe"
+SSH_PIPE: Final = "plain ssh pipe"
 
 Figures = dict[str, float]
-"""What one tool did in one round, by `Figure.key`; a figure that makes no sense for it is missing.
-"""
+"""The results of one tool in one round, by `Figure.key`.  Some tools do not have all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure.
+    """A figure of one tool.
 
     Attributes:
         key: its name in JSON.
         title: its name for people, with the unit.
-        digits: after the point.
-        more_is_better: of the two directions.
-        has_ratio: that it is so many times another one's says something.
+        digits: digits after the decimal point.
+        more_is_better: whether a larger value is better.
+        has_ratio: whether a ratio of two values is of use.
     """
 
     key: str
@@ -46,7 +45,7 @@ FIGURES: Final = (
     Figure("first_ping", "first ping, s", 2, more_is_better=False, has_ratio=False),
     Figure(
         "over_ssh_true",
-        "… over `ssh host true`, s",
+        "first ping less `ssh host true`, s",
         2,
         more_is_better=False,
         has_ratio=False,

@@ -1,11 +1,11 @@
-"""TCP flows that send as much as they can, and how much of each arrives.
+"""TCP flows that send as fast as they can, and the bytes of each that arrive.
 
     python flows.py send ADDRESS PORT FLOWS
-    python flows.py receive ADDRESS PORT FLOWS WARM_UP SECONDS
+    python flows.py receive ADDRESS PORT FLOWS WARM_UP_S SECONDS
 
-Nothing but the flows crosses the path.  The receiver prints ``ready``, and at its end the bytes of
-each flow in the SECONDS that begin WARM_UP after the first connection, as a JSON array.  The sender
-sends until it is ended or its flows are.
+Only the flows cross the path.  The receiver prints ``ready`` when it listens.  It counts for
+SECONDS, beginning WARM_UP_S after the first connection, and prints the bytes of each flow as a JSON
+array.  The sender runs until it is killed, or until the receiver closes the flows.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Final
 
 __all__ = ["CONGESTION_CONTROL", "receive", "send"]
 
-# What Linux has unless somebody changed it.
+# The default of Linux.
 CONGESTION_CONTROL: Final = "cubic"
 BLOCK: Final = bytes(256 * 1024)
 
-# How long the first flow may take to come.
-PATIENCE: Final = 30.0
+# The time limit for the first flow.
+FIRST_TIMEOUT_S: Final = 30.0
 
 
 def send(address: str, port: int, flows: int) -> None:
-    """Send on so many connections until the other side closes them."""
+    """Open `flows` connections, and send on each until the receiver closes it."""
 
-    def one() -> None:
+    def send_on_one() -> None:
         with suppress(OSError), socket.socket() as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL.encode())
             sock.connect((address, port))
             while True:
                 sock.sendall(BLOCK)
 
-    threads = [threading.Thread(target=one, daemon=True) for _ in range(flows)]
+    threads = [threading.Thread(target=send_on_one, daemon=True) for _ in range(flows)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -47,7 +47,15 @@ def send(address: str, port: int, flows: int) -> None:
 
 
 def receive(address: str, port: int, flows: int, warm_up: float, seconds: float) -> list[int]:
-    """Bytes of each flow in those seconds; 0 for one that never came."""
+    """Receive from all flows; return the bytes of each, 0 for a flow that never came.
+
+    Args:
+        address: of this side.
+        port: to listen on.
+        flows: their number.
+        warm_up: seconds from the first connection to the begin of the count.
+        seconds: how long to count.
+    """
     buffer = bytearray(1024 * 1024)
     counts: dict[socket.socket, int] = {}
     with (
@@ -56,7 +64,7 @@ def receive(address: str, port: int, flows: int, warm_up: float, seconds: float)
     ):
         selector.register(server, selectors.EVENT_READ)
         print("ready", flush=True)
-        start, end = 0.0, time.monotonic() + PATIENCE
+        start, end = 0.0, time.monotonic() + FIRST_TIMEOUT_S
         while (now := time.monotonic()) < end:
             for key, _ in selector.select(end - now):
                 ready = key.fileobj

@@ -1,9 +1,10 @@
-"""How long a link takes to heal, by what failed.
+"""The time that a link takes to heal, by failure.
 
     sudo .venv/bin/python -m bench.healing
 
-Prints a Markdown table: seconds from the failure to its being said, and from the moment healing was
-possible to the first ping across.  vknet runs with ``-r 1 --timeout 15``.
+The output is a Markdown table: the seconds from the failure (if it ends by itself: from its end)
+until vknet reports the loss, and until the first ping crosses the link again.  vknet runs with
+``-r 1`` and its default ``--timeout``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def stop_remote_half(bed: Bed) -> None:
 
 
 def black_hole(seconds: float) -> Callable[[Bed], None]:
-    """Lose everything for so long."""
+    """Return a failure: the path drops every frame for a time."""
 
     def fail(bed: Bed) -> None:
         bed.black_hole(on=True)
@@ -53,25 +54,25 @@ def black_hole(seconds: float) -> Callable[[Bed], None]:
 
 
 def measure(bed: Bed, vknet: Program, fail: Callable[[Bed], None]) -> tuple[float, float]:
-    """Seconds from the end of `fail` to the loss being said, and to the first ping after it."""
+    """Return the seconds from the end of `fail` to the report of the loss and to the first ping."""
     lost = vknet.log.count("link lost")
     fail(bed)
     began = time.monotonic()
     vknet.says("link lost", times=lost + 1)
-    said = time.monotonic() - began
+    reported = time.monotonic() - began
     eventually(lambda: bed.here.reaches(LAN[1]), "a ping", every=0)
-    return said, time.monotonic() - began
+    return reported, time.monotonic() - began
 
 
 def main() -> None:
     failures = {
         "ssh killed": kill_ssh,
         "remote half killed": kill_remote_half,
-        "sshd killed and started again": restart_sshd,
+        "sshd killed and restarted": restart_sshd,
         "remote half stopped (SIGSTOP)": stop_remote_half,
-        **{f"path lost everything for {n} s": black_hole(n) for n in (20, 22, 24, 26, 60)},
+        **{f"path drops every frame for {n} s": black_hole(n) for n in (20, 22, 24, 26, 60)},
     }
-    print("| failure | said after, s | first ping after, s |\n|---|---|---|")
+    print("| failure | loss reported after, s | first ping after, s |\n|---|---|---|")
     with two_hosts() as bed:
         for host, address in zip((bed.here, bed.there), LAN, strict=True):
             host.ip("link", "add", "bridge0", "type", "bridge")
@@ -82,8 +83,8 @@ def main() -> None:
         )
         vknet.says("link up")
         for name, fail in failures.items():
-            said, healed = measure(bed, vknet, fail)
-            print(f"| {name} | {said:.2f} | {healed:.2f} |", flush=True)
+            reported, healed = measure(bed, vknet, fail)
+            print(f"| {name} | {reported:.2f} | {healed:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Loads on a path, and how a ping fares under them.
+"""Loads on a path, and the round trips of pings under them.
 
-A load is TCP or UDP from ``here`` to ``there``, or TCP both ways; or TCP beside that of somebody
-who has the path bare.  It runs for a while before anything counts, so that queues are what they
-stay.
+A load is TCP or UDP from ``here`` to ``there``, TCP both ways, or TCP through a tunnel beside one
+TCP flow that has no tunnel.  Each load runs for a while before the measurement, until the queues
+have settled.
 """
 
 from __future__ import annotations
@@ -24,40 +24,51 @@ if TYPE_CHECKING:
 
     from testbed.hosts import Bed, Host
 
-__all__ = ["LOADS", "PING_EVERY", "WARM_UP", "Load", "Outcome", "idle_pings", "under"]
+__all__ = [
+    "DATAGRAM_BYTES",
+    "LOADS",
+    "MAX_RATE",
+    "PORT",
+    "WARM_UP_S",
+    "Load",
+    "Outcome",
+    "idle_pings",
+    "ping_command",
+    "run_load",
+]
 
-PING_EVERY: Final = 0.05
-WARM_UP: Final = 4.0
+PING_INTERVAL_S: Final = 0.05
+WARM_UP_S: Final = 4.0
 
-# Two that compete need longer to find what each gets: CUBIC takes seven seconds and more from one
-# loss to the next.  So many times what other loads have.
-COMPETING: Final = 3
+# A load beside another one, and its warm-up, take this many times as long.  Both need the time to
+# find their shares: CUBIC takes seven seconds and more from one loss to the next.
+COMPETING_FACTOR: Final = 3
 
-# Of TCP through what is measured, and of the one beside it.
+# The ports of TCP through the tunnel, and of the flow beside it.
 PORT: Final = 5203
 BESIDE_PORT: Final = 5204
 
 # A ping that takes longer counts as lost.
-PING_PATIENCE: Final = 5
+PING_TIMEOUT_S: Final = 5
 
-# Payload of the datagrams, and the bytes of headers that a path carries with each.
-DATAGRAM: Final = 1200
-HEADERS: Final = 14 + 20 + 8
+# The payload of a datagram in bytes, and its Ethernet, IPv4 and UDP headers.
+DATAGRAM_BYTES: Final = 1200
+HEADER_BYTES: Final = 14 + 20 + 8
 
-# How many datagrams a second the sender is asked for at the most: as many as Python can.
-FASTEST: Final = 100e3
+# The highest rate of the sender in datagrams per second; Python is no faster.
+MAX_RATE: Final = 100e3
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What keeps the path busy.
+    """Traffic that fills the path.
 
     Attributes:
-        name: its row.
-        flows: of TCP; 0 for UDP.
-        both: also in the other direction.
-        factor: of the path's rate that UDP is sent at.
-        beside: one TCP goes the same way on the bare path, whatever is measured.
+        name: its name in the table.
+        flows: number of TCP flows in each direction; 0 for UDP.
+        both: whether the other direction is loaded as well.
+        factor: the rate of UDP, as a multiple of the rate of the path.
+        beside: whether one TCP flow crosses the path in the same direction without a tunnel.
     """
 
     name: str
@@ -78,14 +89,14 @@ LOADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a load.
+    """The result of a load.
 
     Attributes:
-        pings: milliseconds, one a ping that came back, with the seconds since the first one.
-        lost: how many did not.
-        goodput: Mbit/s of payload that arrived, in each direction that was loaded; and what the TCP
-            on the bare path had.
-        flows: the same by flow, in the first of them.
+        pings: of each answered ping, the seconds since the first ping, and the round trip in ms.
+        lost: number of pings without an answer.
+        goodput: payload that arrived, in Mbit/s: of each loaded direction, then of the flow
+            without a tunnel.
+        flows: the goodput of each flow of the first direction.
     """
 
     pings: list[tuple[float, float]]
@@ -94,20 +105,22 @@ class Outcome:
     flows: list[float]
 
 
-def under(load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds: float) -> Outcome:
-    """Have the load run, and ping meanwhile.
+def run_load(
+    load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds: float
+) -> Outcome:
+    """Run a load, and ping during it.
 
     Args:
-        load: which.
+        load: the load.
         bed: the hosts.
-        addresses: of ``here`` and ``there`` on what is measured.
-        rate: the path's, in bits per second.
-        seconds: that count.
+        addresses: of ``here`` and ``there`` in the tunnel.
+        rate: of the path, in bits per second.
+        seconds: duration of the measurement.
     """
     here, there = bed.here, bed.there
-    warm_up = WARM_UP
+    warm_up = WARM_UP_S
     if load.beside:
-        warm_up, seconds = COMPETING * warm_up, COMPETING * seconds
+        warm_up, seconds = COMPETING_FACTOR * warm_up, COMPETING_FACTOR * seconds
     ways = [_Way(here, there, addresses[1])]
     if load.both:
         ways.append(_Way(there, here, addresses[0]))
@@ -127,30 +140,30 @@ def under(load: Load, bed: Bed, addresses: tuple[str, str], rate: float, seconds
 
 
 def idle_pings(bed: Bed, address: str, below: float, within: float = 20.0) -> list[float]:
-    """Wait until the path is idle again; milliseconds of twenty pings.
+    """Wait until the path is idle; return the round trips of 20 pings, in ms.
 
     Args:
         bed: the hosts.
         address: of ``there``.
-        below: milliseconds that a ping takes at the most then.
-        within: seconds that may take.
+        below: the path is idle when the median of the pings is below this, in ms.
+        within: the deadline, in seconds from now.
     """
 
     def pings() -> list[float]:
-        # Some may get lost on such a path.
-        times = [ms for _, ms in _pings(bed.here, address, 20 * PING_EVERY)[0]]
+        # The path may lose some of them.
+        times = [ms for _, ms in _pings(bed.here, address, 20 * PING_INTERVAL_S)[0]]
         return times if times and sorted(times)[len(times) // 2] < below else []
 
-    return eventually(pings, f"pings of less than {below:g} ms to {address}", within)
+    return eventually(pings, f"pings below {below:g} ms to {address}", within)
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """From whom a load goes to whom, and where it is received."""
+    """One direction of a load: its hosts, and the address and port of the receiver."""
 
     sender: Host
     receiver: Host
-    at: str
+    address: str
     port: int = PORT
 
     def flows(self, load: Load) -> int:
@@ -158,7 +171,7 @@ class _Way:
 
 
 class _Running:
-    """A program on a host; killed at the end of the context."""
+    """A program of `bench` on a host, killed at the end of the context."""
 
     def __init__(self, host: Host, program: str, *words: str) -> None:
         path = str(REPOSITORY / "bench" / program)
@@ -175,32 +188,44 @@ class _Running:
 def _receiver(load: Load, way: _Way, warm_up: float, seconds: float) -> _Running:
     times = (f"{warm_up:g}", f"{seconds:g}")
     if load.flows:
-        flows = str(way.flows(load))
-        return _Running(way.receiver, "flows.py", "receive", way.at, str(way.port), flows, *times)
-    return _Running(way.receiver, "datagrams.py", "receive", way.at, *reversed(times))
+        words = ("receive", way.address, str(way.port), str(way.flows(load)), *times)
+        return _Running(way.receiver, "flows.py", *words)
+    return _Running(way.receiver, "datagrams.py", "receive", way.address, *reversed(times))
 
 
 def _sender(load: Load, way: _Way, rate: float, seconds: float) -> _Running:
     if load.flows:
         flows = str(way.flows(load))
-        return _Running(way.sender, "flows.py", "send", way.at, str(way.port), flows)
-    count = min(load.factor * rate / (8 * (DATAGRAM + HEADERS)), FASTEST)
-    # Longer than the receiver may have to wait for the first one.
-    words = (f"{2 * seconds:g}", f"{count:g}", str(DATAGRAM))
-    return _Running(way.sender, "datagrams.py", "send", way.at, *words)
+        return _Running(way.sender, "flows.py", "send", way.address, str(way.port), flows)
+    count = min(load.factor * rate / (8 * (DATAGRAM_BYTES + HEADER_BYTES)), MAX_RATE)
+    # The receiver may have to wait for the first datagram.
+    words = (f"{2 * seconds:g}", f"{count:g}", str(DATAGRAM_BYTES))
+    return _Running(way.sender, "datagrams.py", "send", way.address, *words)
 
 
 def _rates(load: Load, answer: list[int] | float, seconds: float) -> list[float]:
-    """Mbit/s by flow, of what the receiver printed."""
+    """Convert the output of the receiver to Mbit/s per flow."""
     if isinstance(answer, list):
         return [8e-6 * size / seconds for size in answer]
-    return [8e-6 * DATAGRAM * answer]
+    return [8e-6 * DATAGRAM_BYTES * answer]
+
+
+def ping_command(address: str, seconds: float) -> tuple[str, ...]:
+    """Return the command that pings for `seconds`."""
+    count = ping_count(seconds)
+    return ("ping", "-n", f"-c{count}", f"-i{PING_INTERVAL_S:g}", f"-W{PING_TIMEOUT_S}", address)
+
+
+def ping_count(seconds: float) -> int:
+    """Return the number of pings in `seconds`."""
+    return max(1, round(seconds / PING_INTERVAL_S))
 
 
 def _pings(host: Host, address: str, seconds: float) -> tuple[list[tuple[float, float]], int]:
-    count = max(1, round(seconds / PING_EVERY))
-    ping = ("ping", "-n", f"-c{count}", f"-i{PING_EVERY:g}", f"-W{PING_PATIENCE}", address)
-    said = host.run(*ping, check=False, timeout=seconds + 30).stdout
-    found: Sequence[tuple[str, str]] = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+)", said)
+    """Ping; return the time and the round trip of each answered ping, and how many were lost."""
+    command = ping_command(address, seconds)
+    output = host.run(*command, check=False, timeout=seconds + 30).stdout
+    count = ping_count(seconds)
+    found: Sequence[tuple[str, str]] = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+)", output)
     first = {int(number): float(ms) for number, ms in reversed(found)}
-    return [((n - 1) * PING_EVERY, ms) for n, ms in sorted(first.items())], count - len(first)
+    return [((n - 1) * PING_INTERVAL_S, ms) for n, ms in sorted(first.items())], count - len(first)

@@ -1,4 +1,4 @@
-"""What a run was made on: the machine and the versions of what was measured."""
+"""The machine of a run, and the versions of the programs that were measured."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final
 
 __all__ = ["describe"]
 
-# OpenSSH's client and server are of one version.
+# OpenSSH's client and server have the same version.
 PACKAGES: Final = ("openssh-server", "vde2", "vdeplug", "openvpn", "iperf3")
 
 
 def describe() -> dict[str, str]:
-    """By what people call it."""
+    """Return the properties of this machine by their names for people."""
     return {
         "CPU": f"{os.cpu_count()} x {_cpu_model()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB",

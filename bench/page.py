@@ -1,4 +1,4 @@
-"""The page of all benchmarks, of what the last runs of each left: JSON in one folder.
+"""docs/benchmarks.md, made of the JSON that the last run of each benchmark left in a directory.
 
 python -m bench.page docs
 """
@@ -15,17 +15,17 @@ from bench.wan_report import wan_to_markdown
 __all__ = ["write_page"]
 
 
-def write_page(folder: Path) -> None:
-    """Write ``benchmarks.md`` beside the JSON."""
+def write_page(directory: Path) -> None:
+    """Write ``benchmarks.md`` beside the JSON files; either of them may be missing."""
     parts = [
-        make(json.loads((folder / name).read_text()))
+        make(json.loads((directory / name).read_text()))
         for name, make in (
             ("benchmarks.json", to_markdown),
             ("benchmarks-wan.json", wan_to_markdown),
         )
-        if (folder / name).exists()
+        if (directory / name).exists()
     ]
-    (folder / "benchmarks.md").write_text("\n".join(parts))
+    (directory / "benchmarks.md").write_text("\n".join(parts))
 
 
 if __name__ == "__main__":

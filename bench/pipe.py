@@ -1,7 +1,7 @@
-"""The limit: what one ssh carries when nothing is at its ends but a writer and a reader.
+"""The plain ssh pipe, the upper bound: one ssh connection with a writer and a reader at its ends.
 
-The writer and the reader here are threads of this process, with blocks of 256 KB on pipes of 1 MB;
-there it is cat(1).  The cipher is the fastest of OpenSSH's own list on a machine with AES in
+On ``here`` they are threads of this process, which use blocks of 256 KB on pipes of 1 MB; on
+``there`` they are cat(1).  The cipher is the fastest that OpenSSH offers on a machine with AES in
 hardware.  The round trip is that of 64 bytes through ``cat``.
 """
 
@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from bench.measures import PING_INTERVAL, PINGS, Memories, Round, percentile, ssh_true, watch
+from bench.measures import PING_INTERVAL_S, PINGS, Memories, Round, percentile, ssh_true, watch
 from bench.processes import cpu_seconds, pids_now, pids_since
 from testbed.hosts import Bed, eventually
 
@@ -28,19 +28,24 @@ __all__ = ["pipe_round"]
 
 CIPHER: Final = "aes128-gcm@openssh.com"
 BLOCK: Final = bytes(256 * 1024)
-PIPE_SIZE: Final = 1024 * 1024
+PIPE_BYTES: Final = 1024 * 1024
 
 SINK: Final = "exec cat >/dev/null"
 SOURCE: Final = "exec cat /dev/zero"
 BOTH: Final = "exec 3<&0; cat <&3 >/dev/null & exec cat /dev/zero"
 ECHO: Final = "exec cat"
 
-# Until the buffers on the way are full and the writer goes at the pace of the path.
-WARM_UP: Final = 0.5
+# The time in which the buffers fill, until the path limits the writer.
+WARM_UP_S: Final = 0.5
 
 
 class Pipe:
-    """``ssh there COMMAND`` with its stdin and stdout; used as a context."""
+    """``ssh there COMMAND`` with pipes for stdin and stdout, for the time of a context.
+
+    Attributes:
+        written: bytes written to ssh so far.
+        read: bytes read from ssh so far.
+    """
 
     def __init__(self, bed: Bed, command: str) -> None:
         self.bed = bed
@@ -48,11 +53,11 @@ class Pipe:
         self._before = pids_now(bed)
         self._ssh = bed.here.start(*self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if self._ssh.stdin is None or self._ssh.stdout is None:
-            raise AssertionError("asked for as pipes")
+            raise AssertionError("stdin and stdout are pipes")
         self._in = self._ssh.stdin.fileno()
         self._out = self._ssh.stdout.fileno()
         for fd in (self._in, self._out):
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._threads: list[threading.Thread] = []
         self.written = 0
         self.read = 0
@@ -70,13 +75,13 @@ class Pipe:
         self._ssh.wait()
         for thread in self._threads:
             thread.join()
-        eventually(self._gone, "the end of ssh's session")
+        eventually(self._has_ended, "the end of the ssh session")
 
-    def _gone(self) -> bool:
+    def _has_ended(self) -> bool:
         return not any(pids_since(self.bed, self._before).values())
 
     def flood(self, *, write: bool, read: bool) -> None:
-        """Write zeros, and read what comes, for as long as ssh runs; counted."""
+        """Start to write zeros, or to read, or both, until ssh ends; the bytes are counted."""
         for wanted, work in ((write, self._write), (read, self._read)):
             if wanted:
                 self._threads.append(threading.Thread(target=work, daemon=True))
@@ -93,7 +98,7 @@ class Pipe:
             self.read += count
 
     def echo(self) -> float:
-        """Seconds until a ping through ``cat`` is back."""
+        """Send 64 bytes through ``cat``; return the seconds until they are back."""
         began = time.monotonic()
         left = os.write(self._in, BLOCK[:64])
         while left:
@@ -101,10 +106,10 @@ class Pipe:
         return time.monotonic() - began
 
     def measure(self, seconds: float) -> tuple[int, float]:
-        """Once it flows: bytes in so many seconds, and CPU seconds of ssh and sshd for them."""
+        """Return the bytes of `seconds` of steady flow, and the CPU seconds of ssh and sshd."""
         if self._threads:
             eventually(lambda: self.written + self.read, "the first bytes")
-            time.sleep(WARM_UP)
+            time.sleep(WARM_UP_S)
         pids = pids_since(self.bed, self._before, ("ssh", "sshd"))
         start = self.written + self.read
         before = cpu_seconds(pids)
@@ -112,14 +117,14 @@ class Pipe:
         return self.written + self.read - start, cpu_seconds(pids) - before
 
     def memory(self, seconds: float) -> Memories:
-        """Of ssh and sshd, over so many seconds."""
+        """Sample the memory of ssh and sshd for `seconds`."""
         pids = pids_since(self.bed, self._before, ("ssh", "sshd"))
         deadline = time.monotonic() + seconds
         return watch(pids, lambda: time.monotonic() < deadline, seconds + 1)
 
 
 def pipe_round(bed: Bed, seconds: float, load: float) -> Round:
-    """What a plain ssh pipe carries; the arguments are those of `bench.measures.tunnel_round`."""
+    """Measure a plain ssh pipe; the arguments are those of `bench.measures.tunnel_round`."""
     base = ssh_true(bed)
     began = time.monotonic()
     with Pipe(bed, ECHO) as pipe:
@@ -128,7 +133,7 @@ def pipe_round(bed: Bed, seconds: float, load: float) -> Round:
         times = []
         for _ in range(PINGS):
             times.append(1e3 * pipe.echo())
-            time.sleep(PING_INTERVAL)
+            time.sleep(PING_INTERVAL_S)
     with Pipe(bed, SINK) as pipe:
         command = " ".join(pipe.argv)
         pipe.flood(write=True, read=False)

@@ -1,4 +1,4 @@
-"""The plot of a run: a panel a figure, a bar a tool, with the span of its rounds.
+"""The plot of a run: one panel per figure, one bar per tool, with the span of its rounds.
 
 python -m bench.plot docs/benchmarks.json docs/benchmarks.png
 """
@@ -13,26 +13,26 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib import pyplot
 
-from bench.figures import FIGURES, LIMIT, Figure
+from bench.figures import FIGURES, SSH_PIPE, Figure
 
 __all__ = ["draw"]
 
 COLUMNS: Final = 3
-OURS: Final = "#1f6f8b"
-OTHERS: Final = "#a9b4bd"
-THE_LIMIT: Final = "#d9cbb2"
+VKNET_COLOUR: Final = "#1f6f8b"
+OTHER_COLOUR: Final = "#a9b4bd"
+SSH_PIPE_COLOUR: Final = "#d9cbb2"
 
 PANELS: Final = tuple(figure for figure in FIGURES if figure.key != "first_ping")
 
 
 def colour(name: str) -> str:
-    if name == LIMIT:
-        return THE_LIMIT
-    return OURS if name.startswith("vknet") else OTHERS
+    if name == SSH_PIPE:
+        return SSH_PIPE_COLOUR
+    return VKNET_COLOUR if name.startswith("vknet") else OTHER_COLOUR
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Make a PNG of what `bench.report.to_json` made, with one panel more for memory."""
+    """Draw a result of `bench.report.to_json` into a PNG.  The last panel is memory."""
     mpl.use("Agg")
     rows = -(-(len(PANELS) + 1) // COLUMNS)
     tools = result["tools"]
@@ -55,15 +55,15 @@ def draw_figure(panel: Any, what: Figure, tools: dict[str, Any]) -> None:
         [middle - min(each) for middle, each in zip(medians, rounds, strict=True)],
         [max(each) - middle for middle, each in zip(medians, rounds, strict=True)],
     ]
-    direction = "more" if what.more_is_better else "less"
-    title = f"{what.title.replace('`', '').replace('…', 'first ping')}: {direction} is better"
+    direction = "higher" if what.more_is_better else "lower"
+    title = f"{what.title.replace('`', '')}: {direction} is better"
     bars(panel, names, medians, title, what.digits, spans)
 
 
 def draw_memory(panel: Any, tools: dict[str, Any]) -> None:
     names = [name for name in tools if tools[name]["memory"]]
     peaks = [max(side["peak"] for side in tools[name]["memory"].values()) for name in names]
-    bars(panel, names, peaks, "resident memory, larger side, MB: less is better", 0, None)
+    bars(panel, names, peaks, "resident memory, larger side, MB: lower is better", 0, None)
 
 
 def bars(

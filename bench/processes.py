@@ -1,4 +1,4 @@
-"""What processes cost: CPU time and resident memory, from proc(5)."""
+"""CPU time and resident memory of processes, from proc(5)."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory", "Pids", "cpu_seconds", "pids_now", "pids_since"]
 
-TICKS: Final = os.sysconf("SC_CLK_TCK")
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-# In /proc/PID/stat, counted from the word after the command's name: utime, stime, and those of
-# children that have ended and were waited for.
-TIMES: Final = slice(11, 15)
+# Fields of /proc/PID/stat, counted from the one after the name of the command: utime, stime, cutime
+# and cstime.  The last two are those of children that have ended and were waited for.
+TIME_FIELDS: Final = slice(11, 15)
 
 Pids = dict[str, list[int]]
-"""Processes by the name of the host they run on."""
+"""Process ids by the name of the host."""
 
 
 def pids_now(bed: Bed) -> Pids:
-    """Every process of both hosts."""
+    """Return every process of both hosts."""
     return {host.name: host.processes() for host in (bed.here, bed.there)}
 
 
 def pids_since(bed: Bed, before: Mapping[str, Iterable[int]], names: Sequence[str] = ()) -> Pids:
-    """What has been started on both hosts since, and still runs.
+    """Return the processes of both hosts that have started since, and still run.
 
     Args:
         bed: the hosts.
-        before: what `pids_now` said then.
-        names: only processes called so; all of them if empty.
+        before: an earlier result of `pids_now`.
+        names: only processes with one of these names; all processes if empty.
     """
     return {
         host: [
@@ -58,51 +58,51 @@ def _name_of(pid: int) -> str:
 
 
 def cpu_seconds(pids: Pids) -> float:
-    """CPU time these processes have used so far, with that of their children that have ended.
+    """Return the CPU time that these processes have used, in seconds.
 
-    In seconds, in steps of 10 ms a process; user and system time together.  What the kernel does in
-    threads of its own is in nobody's account.
+    It is user and system time, with that of children that have ended, in steps of 10 ms per
+    process.  The work of kernel threads is in no process's account.
 
     Raises:
-        OSError: one of them has ended.
+        OSError: a process has ended.
     """
     ticks = 0
     for pid in (pid for side in pids.values() for pid in side):
         stat = (Path("/proc") / str(pid) / "stat").read_text()
-        ticks += sum(int(word) for word in stat.rpartition(")")[2].split()[TIMES])
-    return ticks / TICKS
+        ticks += sum(int(word) for word in stat.rpartition(")")[2].split()[TIME_FIELDS])
+    return ticks / TICKS_PER_S
 
 
 @dataclass(slots=True)
 class Memory:
-    """Resident memory of a tool on one host, in MB, sampled while it was under load.
+    """Resident memory of a tool on one host, sampled under load.
 
     Attributes:
-        samples: one a second or so: MB by the processes' names.
+        samples: one about every second: MB by process name.
     """
 
     samples: list[dict[str, float]] = field(default_factory=list)
 
     def sample(self, pids: Iterable[int]) -> None:
-        """Look at these processes now.
+        """Add a sample of these processes.
 
         Raises:
-            OSError: one of them has ended.
+            OSError: a process has ended.
         """
         sizes: Counter[str] = Counter()
         for pid in pids:
             pages = (Path("/proc") / str(pid) / "statm").read_text().split()[1]
-            sizes[_name_of(pid)] += int(pages) * PAGE
+            sizes[_name_of(pid)] += int(pages) * PAGE_BYTES
         self.samples.append({name: size / 1e6 for name, size in sizes.items()})
 
     @property
     def peak(self) -> float:
-        """The largest sum of a sample; shared pages count in each process that has them."""
+        """The largest sum of one sample, in MB; a shared page counts once per process."""
         return max(sum(sample.values()) for sample in self.samples)
 
     @property
     def peaks(self) -> dict[str, float]:
-        """The largest size by process name."""
+        """The largest size by process name, in MB."""
         names = {name for sample in self.samples for name in sample}
         return {
             name: max(sample.get(name, 0.0) for sample in self.samples) for name in sorted(names)
@@ -110,7 +110,7 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """The mean of the last fifth of the samples less that of the second: 0 if it is flat."""
+        """The mean of the last fifth of the samples minus that of the second fifth, in MB."""
         fifth = max(1, len(self.samples) // 5)
         sums = [sum(sample.values()) for sample in self.samples]
         return statistics.mean(sums[-fifth:]) - statistics.mean(sums[fifth : 2 * fifth] or sums)

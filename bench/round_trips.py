@@ -1,9 +1,10 @@
-"""The round trip of an idle link, and what of it is vknet's: beside `ssh -w` and two bare loops.
+"""The round trip of an idle link, beside `ssh -w` and two bare loops.
 
     sudo .venv/bin/python -m bench.round_trips [rounds]
 
-Prints a Markdown table.  The bare loops (bench.bare) are the least that a tunnel of vknet's shape
-can be: a process on either side between a TAP and ssh's pipes, in Python, without trio and with it.
+The output is a Markdown table.  The bare loops (bench.bare) are the smallest tunnels with vknet's
+structure: on each side one Python process between a TAP and the pipes of ssh, without trio and with
+it.  The difference between a bare loop and vknet is the share of vknet.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ def main() -> None:
                 with Tunnel(bed, tool):
                     medians[tool.name].append(percentile(round_trips(bed, PINGS), 50))
     base = statistics.median(medians["ssh -w"])
-    print("| | p50, ms: least - median - most of the rounds | to `ssh -w` |\n|---|---|---|")
+    print("| | p50, ms: min - median - max of the rounds | ratio to `ssh -w` |\n|---|---|---|")
     for name, values in medians.items():
         median = statistics.median(values)
         print(f"| {name} | {min(values):.2f} - {median:.2f} - {max(values):.2f} |", end="")
-        print(f" {median / base:.1f} x |")
+        print(f" {median / base:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
-"""Frames per second through a vknet switch beside `vde_switch`, in turn, in one run.
+"""Frames per second through vknetd beside `vde_switch`, in turn, in one run.
 
     .venv/bin/python -m bench.switching [rounds]
 
-Needs gcc and vde_switch (Debian: vde2), and no rights.  Prints a Markdown table of medians, and of
-the ratios of what was measured one right after the other.
+It needs gcc and vde_switch (Debian: vde2), but not root.  The output is a Markdown table of
+medians, and of the ratios of tests that followed each other directly.
 
-What is measured.  Two clients on each switch, the same C program on both (`switching_client.c`),
-which gets a connected socket and knows nothing else: SOCK_SEQPACKET to vknet's switch, to vde's the
-SOCK_DGRAM socket that libvdeplug would have, after its handshake.  Clients move 32 frames a system
-call, so that a switch is the bottleneck and not they; their sockets have the kernel's default
-buffers, as libvdeplug leaves them.
+Two clients are connected to each switch.  All are the same C program (`switching_client.c`), which
+gets a connected socket: SOCK_SEQPACKET to vknetd, and to vde_switch the SOCK_DGRAM socket that
+libvdeplug would have after its handshake.  A client moves 32 frames per system call, so the switch
+is the bottleneck.  The sockets have the default buffers of the kernel, as with libvdeplug.
 
-A sender floods with blocking calls: the kernel stops it while its own send buffer is full, which is
-until the switch has read.  So what counts is what arrives: the frames that the receiver got within
-a window of steady state.  Loss is what was sent and never arrived, from the first frame to the
-last; those that a switch drops because the receiver's queue is full are in it.  CPU is the switch
-process's own, user and system, within the window, per million frames delivered.  There are fewer
-cores than processes here: a switch that leaves more of them to its clients is paid back in frames.
-
-Both ways means two floods at once, and the sum of both receivers.  A round trip is one frame there
-and one back with nothing else going on.  Idle is how often the switch process was scheduled in two
-seconds without a frame.
+* Frames/s: the frames that the receiver gets within an interval of steady state.  The sender floods
+  with blocking calls; the kernel stops it while its send buffer is full, until the switch has read.
+* Lost: the share of all sent frames that never arrive.  It includes frames that a switch drops
+  because the receiver's queue is full.
+* CPU: user and system time of the switch process within the interval, per million frames delivered.
+  On a machine with fewer CPUs than processes, CPU time that the switch saves goes to the clients.
+* Both ways (<->): two floods at the same time, and the sum of both receivers.
+* Round trip: one frame there and one back, with no other traffic.
+* Nothing: how often the switch process is scheduled in two seconds without a frame.
 """
 
 from __future__ import annotations
@@ -45,15 +43,15 @@ from testbed.hosts import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS: Final = 1.5
-WARM_UP: Final = 0.5
-SIZES: Final = (64, 1500)
+FLOOD_S: Final = 1.5
+WARM_UP_S: Final = 0.5
+FRAME_SIZES: Final = (64, 1500)
 PINGS: Final = 5000
-IDLE: Final = 2.0
+IDLE_S: Final = 2.0
 
 CLIENT_SOURCE: Final = Path(__file__).with_name("switching_client.c")
 
-# libvdeplug's request: magic, version, type, an address, what is behind the port.
+# The request of libvdeplug: magic, version, type, address, description of the port.
 VDE_REQUEST: Final = struct.Struct("=IIIH108s6s")
 VDE_MAGIC: Final = 0xFEEDFACE
 VDE_VERSION: Final = 3
@@ -67,13 +65,13 @@ Figures = dict[str, float]
 
 
 def start_vknet(path: Path) -> subprocess.Popen[bytes]:
-    """A vknetd without a TAP that listens at `path`."""
+    """Start a vknetd without an uplink that listens on `path`."""
     vknetd = Path(sys.executable).with_name("vknetd")
     return subprocess.Popen([vknetd, "-dq", "-t", "none", "-p", path])
 
 
 def start_vde(path: Path) -> subprocess.Popen[bytes]:
-    """`vde_switch`; its console is on stdin, at whose end it would stop."""
+    """Start vde_switch.  stdin is its console; it would stop at the end of it."""
     return subprocess.Popen(
         ["vde_switch", "-s", path], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -81,7 +79,7 @@ def start_vde(path: Path) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def vknet_client(path: Path, number: int) -> Iterator[socket.socket]:
-    """A client's socket."""
+    """Yield the socket of a client."""
     del number
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.connect(str(path))
@@ -90,7 +88,10 @@ def vknet_client(path: Path, number: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def vde_client(path: Path, number: int) -> Iterator[socket.socket]:
-    """A client's data socket, as libvdeplug opens it; the port lasts as long as the other one."""
+    """Yield the data socket of a client, as libvdeplug opens it.
+
+    The port lasts as long as the control socket.
+    """
     own = path.with_name(f"client-{number}")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control,
@@ -118,23 +119,23 @@ TOOLS: Final = {
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process has used, user and system."""
+    """Return the user and system time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def times_scheduled(pid: int) -> int:
-    """How often the process has got a CPU."""
+    """Return how often a process was scheduled."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[2])
 
 
 class Bench:
-    """A switch and two clients' sockets.
+    """A switch, and the sockets of two clients.
 
     Args:
         client: the compiled client.
-        switch: the switch's process.
-        sockets: connected, one a client.
+        switch: the process of the switch.
+        sockets: connected, one per client.
     """
 
     def __init__(
@@ -150,16 +151,16 @@ class Bench:
         return subprocess.Popen(command, pass_fds=[fd], stdout=subprocess.PIPE)
 
     def introduce(self) -> None:
-        """Have the switch learn both addresses."""
+        """Send one frame from each client, so that the switch learns both addresses."""
         for number, sock in enumerate(self.sockets):
             hello = b"\xff" * 6 + bytes((2, 0, 0, 0, 0, number)) + b"\x88\xb5" + bytes(46)
             sock.send(hello)
             self.sockets[1 - number].recv(2048)
 
     def flood(self, size: int, ways: tuple[tuple[int, int], ...]) -> Figures:
-        """Floods at once, each from one client to another."""
-        since = time.monotonic() + WARM_UP
-        until = since + SECONDS
+        """Run floods at the same time, each from one client to another."""
+        since = time.monotonic() + WARM_UP_S
+        until = since + FLOOD_S
         receivers = [self._start("count", to, since, until) for _, to in ways]
         senders = [self._start("flood", way[0], size, *way, since, until) for way in ways]
         time.sleep(max(0, since - time.monotonic()))
@@ -169,43 +170,43 @@ class Bench:
         sent, _ = totals(senders)
         received, within = totals(receivers)
         return {
-            "1000 frames/s": within / SECONDS / 1000,
+            "1000 frames/s": within / FLOOD_S / 1000,
             "lost, %": (1 - received / sent) * 100,
             "CPU s per million": cpu / within * 1e6,
         }
 
     def round_trip(self) -> Figures:
-        """One frame there and one back, many times."""
+        """Send one frame there and one back, many times."""
         pong = self._start("pong", 1)
-        ping = self._start("ping", 0, SIZES[0], 0, 1, PINGS)
+        ping = self._start("ping", 0, FRAME_SIZES[0], 0, 1, PINGS)
         output, _ = ping.communicate(timeout=60)
         pong.kill()
         pong.communicate()
         return {"round trip, us": statistics.median(map(int, output.split())) / 1000}
 
     def idle(self) -> Figures:
-        """Nothing at all."""
+        """Send nothing."""
         before = times_scheduled(self.switch.pid)
-        time.sleep(IDLE)
+        time.sleep(IDLE_S)
         return {"times scheduled": times_scheduled(self.switch.pid) - before}
 
 
 def totals(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
-    """The sums of what flood or count printed: in all, and within the window."""
+    """Return what flood or count printed, added up: all frames, and those in the interval."""
     printed = [process.communicate(timeout=60)[0].split() for process in processes]
     return sum(int(line[0]) for line in printed), sum(int(line[1]) for line in printed)
 
 
 CASES: Final = {
     f"{size} bytes {name}": partial(Bench.flood, size=size, ways=ways)
-    for size in SIZES
+    for size in FRAME_SIZES
     for name, ways in {"->": ((0, 1),), "<->": ((0, 1), (1, 0))}.items()
 } | {"64 bytes, one at a time": Bench.round_trip, "nothing": Bench.idle}
 
 
 @contextmanager
 def running(tool: str, client: Path) -> Iterator[Bench]:
-    """Start a switch, connect two clients, stop it."""
+    """Start a switch and connect two clients; stop it at the end."""
     start, connect, ready = TOOLS[tool]
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -224,7 +225,7 @@ def running(tool: str, client: Path) -> Iterator[Bench]:
 def main() -> None:
     for program in ("gcc", "vde_switch"):
         if shutil.which(program) is None:
-            sys.exit(f"bench.switching needs {program}")
+            sys.exit(f"bench.switching needs {program}; install gcc and vde2")
     rounds = rounds_from("bench.switching", __doc__, 3)
     results: dict[str, dict[tuple[str, str], list[float]]] = {name: {} for name in TOOLS}
     with ExitStack() as stack:
@@ -232,13 +233,13 @@ def main() -> None:
         subprocess.run(["gcc", "-O2", "-Wall", "-o", client, CLIENT_SOURCE], check=True)
         benches = {name: stack.enter_context(running(name, client)) for name in TOOLS}
         for number in range(rounds):
-            # Neither is always the first.
+            # The order alternates from round to round.
             turns = list(benches.items())[:: -1 if number % 2 else 1]
             for case, measure in CASES.items():
                 for name, bench in turns:
                     for figure, value in measure(bench).items():
                         results[name].setdefault((case, figure), []).append(value)
-    print(f"| median of {rounds} | | {' | '.join(TOOLS)} | ratio, median (least to most) |")
+    print(f"| median of {rounds} | | {' | '.join(TOOLS)} | ratio, median (minimum to maximum) |")
     print("|---|---|---|---|---|")
     ours, theirs = results.values()
     for case, figure in ours:
@@ -249,7 +250,7 @@ def main() -> None:
 
 
 def spread(values: list[float]) -> str:
-    """The median of all, the least and the most."""
+    """Return the median, the minimum and the maximum."""
     if not values:
         return ""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -1,14 +1,14 @@
-/* A client of a switch, for bench/switching.py: it gets a connected socket and knows nothing of
- * which switch is behind it.
+/* A client of a switch, for bench/switching.py.  It inherits a connected socket; which switch is at
+ * the other end makes no difference to it.
  *
  *     client flood FD SIZE FROM TO SINCE UNTIL     send frames without a pause until UNTIL
- *     client count FD SINCE UNTIL                  receive until UNTIL, then to a silence of 0.5 s
- *     client ping FD SIZE FROM TO COUNT            send one, wait for one, COUNT times
+ *     client count FD SINCE UNTIL                  receive until UNTIL and a silence of 0.5 s
+ *     client ping FD SIZE FROM TO COUNT            send a frame and wait for one, COUNT times
  *     client pong FD                               send each frame back
  *
- * FROM and TO are the last byte of the MAC addresses, SINCE and UNTIL seconds of CLOCK_MONOTONIC.
- * flood and count print how many frames in all, and how many from SINCE to UNTIL; ping prints the
- * nanoseconds of each round.
+ * FROM and TO are the last bytes of the MAC addresses.  SINCE and UNTIL are in seconds of
+ * CLOCK_MONOTONIC.  flood and count print two numbers: all frames, and those from SINCE to UNTIL.
+ * ping prints the nanoseconds of each round trip.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <sys/time.h>
 #include <time.h>
 
+/* Frames per system call, and the longest frame in bytes. */
 enum { BATCH = 32, LARGEST = 2048 };
 
 static unsigned char frames[BATCH][LARGEST];
@@ -34,7 +35,7 @@ static int64_t now(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static int64_t moment(const char *text)
+static int64_t nanoseconds(const char *text)
 {
 	return atof(text) * 1e9;
 }
@@ -134,17 +135,17 @@ int main(int argc, char **argv)
 
 	if (argc == 8 && !strcmp(argv[1], "flood")) {
 		make_frames(atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
-		flood(fd, moment(argv[6]), moment(argv[7]));
+		flood(fd, nanoseconds(argv[6]), nanoseconds(argv[7]));
 	} else if (argc == 5 && !strcmp(argv[1], "count")) {
 		make_frames(LARGEST, 0, 0);
-		count(fd, moment(argv[3]), moment(argv[4]));
+		count(fd, nanoseconds(argv[3]), nanoseconds(argv[4]));
 	} else if (argc == 7 && !strcmp(argv[1], "ping")) {
 		make_frames(atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
 		ping(fd, atoi(argv[3]), atoi(argv[6]));
 	} else if (argc == 3 && !strcmp(argv[1], "pong")) {
 		pong(fd);
 	} else {
-		fputs("see the head of switching_client.c\n", stderr);
+		fputs("bad arguments; the head of switching_client.c lists them\n", stderr);
 		return 2;
 	}
 	return 0;

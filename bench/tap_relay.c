@@ -1,10 +1,10 @@
-/* A switch with one port and a TAP, the least that can stand behind a vknet on a socket:
+/* A relay between a TAP and one client on a SOCK_SEQPACKET socket, in place of a switch.
  *
  *     tap_relay TAP SOCKET
  *
- * makes the TAP, listens for one client with SOCK_SEQPACKET, a frame a message, and ends with it.
- * It moves what is there before it waits again, as many messages a system call as it can, so as to
- * take little of the processors from what is measured.  A frame that does not fit is dropped.
+ * It creates the TAP, listens on the socket, and ends with its client.  A message is a frame.  It
+ * moves as many messages per system call as it can, and waits only when there are none, to leave the
+ * CPUs to the program under test.  A frame for which the client has no room is dropped.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -19,6 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Frames per round; the longest frame and the socket buffers in bytes. */
 enum { BATCH = 64, LARGEST = 65536 + 128, BUFFER = 1024 * 1024 };
 
 static unsigned char frames[BATCH][LARGEST];
@@ -54,7 +55,7 @@ static int accept_one(const char *path)
 	return client;
 }
 
-/* Both return how many frames they took. */
+/* Both functions return the number of frames that they moved or dropped. */
 
 static int to_client(int tap, int client)
 {
@@ -86,7 +87,7 @@ static int to_tap(int client, int tap)
 	for (n = 0; n < count; n++) {
 		if (messages[n].msg_len == 0)
 			_exit(0);
-		/* While the interface is down it takes nothing. */
+		/* An interface that is down refuses frames with EIO. */
 		if (write(tap, frames[n], messages[n].msg_len) < 0 && errno != EIO)
 			err(1, "the TAP");
 	}
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
 	for (;;) {
 		struct pollfd both[] = {{.fd = tap, .events = POLLIN}, {.fd = client, .events = POLLIN}};
 
-		/* Anything in flight?  Then it is moved before the next wait. */
+		/* Wait only if neither side had a frame. */
 		if (to_client(tap, client) + to_tap(client, tap) == 0)
 			poll(both, 2, -1);
 	}

@@ -1,4 +1,4 @@
-"""Time on the scale of nanoseconds: work repeated often, and the median of several such runs."""
+"""Timing in nanoseconds: work is repeated for a while, and the median of several runs counts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["HEAD", "SIZES", "batch_of", "median_ns", "row"]
+__all__ = ["FRAME_SIZES", "TABLE_HEAD", "batch_of", "median_ns", "row"]
 
-# A small frame, a full one of an ordinary LAN, and a super-frame.
-SIZES: Final = (64, 1500, 65000)
+# Frame sizes in bytes: a small frame, a full one of an ordinary LAN, and a multi-segment frame.
+FRAME_SIZES: Final = (64, 1500, 65000)
 
-HEAD: Final = """\
-| what | frame, bytes | ns a frame | thousand frames/s | Gbit/s |
+TABLE_HEAD: Final = """\
+| what | frame, bytes | ns per frame | thousand frames/s | Gbit/s |
 |---|---|---|---|---|"""
 
 RUNS: Final = 7
@@ -25,19 +25,19 @@ RUN_NS: Final = 100_000_000
 
 
 def batch_of(size: int) -> list[bytes]:
-    """As many frames of this size as one turn of a pump carries.
+    """Return as many frames of this size as vknet carries in one batch.
 
-    They are broadcast, and of an EtherType for local experiments (IEEE 802), which no host answers.
+    They are broadcasts with the local experimental EtherType 0x88B5 (IEEE 802), so no host answers.
     """
     frame = b"\xff" * 6 + b"\2" + bytes(5) + b"\x88\xb5" + bytes(size - 14)
     return [frame] * min(BATCH_FRAMES, -(-BATCH_BYTES // size))
 
 
 async def median_ns(once: Callable[[], Awaitable[int]]) -> float:
-    """The median of several runs.
+    """Return the median of the mean times of several runs, in nanoseconds.
 
     Args:
-        once: does the work once, and says how many nanoseconds of that count.
+        once: does the work once, and returns the nanoseconds of it that count.
     """
     means = []
     for _ in range(RUNS):
@@ -51,5 +51,5 @@ async def median_ns(once: Callable[[], Awaitable[int]]) -> float:
 
 
 def row(what: str, size: int, ns: float) -> str:
-    """A row under `HEAD`: a frame of this size takes so many nanoseconds."""
+    """Return a row under `TABLE_HEAD`, for a frame of `size` bytes that takes `ns` nanoseconds."""
     return f"| {what} | {size} | {ns:.0f} | {1e6 / ns:.0f} | {8 * size / ns:.2f} |"

@@ -1,8 +1,8 @@
-"""The tunnels that are measured: how each is started on two hosts, and ended.
+"""The tunnels that are measured: how each is started on two hosts, and stopped.
 
-Each is run as its manual says and with its own defaults, and ends in a TAP called `DEVICE` on both
-hosts.  Whoever makes that, the address is put on it from outside as soon as it is there, so that
-"command to first ping" holds the same work for everybody.
+Each runs as its manual says, with its defaults, and ends in a TAP called `DEVICE` on both hosts.
+The bench gives the TAP its address as soon as it exists, whether the tool could do so or not: then
+the time from the command to the first ping covers the same work for every tool.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["ADDRESSES", "SSHD_OPTIONS", "TOOLS", "Tool", "Tunnel"]
 DEVICE: Final = "tap0"
 ADDRESSES: Final = ("198.18.2.1", "198.18.2.2")
 
-# What sshd must allow for `ssh -w`.
+# `ssh -w` needs this option of sshd.
 SSHD_OPTIONS: Final = ("PermitTunnel yes",)
 
-# Gives the TAP its address as soon as there is one.  An ARP request that came too early for the
-# other side is repeated soon, and not after a second: the time to the first ping is the tool's.
+# Gives the TAP its address as soon as it exists.  An ARP request that the other side cannot answer
+# yet is repeated after 20 ms, because a second would add to the time to the first ping.
 GIVE_ADDRESS: Final = """\
 until ip link set {device} up 2>/dev/null && ip addr add {address}/24 dev {device}; do
     sleep 0.01
@@ -45,36 +45,37 @@ ip ntable change name arp_cache dev {device} retrans 20
 
 RELAY_SOURCE: Final = Path(__file__).with_name("tap_relay.c")
 
-UP_WITHIN: Final = 30.0
-DOWN_WITHIN: Final = 10.0
+UP_TIMEOUT_S: Final = 30.0
+DOWN_TIMEOUT_S: Final = 10.0
 
 
-def nothing(_: Bed) -> list[Program]:
+def no_programs(_: Bed) -> list[Program]:
     return []
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tunnel one can start.
+    """A tunnel, and how to start it.
 
     Attributes:
-        name: its row.
-        start: the command its user types, on ``here``.
-        standing: daemons that run before that; they count as the tool's, but for the start.
-        helpers: what stands in for the tool's users; not counted.
+        name: its name in the tables.
+        start: runs the command that a user types on ``here``.
+        daemons: starts the daemons that have to run before.  They count for CPU and memory, but not
+            for the time to the first ping.
+        helpers: starts programs in place of the tool's clients; they do not count.
     """
 
     name: str
     start: Callable[[Bed], Program]
-    standing: Callable[[Bed], list[Program]] = nothing
-    helpers: Callable[[Bed], list[Program]] = nothing
+    daemons: Callable[[Bed], list[Program]] = no_programs
+    helpers: Callable[[Bed], list[Program]] = no_programs
 
 
 class Tunnel:
-    """A tool that is up, from the entry of the context to its exit.
+    """A tool that is up for the time of a context.
 
     Attributes:
-        first_ping: seconds from the command to the first ping that came back.
+        first_ping: seconds from the command to the first answered ping.
         pids: the processes of the tool.
     """
 
@@ -106,7 +107,7 @@ class Tunnel:
         self._before = pids_now(bed)
         self._programs += tool.helpers(bed)
         uncounted = pids_now(bed)
-        self._programs += tool.standing(bed)
+        self._programs += tool.daemons(bed)
         givers = [
             give_address(host, address)
             for host, address in zip((bed.here, bed.there), ADDRESSES, strict=True)
@@ -115,11 +116,11 @@ class Tunnel:
         self._programs.append(tool.start(bed))
         try:
             for giver in givers:
-                giver.wait(UP_WITHIN)
-            eventually(lambda: bed.here.reaches(ADDRESSES[1]), "a ping", UP_WITHIN, every=0)
+                giver.wait(UP_TIMEOUT_S)
+            eventually(lambda: bed.here.reaches(ADDRESSES[1]), "a ping", UP_TIMEOUT_S, every=0)
         except (AssertionError, subprocess.TimeoutExpired) as exc:
             logs = "".join(f"{' '.join(p.command)}:\n{p.log}\n" for p in self._programs)
-            raise AssertionError(f"{tool.name} does not come up:\n{logs}") from exc
+            raise AssertionError(f"{tool.name} did not come up:\n{logs}") from exc
         finally:
             for giver in givers:
                 giver.kill()
@@ -129,18 +130,18 @@ class Tunnel:
 
     @property
     def commands(self) -> list[str]:
-        """What was started, in that order; the last one is what a user types on ``here``."""
+        """The commands that were started, in order; a user types the last one on ``here``."""
         return [" ".join(program.command) for program in self._programs]
 
     def _end(self) -> None:
-        """Ask everything to end, in the order of a user who tidies up, and see that it has."""
+        """Stop the programs, the last one first, and wait until nothing of the tool is left."""
         for program in reversed(self._programs):
             if program.process.poll() is None:
                 program.signal(signal.SIGTERM)
             program.status()
-        eventually(self._gone, f"the end of {self.tool.name}", DOWN_WITHIN)
+        eventually(self._has_ended, f"the end of {self.tool.name}", DOWN_TIMEOUT_S)
 
-    def _gone(self) -> bool:
+    def _has_ended(self) -> bool:
         return not any(
             pids_since(self.bed, self._before)[host.name] or DEVICE in host.interfaces()
             for host in (self.bed.here, self.bed.there)
@@ -148,12 +149,12 @@ class Tunnel:
 
 
 def give_address(host: Host, address: str) -> subprocess.Popen[bytes]:
-    """Have the TAP of a host given this address once it is there."""
+    """Start a script that gives the TAP of a host this address when it exists."""
     return host.start("bash", "-c", GIVE_ADDRESS.format(device=DEVICE, address=address))
 
 
-def listening(host: Host, path: str) -> None:
-    """Wait until somebody listens on a Unix socket of this path, or below it."""
+def wait_for_listener(host: Host, path: str) -> None:
+    """Wait until a program listens on a Unix socket at this path, or below it."""
     eventually(lambda: path in host.output("ss", "-Hxl"), f"a listener on {path}")
 
 
@@ -161,12 +162,12 @@ def listening(host: Host, path: str) -> None:
 
 
 def vknet(*options: str) -> Callable[[Bed], Program]:
-    """Run vknet between two TAPs that it makes."""
+    """Return what runs vknet between two TAPs that it creates."""
     return lambda bed: Program(bed.here, "vknet", *options, DEVICE, f"there:{DEVICE}")
 
 
 def vknet_to_v1(bed: Bed) -> Program:
-    """Run vknet to a remote half that does not learn what its client can speak, as that of 2008."""
+    """Run vknet to a remote half that is not told its client speaks v2, and so speaks v1."""
     remote = bed.there.script(
         "vknet-v1",
         'for word; do case $word in -B | wire=2) ;; *) set -- "$@" "$word" ;; esac; shift; done\n'
@@ -176,7 +177,7 @@ def vknet_to_v1(bed: Bed) -> Program:
 
 
 def vknet_between_sockets(bed: Bed) -> Program:
-    """Run vknet between two sockets of SOCK_SEQPACKET."""
+    """Run vknet between two SOCK_SEQPACKET sockets."""
     return Program(bed.here, "vknet", socket_of(bed.here), f"there:{socket_of(bed.there)}")
 
 
@@ -185,34 +186,34 @@ def socket_of(host: Host) -> str:
 
 
 def taps_on_sockets(bed: Bed) -> list[Program]:
-    """On both hosts a TAP joined to a listening SOCK_SEQPACKET socket by `tap_relay.c`."""
+    """Join a TAP to a listening SOCK_SEQPACKET socket with `tap_relay.c`, on both hosts."""
     relay = bed.directory / "tap_relay"
     if not relay.exists():
         subprocess.run(["gcc", "-O2", "-Wall", "-o", relay, RELAY_SOURCE], check=True)
     programs = []
     for host in (bed.here, bed.there):
         programs.append(Program(host, str(relay), DEVICE, socket_of(host)))
-        listening(host, socket_of(host))
+        wait_for_listener(host, socket_of(host))
     return programs
 
 
-# --- the others -----------------------------------------------------------------------------------
+# --- other tunnels --------------------------------------------------------------------------------
 
 
 def ssh_w(bed: Bed) -> Program:
-    """OpenSSH's own tunnel, in Ethernet mode."""
+    """Run the tunnel of OpenSSH, in Ethernet mode."""
     unit = DEVICE.removeprefix("tap")
     return Program(bed.here, "ssh", "-NT", "-o", "Tunnel=ethernet", "-w", f"{unit}:{unit}", "there")
 
 
 def vde_switches(bed: Bed) -> list[Program]:
-    """A vde_switch with a TAP on both hosts."""
+    """Start a vde_switch with a TAP on both hosts."""
     programs = []
     for host in (bed.here, bed.there):
-        # Its console is its stdin, and the end of that is its own.
+        # It ends at the end of stdin, which is its console.
         command = ("vde_switch", "-s", vde_of(host), "-t", DEVICE)
         programs.append(Program(host, *command, stdin=subprocess.PIPE))
-        listening(host, vde_of(host))
+        wait_for_listener(host, vde_of(host))
     return programs
 
 
@@ -221,14 +222,14 @@ def vde_of(host: Host) -> str:
 
 
 def vde_plug(bed: Bed) -> Program:
-    """The cable between two vde_switches: vde_plug on both sides of ssh."""
+    """Run vde_plug on both sides of ssh, between the two switches."""
     return Program(
         bed.here, "vde_plug", vde_of(bed.here), "=", "ssh", "there", "vde_plug", vde_of(bed.there)
     )
 
 
 def openvpn_server(bed: Bed) -> list[Program]:
-    """OpenVPN waiting for its peer, with certificates that each knows by their fingerprints."""
+    """Start the OpenVPN server.  Each side trusts the fingerprint of the other's certificate."""
     for host in (bed.here, bed.there):
         if not (host.directory / "openvpn.crt").exists():
             make_certificate(host)
@@ -241,7 +242,7 @@ def openvpn_server(bed: Bed) -> list[Program]:
 
 
 def openvpn_client(bed: Bed) -> Program:
-    """OpenVPN with a TAP, over TCP; no compression, and the cipher the two agree on."""
+    """Run OpenVPN with a TAP over TCP, without compression, with the cipher that is negotiated."""
     return Program(
         bed.here, *openvpn(bed.here, bed.there), "--proto", "tcp-client", "--tls-client",
         "--remote", bed.THERE4,
@@ -268,10 +269,10 @@ def make_certificate(host: Host) -> None:
 
 def fingerprint(host: Host) -> str:
     certificate = str(host.directory / "openvpn.crt")
-    said = host.output("openssl", "x509", "-in", certificate, "-noout", "-fingerprint", "-sha256")
-    found = re.search(r"=([\dA-F:]+)", said)
+    output = host.output("openssl", "x509", "-in", certificate, "-noout", "-fingerprint", "-sha256")
+    found = re.search(r"=([\dA-F:]+)", output)
     if found is None:
-        raise AssertionError(f"no fingerprint in: {said}")
+        raise AssertionError(f"no fingerprint in: {output}")
     return found[1]
 
 
@@ -281,6 +282,6 @@ TOOLS: Final = (
     Tool("vknet, wire v1", vknet_to_v1),
     Tool("vknet, sockets", vknet_between_sockets, helpers=taps_on_sockets),
     Tool("ssh -w", ssh_w),
-    Tool("vde", vde_plug, standing=vde_switches),
-    Tool("OpenVPN", openvpn_client, standing=openvpn_server),
+    Tool("vde", vde_plug, daemons=vde_switches),
+    Tool("OpenVPN", openvpn_client, daemons=openvpn_server),
 )

@@ -1,10 +1,10 @@
-"""Long and slow paths: a ping and the goodput under load, through vknet, `ssh -w`, and bare.
+"""Long and slow paths: pings and goodput under load, through vknet, `ssh -w` and without a tunnel.
 
 sudo .venv/bin/python -m bench.wan [--rounds N] [--seconds S] [--only PATH ...] [--losses SHARE ...]
-    [--loads LOAD ...] [--add] [--to DIRECTORY]
+    [--loads LOAD ...] [--tools TOOL ...] [--add] [--to DIRECTORY]
 
-With --add its rounds are added to those that stand in the directory: where one path is in question,
-it can have more of them.
+With --add, the rounds are added to those in the directory; so a single path can have more rounds.
+`vknet, wire v1` is measured only if --tools names it.
 """
 
 from __future__ import annotations
@@ -22,28 +22,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.flows import CONGESTION_CONTROL
-from bench.loads import LOADS, Load, idle_pings, under
+from bench.loads import LOADS, Load, idle_pings, run_load
 from bench.machine import describe
 from bench.measures import measuring_bed
 from bench.page import write_page
-from bench.rounds import whole
+from bench.rounds import positive_int
 from bench.tools import ADDRESSES, Tool, Tunnel, ssh_w, vknet
 from testbed.wan import impaired_cable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from testbed.hosts import Bed
 
 LOSSES: Final = (0.0, 0.01)
 BARE: Final = "bare path"
 
-
-# Seconds for a path to become idle again: four megabytes at 1 Mbit/s.
-CALM_WITHIN: Final = 40.0
+# The time limit for a path to become idle again: four megabytes at 1 Mbit/s take 32 s.
+IDLE_TIMEOUT_S: Final = 40.0
 
 # None is the path itself.
-TOOLS: Final = {"vknet": Tool("vknet", vknet()), "ssh -w": Tool("ssh -w", ssh_w), BARE: None}
+TOOLS: Final = {
+    "vknet": Tool("vknet", vknet()),
+    "ssh -w": Tool("ssh -w", ssh_w),
+    BARE: None,
+    "vknet, wire v1": Tool("vknet, wire v1", vknet("--wire", "1")),
+}
+DEFAULT_TOOLS: Final = ("vknet", "ssh -w", BARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class WanPath:
 
     Attributes:
         rate: in Mbit/s.
-        round_trip: in milliseconds, half of it each way.
-        queue: milliseconds that a frame may wait before the bottleneck, either way.
+        round_trip: in ms; the delay of each direction is half of it.
+        queue: the longest time that a frame may wait before the bottleneck, in ms.
     """
 
     rate: float
@@ -66,7 +71,7 @@ class WanPath:
         return f"{rate}, {self.round_trip:g} ms"
 
     def options(self, loss: float, seed: int) -> list[str]:
-        """Those of ``python -m vknet.sim``."""
+        """Return the options of ``python -m vknet.sim``."""
         words = [f"--rate={self.rate:g}mbit", f"--delay={self.round_trip / 2:g}ms"]
         words += [f"--limit={self.queue:g}ms", f"--seed={seed}"]
         return words + ([f"--loss={100 * loss:g}%"] if loss else [])
@@ -89,8 +94,9 @@ def cell_name(path: str, loss: float, load: str) -> str:
 
 
 def use_congestion_control(bed: Bed) -> None:
-    """Make TCP across the cable, which is that of ssh, use `CONGESTION_CONTROL`."""
-    # By the route: which one a namespace may have for all is not ours to say.
+    """Make TCP across the cable, which includes that of ssh, use `CONGESTION_CONTROL`."""
+    # A route names it: only the initial namespace may make any algorithm its default
+    # (net/ipv4/tcp_cong.c, tcp_set_default_congestion_control).
     network = ip_network(f"{bed.HERE4}/30", strict=False)
     for host in (bed.here, bed.there):
         host.ip("route", "replace", str(network), "dev", "wan0", "congctl", CONGESTION_CONTROL)
@@ -99,27 +105,27 @@ def use_congestion_control(bed: Bed) -> None:
 def measure(
     bed: Bed, tool: Tool | None, path: WanPath, loads: list[Load], seconds: float
 ) -> dict[str, Any]:
-    """Some loads through one tool: by load what came of it, and ``idle`` pings."""
+    """Run loads through one tool; return the outcome by load, and the ``idle`` pings."""
     with ExitStack() as stack:
         addresses = (bed.HERE4, bed.THERE4)
         if tool is not None:
             stack.enter_context(Tunnel(bed, tool))
             addresses = ADDRESSES
-        # Pings closer than the round trip wait for each other where Nagle's algorithm is on.
-        calm = 2.5 * path.round_trip + 20
-        done: dict[str, Any] = {"idle": idle_pings(bed, addresses[1], calm)}
+        # The limit allows for Nagle's algorithm, which makes pings wait for each other.
+        idle_below = 2.5 * path.round_trip + 20
+        done: dict[str, Any] = {"idle": idle_pings(bed, addresses[1], idle_below)}
         for load in loads:
             try:
-                outcome = under(load, bed, addresses, path.rate * 1e6, seconds)
+                outcome = run_load(load, bed, addresses, path.rate * 1e6, seconds)
             except AssertionError as exc:
                 say(f"    {load.name}: {exc}")
                 done[load.name] = None
             else:
                 done[load.name] = asdict(outcome)
             try:
-                idle_pings(bed, addresses[1], calm, within=CALM_WITHIN)
+                idle_pings(bed, addresses[1], idle_below, within=IDLE_TIMEOUT_S)
             except AssertionError as exc:
-                # What comes next is then measured on a path that is not idle.
+                # The next load then starts on a path that is not idle.
                 say(f"    after {load.name}: {exc}")
         return done
 
@@ -128,38 +134,40 @@ def run(
     paths: list[WanPath],
     losses: list[float],
     loads: list[Load],
+    tools: list[str],
     rounds: int,
     seconds: float,
     cells: dict[str, Any],
     save: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Measure, and save what there is after each path: it takes long, and may be cut short.
+    """Measure; save after each path, because a run takes long and may be interrupted.
 
     Args:
-        paths: which.
+        paths: the paths.
         losses: of each path.
         loads: of each path.
-        rounds: how often.
-        seconds: that each load is measured.
-        cells: what there is already.
-        save: what to do with all there is.
+        tools: names of `TOOLS`.
+        rounds: number of rounds.
+        seconds: duration of each measurement.
+        cells: earlier results; the new ones are added.
+        save: stores all results.
     """
     with measuring_bed() as bed:
         for number in range(rounds):
             for path in paths:
                 for loss in losses:
-                    # What backs off for each loss fills no queue for others.
+                    # On a lossy path the flow beside the tunnel backs off, and fills no queue.
                     some = [load for load in loads if not (load.beside and loss)]
                     if not some:
                         continue
-                    # Other losses than in the rounds that are there.
+                    # Another seed than in earlier rounds.
                     there = [cells.get(cell_name(path.name, loss, load.name), {}) for load in some]
                     seed = max((len(done) for cell in there for done in cell.values()), default=0)
                     with impaired_cable(bed, *path.options(loss, seed)):
                         use_congestion_control(bed)
-                        for name, tool in TOOLS.items():
+                        for name in tools:
                             began = time.monotonic()
-                            done = measure(bed, tool, path, some, seconds)
+                            done = measure(bed, TOOLS[name], path, some, seconds)
                             idle = statistics.median(done.pop("idle"))
                             for load, outcome in done.items():
                                 cell = cells.setdefault(cell_name(path.name, loss, load), {})
@@ -167,12 +175,12 @@ def run(
                             took = time.monotonic() - began
                             say(
                                 f"round {number + 1} of {rounds}: {path.name}, loss {loss:g},"
-                                f" {name}: {shown(done)} ({took:.0f} s)"
+                                f" {name}: {summary(done)} ({took:.0f} s)"
                             )
                     save({"seconds": seconds, "cells": cells, "machine": describe()})
 
 
-def shown(done: dict[str, Any]) -> str:
+def summary(done: dict[str, Any]) -> str:
     parts = []
     for load, outcome in done.items():
         if outcome is None:
@@ -184,26 +192,47 @@ def shown(done: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.wan", description="long, slow paths")
-    names = "; ".join(f'"{name}"' for name in PATHS)
-    parser.add_argument("--rounds", type=whole, default=3, help="of which the medians count (3)")
-    parser.add_argument("--seconds", type=float, default=8, help="that each load is measured (8)")
-    parser.add_argument(
-        "--only", nargs="+", choices=PATHS, metavar="PATH", default=[*PATHS], help=f"of {names}"
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.wan", description="tunnels on long and slow paths"
     )
-    parser.add_argument(
-        "--losses", nargs="+", type=float, default=[*LOSSES], metavar="SHARE", help="0.01 is 1 %%"
+    add = parser.add_argument
+    add("--rounds", type=positive_int, default=3, help="rounds; their median counts (3)")
+    add("--seconds", type=float, default=8, help="duration of each load (8)")
+    add("--only", nargs="+", choices=PATHS, metavar="PATH", default=[*PATHS], help=quoted(PATHS))
+    add(
+        "--losses",
+        nargs="+",
+        type=float,
+        metavar="SHARE",
+        default=[*LOSSES],
+        help="losses of each path; 0.01 is 1 %%",
     )
-    parser.add_argument(
-        "--loads", nargs="+", choices=LOADS_BY_NAME, metavar="LOAD", default=[*LOADS_BY_NAME],
-        help="of " + "; ".join(f'"{name}"' for name in LOADS_BY_NAME),
-    )  # fmt: skip
-    parser.add_argument("--add", action="store_true", help="to the rounds that are there")
-    parser.add_argument("--to", type=Path, default=Path("docs"), help="where the page goes (docs)")
+    add(
+        "--loads",
+        nargs="+",
+        choices=LOADS_BY_NAME,
+        metavar="LOAD",
+        default=[*LOADS_BY_NAME],
+        help=quoted(LOADS_BY_NAME),
+    )
+    add(
+        "--tools",
+        nargs="+",
+        choices=TOOLS,
+        metavar="TOOL",
+        default=[*DEFAULT_TOOLS],
+        help=f"{quoted(TOOLS)} (default: {quoted(DEFAULT_TOOLS)})",
+    )
+    add("--add", action="store_true", help="add to the rounds in the directory")
+    add("--to", type=Path, default=Path("docs"), help="directory of the results (docs)")
     args = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Everything is ended and tidied up on the way out.
+        # SystemExit ends the contexts, which stop every process.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     paths = [PATHS[name] for name in args.only]
@@ -219,10 +248,10 @@ def main() -> None:
     if args.add and there.exists():
         before = json.loads(there.read_text())
         if before["seconds"] != args.seconds:
-            parser.error(f"the rounds in {there} have --seconds {before['seconds']:g}")
+            parser.error(f"{there} has --seconds {before['seconds']:g}; give the same")
         cells = before["cells"]
     loads = [LOADS_BY_NAME[name] for name in args.loads]
-    run(paths, args.losses, loads, args.rounds, args.seconds, cells, save)
+    run(paths, args.losses, loads, args.tools, args.rounds, args.seconds, cells, save)
     say(f"done in {time.monotonic() - began:.0f} s: {args.to}/benchmarks.md")
 
 

@@ -1,4 +1,4 @@
-"""The plot of a run over long and slow paths: round trips over time, and their distribution.
+"""The plot of a run on long and slow paths: round trips over time, and their distribution.
 
 python -m bench.wan_plot docs/benchmarks-wan.json docs/benchmarks-wan.png
 """
@@ -17,8 +17,8 @@ __all__ = ["draw"]
 
 COLOURS: Final = {"vknet": "#1f6f8b", "ssh -w": "#c8553d", "bare path": "#a9b4bd"}
 
-# The cells that are drawn; all of them are in the table.
-SHOWN: Final = (
+# The cells that are drawn; the table has all of them.
+DRAWN_CELLS: Final = (
     "10 Mbit/s, 30 ms; 0 % loss; 8 TCP",
     "10 Mbit/s, 30 ms; 0 % loss; 8 TCP both ways",
     "10 Mbit/s, 30 ms; 0 % loss; UDP at 2x",
@@ -27,9 +27,9 @@ SHOWN: Final = (
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Make a PNG: a row a cell, of the first round over time and of all rounds as a CDF."""
+    """Draw one row per cell into a PNG: the first round over time, and all rounds as a CDF."""
     mpl.use("Agg")
-    cells = [cell for cell in SHOWN if cell in result["cells"]] or list(result["cells"])[:4]
+    cells = [cell for cell in DRAWN_CELLS if cell in result["cells"]] or list(result["cells"])[:4]
     figure, grid = pyplot.subplots(
         len(cells), 2, figsize=(13, 2.6 * len(cells)), squeeze=False, layout="constrained"
     )
@@ -46,7 +46,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         over_time.set_xlabel("seconds", fontsize=8)
         over_time.set_ylabel("round trip, ms", fontsize=8)
         over_time.set_yscale("log")
-        cdf.set_title("share of pings that took no longer", fontsize=10, loc="left")
+        cdf.set_title("CDF of the round trips", fontsize=10, loc="left")
         cdf.set_xlabel("round trip, ms", fontsize=8)
         cdf.set_xscale("log")
         for panel in (over_time, cdf):

@@ -1,15 +1,15 @@
-"""What the window costs where it is of no use: a LAN, with it and without it in turn.
+"""The cost of the window on a LAN, where it is of no use.
 
     sudo .venv/bin/python -m bench.window [rounds]
 
-Prints a Markdown table: medians of all tests, and the ratio with the window to without it: its
-geometric mean, and how far off that may be (two standard errors).
+The output is a Markdown table: the medians of all tests with and without the window, and their
+ratio.  The ratio is a geometric mean, with two standard errors.
 
-In each round two links are up beside each other, one with the window and one without, and take
-turns of a second, now one first and now the other: this machine's own pace changes from one minute
-to the next.  But one link differs from its neighbour by 5 % without any cause, where its processes
-happen to lie in memory, and longer tests do not help against that.  New links do: what counts as
-one sample is a round.
+In each round two links are up at the same time, one with the window and one without.  They are
+measured in turn for a second each, because the speed of a machine changes from minute to minute;
+the first of a pair is the second of the next.  Two equal links still differ by up to 5 %, with the
+placement of their processes in memory.  Longer tests do not average that out, but new links do.  So
+each round starts new links, and counts as one sample.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
     from testbed.hosts import Bed
 
 TURNS: Final = 3
-SECONDS: Final = 1
-MEGABIT: Final = 1e6 / 8
+TEST_S: Final = 1
+MEGABIT_BYTES: Final = 1e6 / 8
 
-# Datagrams of 64 bytes a second: somewhat more than can be carried.
-FLOOD: Final = 250e3
+# Datagrams of 64 bytes per second: more than a link can carry.
+FLOOD_RATE: Final = 250e3
 
-# Of each: what is measured of a path to this address, in what its title says.
+# What is measured on a path to an address, by title; the unit is in the title.
 FIGURES: Final[dict[str, Callable[[Bed, str], float]]] = {
-    "TCP →, Mbit/s": lambda bed, to: tcp(bed, SECONDS, to=to) / SECONDS / MEGABIT,
-    "TCP ←, Mbit/s": lambda bed, to: tcp(bed, SECONDS, "--reverse", to=to) / SECONDS / MEGABIT,
-    "TCP ⇄, Mbit/s": lambda bed, to: tcp(bed, SECONDS, "--bidir", to=to) / SECONDS / MEGABIT,
-    "64-byte UDP, thousands/s": lambda bed, to: udp_at(bed, SECONDS, FLOOD, to) / 1000,
+    "TCP →, Mbit/s": lambda bed, to: tcp(bed, TEST_S, to=to) / TEST_S / MEGABIT_BYTES,
+    "TCP ←, Mbit/s": lambda bed, to: tcp(bed, TEST_S, "--reverse", to=to) / TEST_S / MEGABIT_BYTES,
+    "TCP ⇄, Mbit/s": lambda bed, to: tcp(bed, TEST_S, "--bidir", to=to) / TEST_S / MEGABIT_BYTES,
+    "64-byte UDP, thousands/s": lambda bed, to: udp_at(bed, TEST_S, FLOOD_RATE, to) / 1000,
 }
-# With the window, and without it; and that of two kinds of links.
+# The options of the two sides, with and without the window; and those of each kind of link.
 SIDES: Final = ((), ("--window", "off"))
 KINDS: Final[dict[str, tuple[str, ...]]] = {"": (), ", --offload off": ("--offload", "off")}
 
 Values = tuple[list[float], list[float]]
-"""Of one figure, by side, in the order of their turns."""
+"""The values of one figure, by side, in the order of measurement."""
 
 
 def ratio(values: Values) -> str:
-    """With how far off it may be, if that can be told."""
+    """Return the ratio of the two sides, with two standard errors if there are several rounds."""
     logarithms = [math.log(one / other) for one, other in zip(*values, strict=True)]
     firsts = range(0, len(logarithms), TURNS)
     rounds = [statistics.mean(logarithms[first : first + TURNS]) for first in firsts]
@@ -66,7 +66,7 @@ def ratio(values: Values) -> str:
 
 @contextmanager
 def link(bed: Bed, unit: int, options: tuple[str, ...]) -> Iterator[str]:
-    """A vknet between two TAPs of its own; the address of ``there`` on it."""
+    """Run vknet between two TAPs of its own; yield the address of ``there`` on it."""
     device = f"tap{unit}"
     program = Program(bed.here, "vknet", *options, device, f"there:{device}")
     try:
@@ -82,13 +82,13 @@ def link(bed: Bed, unit: int, options: tuple[str, ...]) -> Iterator[str]:
 
 
 def compare(bed: Bed, options: tuple[str, ...], done: dict[str, Values], first: int) -> None:
-    """One round: have two new links take turns, and add to the values of all figures.
+    """Run one round: start two links, and measure them in turn.
 
     Args:
         bed: the hosts.
         options: of both links.
-        done: by the title of the figure.
-        first: the side that is up first, and begins: that is to make no difference either.
+        done: the values by the title of the figure; the new ones are appended.
+        first: the side that starts first and is measured first.  It alternates from round to round.
     """
     order = (first, 1 - first)
     with ExitStack() as stack:
@@ -97,8 +97,8 @@ def compare(bed: Bed, options: tuple[str, ...], done: dict[str, Values], first: 
             for side in order
         }
         for title, measure in FIGURES.items():
-            for next_writes in range(TURNS):
-                for side in order[::-1] if next_writes % 2 else order:
+            for turn in range(TURNS):
+                for side in order[::-1] if turn % 2 else order:
                     done[title][side].append(measure(bed, ways[side]))
 
 
@@ -114,8 +114,8 @@ def main() -> None:
                 compare(bed, options, done[kind], first=number % 2)
     print("| | --window auto | --window off | ratio |")
     print("|---|---|---|---|")
-    for kind, of in done.items():
-        for title, values in of.items():
+    for kind, figures in done.items():
+        for title, values in figures.items():
             medians = " | ".join(f"{statistics.median(side):.0f}" for side in values)
             print(f"| {title}{kind} | {medians} | {ratio(values)} |")
 

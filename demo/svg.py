@@ -1,11 +1,11 @@
-"""A picture of the demo for README.md: what a real run prints, as an animated SVG.
+"""The picture in README.md: the output of a real run of the demo, as an animated SVG.
 
     sudo make demo
     sudo .venv/bin/python -m demo.svg docs/demo.svg
 
-Each line appears when it appeared in that run. Without animations (print, other renderers, reduced
-motion) all lines are there at once. The picture has a background of its own, so that it can be read
-on a light page and on a dark one.
+Each line appears at the time at which it appeared in the run.  Where there is no animation (print,
+other renderers, reduced motion), all lines are visible at once.  The picture has its own
+background, so it is legible on light pages and on dark ones.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "lines_of", "record", "to_svg"]
 
-# In pixels; a character of the fonts below is 0.6 em wide, to within a few per cent.
-FONT_SIZE: Final = 13
-CHARACTER_WIDTH: Final = 7.9
-LINE_HEIGHT: Final = 18
-MARGIN: Final = 16
-TITLE_HEIGHT: Final = 28
+# A character of the fonts below is about 0.6 em wide.
+FONT_SIZE_PX: Final = 13
+CHARACTER_WIDTH_PX: Final = 7.9
+LINE_HEIGHT_PX: Final = 18
+MARGIN_PX: Final = 16
+TITLE_HEIGHT_PX: Final = 28
 
 STYLE: Final = """\
 text{font:13px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre}
@@ -39,7 +39,7 @@ text{font:13px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-sp
 @keyframes a{from{opacity:0}}
 @media (prefers-reduced-motion:reduce){.l{animation:none}}"""
 
-# The class of a line by how it begins: a typed command, what vknet says, a result, a heading.
+# The CSS class of a line by its begin: a command, a message of vknet, a result; else a heading.
 KINDS: Final = ((re.compile(r"  \w+# "), "c"), (re.compile(r"  \| "), "o"), (re.compile(" "), "r"))
 HEADING: Final = "h"
 
@@ -50,11 +50,11 @@ LINE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that a program printed.
+    """A line of output.
 
     Attributes:
-        seconds: when, from the first line on, to a hundredth.
-        text: without its end.
+        seconds: its time after the first line, rounded to 0.01 s.
+        text: its text, without the newline.
     """
 
     seconds: float
@@ -62,16 +62,16 @@ class Line:
 
 
 def record(command: Sequence[str]) -> list[Line]:
-    """Run a command, and show what it prints.
+    """Run a command; print its output, and return it line by line.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the command failed.
     """
     lines: list[Line] = []
     began = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         if process.stdout is None:
-            raise AssertionError("asked for as a pipe")
+            raise AssertionError("stdout is a pipe")
         for raw in process.stdout:
             now = time.monotonic()
             began = began or now
@@ -83,23 +83,23 @@ def record(command: Sequence[str]) -> list[Line]:
 
 
 def to_svg(title: str, lines: Sequence[Line]) -> str:
-    """The picture of a terminal with these lines; the title stands above them.
+    """Draw a terminal with a title and these lines.
 
-    An empty line separates, and takes half the height of another one.
+    An empty line has half the height of another one.
     """
-    width = round(2 * MARGIN + CHARACTER_WIDTH * max(len(line.text) for line in lines))
-    y = float(TITLE_HEIGHT + MARGIN)
+    width = round(2 * MARGIN_PX + CHARACTER_WIDTH_PX * max(len(line.text) for line in lines))
+    y = float(TITLE_HEIGHT_PX + MARGIN_PX)
     body = []
     for line in lines:
         if not line.text:
-            y += LINE_HEIGHT / 2
+            y += LINE_HEIGHT_PX / 2
             continue
         body.append(
-            f'<text class="l {_kind(line.text)}" x="{MARGIN}" y="{y:.0f}"'
+            f'<text class="l {_kind(line.text)}" x="{MARGIN_PX}" y="{y:.0f}"'
             f' style="animation-delay:{line.seconds:g}s">{escape(line.text)}</text>'
         )
-        y += LINE_HEIGHT
-    height = round(y - LINE_HEIGHT + FONT_SIZE + MARGIN / 2)
+        y += LINE_HEIGHT_PX
+    height = round(y - LINE_HEIGHT_PX + FONT_SIZE_PX + MARGIN_PX / 2)
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     frame = f'width="{width - 1}" height="{height - 1}" rx="8" fill="#0d1117" stroke="#6e7681"'
     head = [
@@ -107,13 +107,13 @@ def to_svg(title: str, lines: Sequence[Line]) -> str:
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         f'<rect x=".5" y=".5" {frame}/>',
-        f'<text class="t" x="{MARGIN}" y="{MARGIN + 4}">{escape(title)}</text>',
+        f'<text class="t" x="{MARGIN_PX}" y="{MARGIN_PX + 4}">{escape(title)}</text>',
     ]
     return "\n".join((*head, *body, "</svg>\n"))
 
 
 def lines_of(svg: str) -> list[Line]:
-    """The lines that a picture shows, without the empty ones."""
+    """Return the lines of a picture, without the empty ones."""
     return [Line(float(seconds), unescape(text)) for seconds, text in LINE.findall(svg)]
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks make of what they measured."""
+"""The benchmarks: statistics, and the pages that they write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.figures import BASELINE, LIMIT
+from bench import wan
+from bench.figures import BASELINE, SSH_PIPE
 from bench.measures import Round, percentile
 from bench.processes import Memory, cpu_seconds
 from bench.report import Run, to_json, to_markdown
@@ -24,7 +25,7 @@ def rounds(command: str, tcp: Sequence[float], memory: Memory | None = None) -> 
 
 
 def row(page: str, section: str, name: str) -> list[str]:
-    """The cells of a tool's row in a section."""
+    """Return the cells of a tool's row in a section."""
     table = page.partition(f"## {section}")[2].partition("\n## ")[0]
     (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} |")]
     return [cell.strip() for cell in line.strip("|").split("|")]
@@ -40,32 +41,32 @@ def page() -> str:
         {
             "fast": rounds("fast there", (700, 600, 100), memory),
             BASELINE: rounds("ssh -w", (100, 200, 300)),
-            LIMIT: rounds("ssh", (1200,)),
+            SSH_PIPE: rounds("ssh", (1200,)),
         },
     )
     return to_markdown(json.loads(json.dumps(to_json(run))))
 
 
-def test_the_page_has_medians_and_not_means(page: str) -> None:
+def test_page_has_medians_and_not_means(page: str) -> None:
     assert row(page, "Medians", "fast")[:2] == ["fast", "600"]
 
 
-def test_ratios_are_taken_against_ssh_w_and_the_plain_pipe(page: str) -> None:
+def test_ratios_refer_to_ssh_w_and_the_plain_ssh_pipe(page: str) -> None:
     cells = row(page, "Against", "fast")
     assert cells[1] == "3.00"
     assert cells[-2] == "0.50"
 
 
-def test_what_was_not_measured_is_a_dash(page: str) -> None:
+def test_missing_figure_is_a_dash(page: str) -> None:
     assert row(page, "Medians", "fast")[2:] == ["-"] * 8
     assert row(page, "Against", "fast")[-1] == "-"
 
 
-def test_the_peak_of_memory_is_that_of_one_moment(page: str) -> None:
+def test_memory_peak_is_the_largest_sum_of_one_sample(page: str) -> None:
     assert row(page, "Memory", "fast")[1] == "34.0 (ssh 5.0, tool 30.0)"
 
 
-def test_memory_that_grows_to_the_end_shows() -> None:
+def test_memory_growth_shows_a_leak_but_no_warm_up() -> None:
     flat = Memory([{"tool": 30.0}] * 60)
     leaking = Memory([{"tool": 30.0 + second} for second in range(60)])
     warming_up = Memory([{"tool": min(10.0 + second, 15.0)} for second in range(60)])
@@ -76,7 +77,7 @@ def test_memory_that_grows_to_the_end_shows() -> None:
 @pytest.mark.parametrize(
     ("percent", "expected"), [(0, 1), (50, 50), (98.5, 99), (99, 99), (100, 100)]
 )
-def test_a_percentile_is_one_of_the_values(percent: float, expected: float) -> None:
+def test_percentile_is_one_of_the_values(percent: float, expected: float) -> None:
     assert percentile(list(range(100, 0, -1)), percent) == expected
 
 
@@ -88,10 +89,28 @@ def test_cpu_time_counts_each_process_with_its_ended_children() -> None:
     assert cpu_seconds({"here": [os.getpid()], "there": [os.getpid()]}) >= 2 * once
 
 
+def test_tool_without_a_cell_is_a_dash() -> None:
+    done = {"idle": 30.0, "load": outcome([40.0] * 100, 0, 8.0)}
+    result = {
+        "seconds": 8,
+        "cells": {
+            "a path; 0 % loss; 2 TCP": {"one": [done]},
+            "a path; 0 % loss; 4 TCP": {"one": [done], "two": [done]},
+        },
+    }
+    page = wan_to_markdown(result)
+    (line,) = [line for line in page.splitlines() if "2 TCP" in line]
+    assert line.endswith(" | 8.00, 1.00 | - | - |")
+
+
+def test_wire_v1_is_measured_on_demand_only() -> None:
+    assert set(wan.TOOLS) - set(wan.DEFAULT_TOOLS) == {"vknet, wire v1"}
+
+
 @pytest.mark.parametrize(
     ("rates", "index"), [([5.0, 5.0, 5.0], 1.0), ([9.0, 0.0, 0.0], 1 / 3), ([0.0, 0.0], 0.0)]
 )
-def test_fairness_among_flows(rates: list[float], index: float) -> None:
+def test_fairness_is_jains_index(rates: list[float], index: float) -> None:
     assert jain(rates) == pytest.approx(index)
 
 
@@ -100,7 +119,7 @@ def outcome(pings: Sequence[float], lost: int, *goodput: float) -> dict[str, Any
     return {"pings": timed, "lost": lost, "goodput": goodput, "flows": [1.0, 1.0]}
 
 
-def test_the_page_of_slow_paths_has_medians_of_rounds_and_says_what_failed() -> None:
+def test_page_of_slow_paths_has_medians_and_names_failures() -> None:
     result = {
         "seconds": 8,
         "cells": {
@@ -111,7 +130,7 @@ def test_the_page_of_slow_paths_has_medians_of_rounds_and_says_what_failed() -> 
                     {"idle": 32.0, "load": outcome([60.0] * 50, 50, 10.0)},
                 ],
                 "slow": [{"idle": 30.0, "load": None}],
-                "deaf": [{"idle": 30.0, "load": outcome([], 100, 0.0)}],
+                "unanswered": [{"idle": 30.0, "load": outcome([], 100, 0.0)}],
             }
         },
     }
@@ -124,6 +143,6 @@ def test_the_page_of_slow_paths_has_medians_of_rounds_and_says_what_failed() -> 
         "9.00, 1.00",
         "failed",
         "-",
-        "30, none came back",
+        "30, none answered",
         "-",
     ]

@@ -1,4 +1,4 @@
-"""testbed/prepare.sh in a mount namespace of its own, with an apt-get that never ends."""
+"""testbed/prepare.sh in a mount namespace of its own, with an apt-get that does not end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 # The path of the policy file in the directory that prepare.sh sees as /usr/sbin.
 POLICY: Final = Path("sbin/policy-rc.d")
 
-# Stand-ins for the programs that prepare.sh runs, in a directory that is first in its PATH.
+# Replacements of programs that prepare.sh runs, in the first directory of its PATH.
 DPKG_QUERY: Final = "#!/bin/sh\nexit 1\n"
 APT_GET: Final = "#!/bin/sh\necho $$ >{directory}/apt\nexec sleep 60\n"
 
-INSIDE: Final = """\
+NAMESPACE_SCRIPT: Final = """\
 set -e
 mount --bind sbin /usr/sbin
 exec setpriv --pdeathsig KILL sh testbed/prepare.sh test nonexistent-package
@@ -33,7 +33,7 @@ exec setpriv --pdeathsig KILL sh testbed/prepare.sh test nonexistent-package
 
 @contextmanager
 def preparing(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run prepare.sh until its apt-get runs; kill it in the end."""
+    """Run prepare.sh, yield while its apt-get runs, and kill it at the end."""
     shutil.copytree(REPOSITORY / "testbed", directory / "testbed")
     (directory / "sbin").mkdir()
     for name, body in (("dpkg-query", DPKG_QUERY), ("apt-get", APT_GET)):
@@ -42,7 +42,7 @@ def preparing(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         path.write_text(body.format(directory=directory))
         path.chmod(0o755)
     process = subprocess.Popen(
-        ["unshare", "--mount", "bash", "-c", INSIDE],
+        ["unshare", "--mount", "bash", "-c", NAMESPACE_SCRIPT],
         cwd=directory,
         env={**os.environ, "PATH": f"{directory}/bin:{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
@@ -69,7 +69,7 @@ def test_signal_while_apt_runs_leaves_no_policy_file(
         assert not policy.exists()
 
 
-def test_policy_file_that_sigkill_leaves_forbids_nothing(tmp_path: Path) -> None:
+def test_policy_file_left_by_sigkill_allows_everything(tmp_path: Path) -> None:
     with preparing(tmp_path) as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
