@@ -150,7 +150,7 @@ def encode_control(control: Control) -> bytes:
             text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
             number, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
     if len(payload) > HELLO_LIMIT:
-        raise LocalProtocolError(f"a block of {len(payload)} bytes; the limit is {HELLO_LIMIT}")
+        raise LocalProtocolError(f"a HELLO of {len(payload)} bytes; the limit is {HELLO_LIMIT}")
     return BLOCK_HEADER.pack(CONTROL_MARK | number, len(payload)) + payload
 
 
