@@ -38,7 +38,10 @@ def show_log(program: Program) -> threading.Event:
     def follow() -> None:
         shown = 0
         while not stop.wait(0.02):
-            lines = program.log.splitlines()
+            try:
+                lines = program.log.splitlines()
+            except FileNotFoundError:  # the hosts are gone: the demo failed or was interrupted
+                return
             for line in lines[shown:]:
                 say(f"  | {line}")
             shown = len(lines)
