@@ -28,11 +28,11 @@ def probed(
     now = 100.0
     estimator.on_round_end(RATE, now, window_was_full=True)
     assert estimator.probing
-    assert not estimator.update_probe(now, sent=1000, acked=1000, rate=RATE, delivered=0)
+    assert not estimator.update_probe(now, sent=1000, acked=1000, rate=RATE, left_path_bytes=0)
     for number in range(1, PROBE_SAMPLES + 1):
         estimator.on_sample(probe_rtt, now, rate=RATE, reverse_s=reverse_s, was_idle=False)
         ended = estimator.update_probe(
-            now, sent=10_000, acked=1000 + number, rate=RATE, delivered=0
+            now, sent=10_000, acked=1000 + number, rate=RATE, left_path_bytes=0
         )
         assert ended is (number == PROBE_SAMPLES)
     return estimator

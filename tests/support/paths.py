@@ -183,7 +183,7 @@ class Simulation:
         while window.send_quota and self._queued_bytes < self.path.buffer_bytes:
             left = self._offered - self._sent
             if left <= 0:
-                window.app_limited()
+                window.note_app_limited()
                 return
             # Whole frames, of which the last may exceed the quota.
             frames = math.ceil(min(window.send_quota, self._batch()) / FULL_FRAME)

@@ -22,7 +22,7 @@ from vknet.framing import (
     encode_frames,
 )
 from vknet.transport.base import RECEIVE_SIZE
-from vknet.transport.pipes import FAST_FOR_S, FAST_RATE, PIPE_SIZE, SHORT_SIZE, PipeStream
+from vknet.transport.pipes import FAST_FOR_S, LONG_PIPE_RATE, PIPE_SIZE, SHORT_SIZE, PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -231,7 +231,9 @@ async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: b
             assert size_of(one._sending) == SHORT_SIZE
             # What a slow reader takes in at first may be much, in a moment.
             for _ in range(3):
-                await one.send_all(bytes(int(FAST_RATE * FAST_FOR_S * (1.1 if is_fast else 0.9))))
+                await one.send_all(
+                    bytes(int(LONG_PIPE_RATE * FAST_FOR_S * (1.1 if is_fast else 0.9)))
+                )
                 assert size_of(one._sending) == SHORT_SIZE
                 clock.jump(FAST_FOR_S)
                 await one.send_all(b"-")

@@ -1,7 +1,8 @@
 """The delivery rate of a path, and how bursty its ACKs are.  Pure: the caller passes the time in.
 
-Both are maximum filters over the last `FILTER_ROUNDS` round trips in which there was a sample: they
-are BBR.max_bw and BBR.extra_acked of draft-ietf-ccwg-bbr.  `vknet.congestion.window` feeds them.
+Both are maximum filters over the last `BANDWIDTH_FILTER_ROUNDS` round trips in which there was a
+sample: they are BBR.max_bw and BBR.extra_acked of draft-ietf-ccwg-bbr.  `vknet.congestion.window`
+feeds them.
 
 Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
@@ -18,7 +19,7 @@ RESOLUTION_S: Final = 0.002
 much delay is negligible."""
 
 # The length of both filters in round trips, as BBR.ExtraAckedFilterLen.
-FILTER_ROUNDS: Final = 10
+BANDWIDTH_FILTER_ROUNDS: Final = 10
 
 # The longest aggregation time that extra_acked allows for.  Wi-Fi and a busy peer hold ACKs back
 # for less.
@@ -38,10 +39,10 @@ class BandwidthEstimator:
     def __init__(self, now: float) -> None:
         self.rate = 0.0
         # The greatest sample of each round in the filter, and when the newest round began.
-        self._rates: deque[float] = deque([0.0], FILTER_ROUNDS)
+        self._rates: deque[float] = deque([0.0], BANDWIDTH_FILTER_ROUNDS)
         self._round_began_at = now
         # The greatest extra_acked of each of these rounds.
-        self._extras: deque[float] = deque([0.0, 0.0], FILTER_ROUNDS)
+        self._extras: deque[float] = deque([0.0, 0.0], BANDWIDTH_FILTER_ROUNDS)
         # The bytes acknowledged in the current measurement of extra_acked, and when it began.
         self._interval_acked = 0
         self._interval_began_at = now

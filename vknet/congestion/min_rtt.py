@@ -2,13 +2,15 @@
 
 The min RTT is the path's round-trip time without a queue of our own.  A queue of our own that never
 drains would pass for a longer path: the window would grow with the estimate, and the queue with the
-window.  So when the min RTT was not seen for ten seconds, a probe (ProbeRTT in
-draft-ietf-ccwg-bbr) lets the path run nearly empty for about one round trip, and takes the minimum
-of what it sees.
+window.  So when no sample has been as short as the min RTT for ten seconds, a probe (ProbeRTT in
+draft-ietf-ccwg-bbr) lets our queue drain for about one round trip, and the minimum of its samples
+becomes the min RTT, even if it is greater.  A fall of the rate, a new competing queue, and a rise
+of the rate beside one start a probe early (`MinRttEstimator._needs_probe`).
 
 A queue that a probe sees is not ours.  If the min RTT is then much longer than the shortest RTT
 ever seen, and reverse delay does not explain it, the path has a competing queue: other traffic
-fills the bottleneck.  A route that has become longer looks the same.
+fills the bottleneck.  A route that has become longer looks the same.  Reverse delay explains
+everything if ACKs carry no time stamps: then a competing queue is never found.
 
 Sizes are in bytes, times in seconds of any monotonic clock, and rates in bytes per second.
 """
@@ -20,33 +22,37 @@ from typing import Final
 
 __all__ = ["MinRttEstimator"]
 
-# How long a min RTT is valid: the longer of a time and a number of round trips.  The latter bounds
-# the cost of probes on a long path to one part in twenty.
+# A min RTT expires if no sample was as short for this long; it stays in use until a probe replaces
+# it.  The longer of a time and a number of min RTTs counts: on a long path, the number bounds the
+# cost of probes to one part in twenty.
 EXPIRY_S: Final = 10.0
-EXPIRY_ROUNDS: Final = 30
+EXPIRY_RTTS: Final = 30
 
-# The bytes in flight during a probe, as a part of rate x min RTT (BBR.ProbeRTTCwndGain).
+# The bytes in flight during a probe, as a part of rate x shortest RTT (BBR.ProbeRTTCwndGain).
 PROBE_GAIN: Final = 0.5
 
 # The number of RTT samples that end a probe.
 PROBE_SAMPLES: Final = 8
 
-# A probe begins early in two cases.  The rate fell to this part of the maximum since the last
-# probe: the path may have become longer, so that the window no longer fills it.
+# A rate below this part of the maximum since the last probe begins a probe, if the window was full:
+# the path may have become longer, so that the window no longer fills it.
 PROBE_RATE_FALL: Final = 0.9
 
-# Or the last probe found a competing queue, and the rate rose by this factor after it had settled
-# for a number of rounds: the competing traffic may have ended, and the queue may be our own.
+# If the last probe found a competing queue, a rise of the rate by this factor begins a probe: the
+# competing traffic may have ended, and the queue may be our own.
 PROBE_RATE_RISE: Final = 1.75
+
+# The rate beside a competing queue settles in this number of rounds.  After them, a rise counts
+# from the minimum rate in them.
 SETTLING_ROUNDS: Final = 5
 
 # The minimum time from the end of one probe to the next.
 PROBE_SPACING_S: Final = 1.0
 
-# How soon a new competing queue is checked again, since the competing traffic may be short-lived:
-# the longer of a time and a number of round trips.
+# A probe checks a new competing queue again after this long, since the competing traffic may be
+# short-lived: the longer of a time and a number of min RTTs.
 RECHECK_S: Final = 2.0
-RECHECK_ROUNDS: Final = 5
+RECHECK_RTTS: Final = 5
 
 # A path has a competing queue if its min RTT exceeds the shortest RTT ever seen by this factor and,
 # in addition, by this time.  A longer route looks the same, but a route rarely changes under a TCP
@@ -76,18 +82,25 @@ class MinRttEstimator:
         # The part of the min RTT that may be reverse delay.
         self._reverse_s = 0.0
         self._shortest_ever_s = math.inf
-        # When the min RTT was last seen, when it was last replaced, and when a probe last ended.
-        self._seen_at = self._replaced_at = self._probed_at = now
+        # When a sample was last as short as the min RTT.
+        self._seen_at = now
+        # When the min RTT was last measured again, by a probe or on an idle path.
+        self._remeasured_at = now
+        # When a probe last ended.
+        self._probed_at = now
         # The maximum rate since the last probe.
         self._max_rate = 0.0
-        # Rounds since the min RTT was replaced.  If a competing queue was in it: whether that queue
-        # is new, and the minimum rate while the rate settled.
+        # Rounds since the min RTT was remeasured.
         self._rounds = 0
-        self._had_competing_queue = self._is_new_queue = False
+        # Whether the remeasured min RTT included a competing queue.
+        self._had_competing_queue = False
+        # Whether that queue is new: the min RTT before did not include one.
+        self._is_new_queue = False
+        # The minimum rate in the rounds in which the rate settled beside that queue.
         self._settled_rate = math.inf
-        # The bytes sent when the path had drained for the probe; None before that.  Only bytes sent
-        # later give samples.
-        self._drained_at_bytes: int | None = None
+        # The running probe takes samples from bytes after this number; None until our queue has
+        # drained.
+        self._samples_from_byte: int | None = None
         # RTTs, each with the part that may be reverse delay.
         self._samples: list[tuple[float, float]] = []
 
@@ -106,9 +119,10 @@ class MinRttEstimator:
     def probe_bytes(self, rate: float) -> int:
         """Return how many bytes may be in flight during a probe.
 
-        It is a part of rate x shortest RTT, not of rate x min RTT.  If the reverse direction is
-        full and its ACKs have no time stamps, its queue is in our min RTT.  A probe that kept that
-        many bytes in flight would take our own queue for the path, and so would the peer's probe.
+        It is a part of rate x shortest RTT, not of rate x min RTT.  If the peer's direction is full
+        and ACKs carry no time stamps, our min RTT includes the peer's queue.  With rate x min RTT
+        in flight, our probe would not drain our own queue, the peer's probe would see that queue,
+        and neither would ever shrink.
 
         Args:
             rate: the path's delivery rate.
@@ -133,12 +147,12 @@ class MinRttEstimator:
             self._seen_at = now
         elif was_idle and not self.probing and self._is_expired(now):
             # An idle path shows what a probe would show.
-            self._replace(rtt, reverse_s, now, rate)
-        if self.probing and self._drained_at_bytes is not None:
+            self._remeasure(rtt, reverse_s, now, rate)
+        if self.probing and self._samples_from_byte is not None:
             self._samples.append((rtt, reverse_s))
 
     def on_round_end(self, rate: float, now: float, *, window_was_full: bool) -> None:
-        """Begin a probe if there is a reason to: a round trip's bytes have been acknowledged.
+        """A round has ended: begin a probe if one is needed.
 
         Args:
             rate: the path's delivery rate.
@@ -155,11 +169,11 @@ class MinRttEstimator:
             return
         if self._needs_probe(rate, now, window_was_full=window_was_full):
             self.probing = True
-            self._drained_at_bytes = None
+            self._samples_from_byte = None
             self._samples = []
 
     def update_probe(
-        self, now: float, *, sent: int, acked: int, rate: float, delivered: int
+        self, now: float, *, sent: int, acked: int, rate: float, left_path_bytes: int
     ) -> bool:
         """Continue the running probe after a sample.
 
@@ -168,48 +182,56 @@ class MinRttEstimator:
             sent: all bytes sent so far.
             acked: all bytes acknowledged so far.
             rate: the path's delivery rate.
-            delivered: the unacknowledged bytes that have left the path already.
+            left_path_bytes: the unacknowledged bytes that have left the path already.
 
         Returns:
             Whether the probe has ended.
         """
-        if self._drained_at_bytes is None:
-            if sent - acked <= self.probe_bytes(rate) + delivered:
-                self._drained_at_bytes = sent
+        if self._samples_from_byte is None:
+            if sent - acked <= self.probe_bytes(rate) + left_path_bytes:
+                self._samples_from_byte = sent
             return False
-        if acked <= self._drained_at_bytes:
+        if acked <= self._samples_from_byte:
             self._samples.clear()
             return False
         if len(self._samples) < PROBE_SAMPLES and sent > acked:
             return False
-        self._replace(*min(self._samples), now, rate)
+        self._remeasure(*min(self._samples), now, rate)
         self._probed_at = now
         self._max_rate = rate
         self.probing = False
         return True
 
-    def _replace(self, rtt: float, reverse_s: float, now: float, rate: float) -> None:
-        """Replace the min RTT, even by a greater one."""
-        # The rate may have changed the answer since the last call.
+    def _remeasure(self, rtt: float, reverse_s: float, now: float, rate: float) -> None:
+        """Replace the min RTT by a new one, even if it is greater."""
+        # At the present rate the path may no longer count as having one.
         had_competing_queue = self._had_competing_queue and self.has_competing_queue(rate)
         self.min_rtt_s, self._reverse_s = rtt, reverse_s
-        self._seen_at = self._replaced_at = now
+        self._seen_at = self._remeasured_at = now
         self._rounds = 0
         self._settled_rate = math.inf
         self._had_competing_queue = self.has_competing_queue(rate)
         self._is_new_queue = self._had_competing_queue and not had_competing_queue
 
     def _needs_probe(self, rate: float, now: float, *, window_was_full: bool) -> bool:
+        """Whether the min RTT has expired, or a probe has to begin early.
+
+        A probe begins early in three cases:
+
+        - The last probe found a new competing queue, and it is time to check it again.
+        - The last probe found a competing queue, and the rate has risen since it settled.
+        - The rate has fallen although the window was full.  A window that was not full did not
+          limit the rate.
+        """
         if self._is_expired(now):
             return True
-        recheck = max(RECHECK_S, RECHECK_ROUNDS * (self.min_rtt_s or 0.0))
-        if self._is_new_queue and now - self._replaced_at > recheck:
+        recheck_s = max(RECHECK_S, RECHECK_RTTS * (self.min_rtt_s or 0.0))
+        if self._is_new_queue and now - self._remeasured_at > recheck_s:
             return True
         if self._rounds > SETTLING_ROUNDS and rate > PROBE_RATE_RISE * self._settled_rate:
             return True
-        # A window that was never full did not limit the rate.
         return window_was_full and rate < PROBE_RATE_FALL * self._max_rate
 
     def _is_expired(self, now: float) -> bool:
-        """Whether the min RTT was last seen too long ago."""
-        return now - self._seen_at > max(EXPIRY_S, EXPIRY_ROUNDS * (self.min_rtt_s or 0.0))
+        """Whether no sample has been as short as the min RTT for too long."""
+        return now - self._seen_at > max(EXPIRY_S, EXPIRY_RTTS * (self.min_rtt_s or 0.0))

@@ -28,11 +28,11 @@ MICROSECONDS_PER_S: Final = 10**6
 STAMP_MODULUS: Final = 2**32
 STAMP_MASK: Final = STAMP_MODULUS - 1
 
-# The length of the minimum filters: the longer of a time and a number of round trips, since on a
-# long path the peer empties its queue more rarely.  A minimum is kept for at least this time, and
+# The length of the minimum filters: the longer of a time and a number of min RTTs, since on a long
+# path the peer empties its queue more rarely.  A minimum is kept for at least this time, and
 # for up to three times as long where ACKs are rare.
-FILTER_S: Final = 30.0
-FILTER_ROUNDS: Final = 60
+REVERSE_FILTER_S: Final = 30.0
+REVERSE_FILTER_RTTS: Final = 60
 
 
 def stamp(now: float) -> int:
@@ -68,7 +68,7 @@ class ReverseDelay:
         change = ((wrapped - self._wrapped_delay + half) & STAMP_MASK) - half
         self._delay += change / MICROSECONDS_PER_S
         self._wrapped_delay = wrapped
-        length = max(FILTER_S, FILTER_ROUNDS * min(rtt, self._min_rtt.value))
+        length = max(REVERSE_FILTER_S, REVERSE_FILTER_RTTS * min(rtt, self._min_rtt.value))
         limit = rtt - self._min_rtt.update(rtt, now, length)
         waited = self._delay - self._min_delay.update(self._delay, now, length)
         if waited > limit:

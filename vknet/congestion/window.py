@@ -1,48 +1,50 @@
 """The window: how many bytes may be in flight to the peer.  Pure: the caller passes the time in.
 
 ssh accepts two megabytes before it pushes back; at 10 Mbit/s that is more than a second of delay.
-So the sender counts: the bytes in flight are the bytes sent less those that the peer's ACKs report
-as delivered to its endpoint.  They may not exceed the window.  Further frames wait in the flow
-queue, where some may overtake others.
+So the sender counts the bytes in flight: those sent, less those that the peer's ACKs report as
+delivered.  They may not exceed the window.  Further frames wait in the flow queue.
 
 Theory (draft-ietf-ccwg-bbr).  Two figures of a path can be measured from its ends: the delivery
 rate of its bottleneck, which needs a full path, and its min RTT, which needs an empty one.  Their
 product, the BDP, is the number of bytes in flight that fills the path without a queue.
 
     rate         The maximum delivery rate sample of ten round trips (vknet.congestion.bandwidth).
-                 A sample is the bytes delivered between the sending of a batch and its ACK, divided
-                 by that time or by the time that sending them took, whichever is longer.  An
-                 app-limited sample counts if it is a new maximum, or if it met a long queue.
-    min RTT      The minimum RTT of ten seconds (vknet.congestion.min_rtt).  Probes prevent that a
-                 queue of our own passes for a longer path.
+                 A sample is the bytes acknowledged from the last ACK before a batch was sent to the
+                 ACK of that batch, divided by the time between these ACKs, or by the time that
+                 sending those bytes took, whichever is longer.  A batch is app-limited if the
+                 sender had too little to send in the round trip before it; then its sample counts
+                 only if it exceeds the rate, or if its RTT shows a long queue.
+    min RTT      The minimum RTT of ten seconds (vknet.congestion.min_rtt).  Probes prevent a queue
+                 of our own from passing for a longer path.
     extra_acked  The bytes acknowledged within a round trip beyond rate x time: the second greatest
-                 value of ten round trips, so that one burst alone does not count.
+                 value of ten round trips, since one burst alone says little.  Below a BDP, it is 0.
 
     window   =   gain x rate x min RTT  +  max(rate x slack, extra_acked)  +  a quantum
+
+In startup it is at least the initial window.  `Window._target_size` has the details.
 
 A gain above one makes a short queue, and that queue shows that the path is full.  Without a queue,
 each round delivers more than the last, and the rate rises with it.  Three such rounds begin a
 startup, in which the window grows faster.  A new link begins in startup.
 
-ACKs may come in bursts, over Wi-Fi or from a busy peer.  Then hardly a byte has the min RTT, and a
-window of one BDP would leave the path idle until the next burst.  Less would be delivered, and rate
-and window would shrink to almost nothing.  extra_acked and the slack prevent that.
+ACKs may come in bursts, over Wi-Fi or from a busy peer.  Then most bytes are acknowledged much
+later than after a min RTT, and a window of one BDP would leave the path idle until the next burst.
+The rate, and with it the window, would shrink to almost nothing.  extra_acked and slack prevent it.
 
 Differences from BBR.  The stream below is reliable and ordered: there is no loss to react to.  A
 loss of the outer TCP shows as ACKs that stop and then come in a burst: one low sample of ten.  Only
-slow paths are paced, elsewhere (vknet.congestion.pacer).  Bytes that the outer TCP's own congestion
-window holds back in ssh and in the socket buffer are in a queue of the path, like a router's, and
-its rate is that of the TCP.  A batch passes two ssh processes and a busy peer, so the ACKs of a
-fast path come unevenly: the slack allows for that.
+slow paths are paced, elsewhere (vknet.congestion.pacer).  What the outer TCP's congestion window
+holds back in ssh and in the socket buffer is a queue of the path, and its rate is the TCP's.  On a
+fast path, two ssh processes and a busy peer make the ACKs come unevenly: the slack allows for that.
 
-Competing traffic.  A competing queue in the bottleneck is in the min RTT.  A TCP that reacts to
-nothing but loss fills that queue, and the min RTT is seen just after its loss.  When the queue is
-full again, GAIN x BDP is too little for a fair share, and the share would shrink from loss to loss.
-No sender can keep the RTT of an empty path there.  So a competing queue makes the gain greater.
+Competing traffic.  The min RTT includes a competing queue, since probes cannot drain it.  A TCP
+that reacts to loss alone fills that queue, and the min RTT is seen just after its loss.  When the
+queue is full again, GAIN x BDP is too little: our share would shrink from loss to loss.  No sender
+can keep the RTT of an empty path there.  So a competing queue makes the gain greater.
 
 Reverse delay.  The time that an ACK waited in the queue of the reverse direction
 (vknet.congestion.reverse_delay) is no part of the RTT, so the directions do not see each other's
-queue.  The bytes that it reports left the path earlier by that time: as many more may be in flight.
+queue.  The bytes that waiting ACKs report have left the path: as many more may be in flight.
 
 The send quota grows only in `Window.on_ack`, never by time: it needs no timer.  Sizes are in bytes,
 times in seconds of any monotonic clock, and rates in bytes per second.
@@ -85,31 +87,31 @@ STARTUP_BEGIN_ROUNDS: Final = 3
 STARTUP_END_ROUNDS: Final = 2
 STARTUP_GROWTH: Final = 1.1
 
-# On a fast path the CPUs are the bottleneck, and their schedulers add jitter.  The slack grows by
-# HOST_SLACK_S at HOST_SLACK_RATE, in proportion to the rate, up to HOST_SLACK_SCALE_MAX times.
-# ssh's buffers hold more than the slack at the greatest of these rates.
+# On a fast path the CPUs are the bottleneck, and their schedulers add jitter.  The host slack is
+# HOST_SLACK_S x min(rate / HOST_SLACK_RATE, HOST_SLACK_SCALE_MAX).  ssh's buffers bound the bytes
+# in flight where they hold less than the slack: at the maximum, rate x slack is 4.8 MB.
 HOST_SLACK_S: Final = 0.012
 HOST_SLACK_RATE: Final = 100e6
 HOST_SLACK_SCALE_MAX: Final = 2.0
 
-# The same for many small frames: the slack grows from SMALL_FRAMES_PER_S on, and by all of
-# SMALL_FRAMES_SLACK_S from twice that rate on.  To queue them would cost CPU time that carrying
-# them needs.  ssh's own buffers bound the bytes in flight; at that rate they hold less than this.
+# The slack for many small frames: 0 up to SMALL_FRAMES_PER_S, all of SMALL_FRAMES_SLACK_S from
+# twice that rate on, and in proportion between.  To queue them would cost CPU time that carrying
+# them needs.  Again, ssh's buffers bound the bytes in flight where they hold less than the slack.
 SMALL_FRAMES_SLACK_S: Final = 0.25
 SMALL_FRAMES_PER_S: Final = 30e3
 
 # A min RTT that grows by the factor RATIO at once is probably that of another path, with another
-# rate; competing traffic adds less.  An RTT without a queue confirms the old rate only in a later
-# round than number ROUNDS; in the first ones the path is still as empty as it was.
+# rate; competing traffic adds less.  The window then keeps its size, and may double in each round
+# without a queue.  The first ROUNDS rounds do not count: the path is still as empty as it was.
 PATH_CHANGE_RATIO: Final = 20.0
 PATH_CHANGE_ROUNDS: Final = 2
 
 # An RTT above this factor times the full-window RTT means a standing queue.
 QUEUE_RTT_RATIO: Final = 1.5
 
-# The greatest reverse delay that is not counted in the RTT: what a full reverse direction of a path
+# The most that is subtracted from the RTT as reverse delay: what a full reverse direction of a path
 # of 100 ms takes.  It bounds what a wrong clock gains a peer.  The rest counts as path length, as
-# everything does if ACKs have no time stamps.
+# all of it does if ACKs have no time stamps.
 REVERSE_DELAY_MAX_S: Final = 0.25
 
 # The number of batches in flight that have a record each; further ones share the last record.
@@ -129,14 +131,14 @@ class _Record(NamedTuple):
     acked_sent_at: float
     """When the last of them was sent, or when the path was last idle, whichever is later."""
     app_limited: bool
-    """Whether there was less to send than might have been sent."""
+    """Whether the sender had too little to send in the round trip before."""
 
 
 class Window:
     """The congestion window of one direction of a link.
 
-    The sender asks for `send_quota` and reports `on_sent`, or `app_limited` if it has nothing to
-    send.  The receiver of ACKs reports `on_ack`, which may raise the quota.
+    The sender asks for `send_quota` and reports `on_sent`, or `note_app_limited` if it has nothing
+    to send.  The receiver of ACKs reports `on_ack`, which may raise the quota.
 
     Args:
         now: the time.
@@ -148,7 +150,7 @@ class Window:
         size: the window: how many bytes may be in flight.
         pacing_rate: the rate that spreads a window over the min RTT; in startup, over half of it.
         reverse_delay_s: the reverse delay of the last ACK, at most `REVERSE_DELAY_MAX_S`.
-        in_startup: whether the path is not known to be full, so that the window grows fast.
+        in_startup: whether the path may have room, so that the window grows fast.
     """
 
     def __init__(
@@ -164,7 +166,7 @@ class Window:
         self.size = INITIAL_QUANTA * quantum if size is None else size
         self.pacing_rate = math.inf
         self.reverse_delay_s = 0.0
-        self._sent = self._sent_before = sent
+        self._sent = self._sent_before_window = sent
         self._acked = 0
         self._acked_at = self._acked_sent_at = now
         self._records: deque[_Record] = deque()
@@ -185,7 +187,7 @@ class Window:
         # After a path change: the window's limit until the old rate is confirmed, and the rounds.
         self._path_change_limit = math.inf
         self._path_change_rounds = 0
-        self._size_before = self.size
+        self._size_before_change = self.size
 
     # --- the link's interface ---------------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class Window:
         self._records.append(record)
         self._sent = total
 
-    def app_limited(self) -> None:
+    def note_app_limited(self) -> None:
         """Note that there is nothing to send although the quota is not 0."""
         self._app_limited_until = self._sent
 
@@ -261,12 +263,12 @@ class Window:
         min_rtt_before = math.inf if self.min_rtt_s is None else self.min_rtt_s
         record = self._take_record(total)
         rtt = max(0.0, now - record.sent_at)
-        # Without a time stamp, any part of the RTT may be reverse delay.
-        waited, uncounted = 0.0, math.inf
+        # Reverse delay, and the part of it that is left in the RTT: unknown without a time stamp.
+        waited, left_in_rtt = 0.0, math.inf
         if at is not None:
             estimate = self._reverse.estimate(at, now, rtt)
             waited = min(REVERSE_DELAY_MAX_S, estimate)
-            uncounted = estimate - waited
+            left_in_rtt = estimate - waited
         self.reverse_delay_s = waited
         rtt -= waited
         # When the ACK would have come without reverse delay.
@@ -277,17 +279,17 @@ class Window:
         if self._fixed_size is None:
             # If everything is acknowledged, nothing waits on the reverse path.
             self._delivered_unacked = int(self.rate * waited) if total < self._sent else 0
-        if total > self._sent_before:
+        if total > self._sent_before_window:
             # What was sent before has no sending time, and gives no RTT.
             self._round_min_rtt_s = min(self._round_min_rtt_s, rtt)
             idle = record.sent_at == record.acked_sent_at
-            self._min_rtt.on_sample(rtt, now, rate=self.rate, reverse_s=uncounted, was_idle=idle)
+            self._min_rtt.on_sample(rtt, now, rate=self.rate, reverse_s=left_in_rtt, was_idle=idle)
             self._update_probe(now)
             if self.min_rtt_s and self.min_rtt_s > PATH_CHANGE_RATIO * min_rtt_before:
-                self._path_change_limit, self._path_change_rounds = self._size_before, 0
+                self._path_change_limit, self._path_change_rounds = self._size_before_change, 0
         # Behind a long queue the path is slow, even if the batch was app-limited.
-        queued = was_full and rtt > QUEUE_RTT_RATIO * self._full_window_rtt()
-        if record.acked >= self._sent_before:
+        queued = was_full and rtt > QUEUE_RTT_RATIO * self._full_window_rtt_s()
+        if record.acked >= self._sent_before_window:
             self._sample_rate(record, came_at, limited=record.app_limited and not queued)
         self._acked_at = came_at
         self._acked_sent_at = record.sent_at
@@ -311,13 +313,13 @@ class Window:
             self._bandwidth.on_sample(size, elapsed, now, self.min_rtt_s or 0.0)
 
     def _update_probe(self, now: float) -> None:
-        sent, acked, delivered = self._sent, self._acked, self._delivered_unacked
+        sent, acked, left = self._sent, self._acked, self._delivered_unacked
         if self._min_rtt.probing and self._min_rtt.update_probe(
-            now, sent=sent, acked=acked, rate=self.rate, delivered=delivered
+            now, sent=sent, acked=acked, rate=self.rate, left_path_bytes=left
         ):
             self._round_end = self._sent
 
-    def _full_window_rtt(self) -> float:
+    def _full_window_rtt_s(self) -> float:
         """The RTT that a full window causes, in seconds."""
         if self.min_rtt_s is None or not self.rate:
             return math.inf
@@ -332,15 +334,15 @@ class Window:
         self._round_end = self._sent
         if self._min_rtt.probing or self.min_rtt_s is None:
             return
-        full = self._full_window_rtt()
-        half_full = (self.min_rtt_s + full) / 2
+        full_rtt_s = self._full_window_rtt_s()
+        half_full_rtt_s = (self.min_rtt_s + full_rtt_s) / 2
         self._path_change_rounds += 1
-        if self._path_change_rounds > PATH_CHANGE_ROUNDS and round_min_rtt_s < half_full:
+        if self._path_change_rounds > PATH_CHANGE_ROUNDS and round_min_rtt_s < half_full_rtt_s:
             self._path_change_limit *= 2
         if not limited:
-            no_queue = round_min_rtt_s < (full if self.in_startup else half_full)
+            no_queue = round_min_rtt_s < (full_rtt_s if self.in_startup else half_full_rtt_s)
             self._judge_round(has_room=no_queue and self.rate >= STARTUP_GROWTH * rate_before)
-        elif round_min_rtt_s > full:
+        elif round_min_rtt_s > full_rtt_s:
             # Even an app-limited round made a queue.
             self._judge_round(has_room=False)
         self._min_rtt.on_round_end(self.rate, now, window_was_full=was_full)
@@ -363,7 +365,7 @@ class Window:
         if not self._min_rtt.probing:
             if size <= self._path_change_limit:
                 self._path_change_limit = math.inf
-            size = self._size_before = int(min(size, self._path_change_limit))
+            size = self._size_before_change = int(min(size, self._path_change_limit))
         self.size = size + self._delivered_unacked
         # A frame larger than the window is sent as a whole.
         paced = max(size, self._quantum, self._mean_frame)

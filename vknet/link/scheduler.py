@@ -56,11 +56,11 @@ CHECKSUM_KINDS: Final = header_kinds(Offload.CSUM)
 GRANT_S: Final = 0.001
 
 # CoDel's interval is at least this many round trips.
-INTERVAL_ROUNDS: Final = 1.5
+INTERVAL_RTTS: Final = 1.5
 
 # CoDel's target is at least this part of a round trip (RFC 8289, section 4.3, allows a tenth).
 # With 5 ms on a path of 100 ms, one TCP gets five sixths of the path; with a tenth it fills it.
-TARGET_ROUNDS: Final = 0.1
+TARGET_RTTS: Final = 0.1
 
 
 class Scheduler:
@@ -164,7 +164,7 @@ class Scheduler:
             if queue.backlog_bytes:
                 self.next_at = self._pacer.next_at
             elif not frames:
-                window.app_limited()
+                window.note_app_limited()
             elif pacing_rate >= UNPACED_RATE:
                 self._grant = window.send_quota
                 self._grant_until = now + GRANT_S
@@ -175,12 +175,12 @@ class Scheduler:
         self._grant_until = -math.inf
         if self._ran_out:
             # The frames may have run out before any of those it has not been told of.
-            window.app_limited()
+            window.note_app_limited()
         if self._untold:
             window.on_sent(self._sent, self._untold_at, self._untold)
             self._untold = 0
         if self._ran_out:
-            window.app_limited()
+            window.note_app_limited()
             self._ran_out = False
 
     def on_ack(self, total: int, now: float, at: int | None = None) -> bool:
@@ -216,11 +216,9 @@ class Scheduler:
         section 4.2).
         """
         min_rtt_s = window.min_rtt_s or 0.0
-        target = max(TARGET_S, TARGET_ROUNDS * min_rtt_s)
+        target = max(TARGET_S, TARGET_RTTS * min_rtt_s)
         self._queue.target = math.inf if window.in_startup else target
-        self._queue.interval = max(
-            INTERVAL_S, INTERVAL_ROUNDS * (min_rtt_s + window.reverse_delay_s)
-        )
+        self._queue.interval = max(INTERVAL_S, INTERVAL_RTTS * (min_rtt_s + window.reverse_delay_s))
 
     def _is_slow(self, window: Window) -> bool:
         """Whether the path is too slow for super-frames; also true while its rate is unknown."""

@@ -33,7 +33,7 @@ PIPE_SIZE: Final = 1024 * 1024
 # Without a window a pipe is short until its reader has taken this rate in bytes per second for this
 # time.  The time excludes what ssh buffers at first.
 SHORT_SIZE: Final = 64 * 1024
-FAST_RATE: Final = 32e6
+LONG_PIPE_RATE: Final = 32e6
 FAST_FOR_S: Final = 0.5
 
 
@@ -128,7 +128,7 @@ class PipeStream(ByteStream):
         now = trio.current_time()
         if now - since < FAST_FOR_S:
             self._counted = (since, before + sent)
-        elif before + sent >= FAST_RATE * (now - since):
+        elif before + sent >= LONG_PIPE_RATE * (now - since):
             resize(self._sending.fileno(), PIPE_SIZE)
             self._counted = None
         else:
