@@ -1,19 +1,19 @@
 """The flow queue: fq_codel (RFC 8290) with CoDel (RFC 8289).  Pure: the caller passes the time in.
 
 Theory.  Frames queue by flow (`flow_of`), and deficit round robin serves the flows.  A flow may
-send while its deficit is positive; each frame it sends reduces the deficit by its bytes.  A flow
-whose deficit is not positive gets a quantum and moves to the end of the list.  So flows share the
-path by bytes, whatever the size of their frames.
+send while its deficit (its credits in RFC 8290) is positive; each frame it sends reduces the
+deficit by its bytes.  A flow whose deficit is not positive gets a quantum and moves to the end of
+the list.  So flows share the path by bytes, whatever the size of their frames.
 
 A flow that had nothing queued joins the list of new flows, which is served before the list of old
-flows.  So a sparse flow (a ping, a key press, a handshake) never waits for a bulk flow.  A new flow
-that has used up its quantum becomes an old flow.  So does one that is found empty, if there are old
-flows: otherwise a flow could stay new by sending one frame at a time.
+flows.  So a sparse flow (a ping, a key press, a handshake) does not wait behind the queued frames
+of a bulk flow.  A new flow that has used up its quantum becomes an old flow.  So does one that is
+found empty, if there are old flows: otherwise a flow could stay new by sending one frame at a time.
 
 Each flow has its own CoDel state.  CoDel marks a frame (`mark_ce`), or drops it if it is not
-ECN-capable.  CoDel never signals a flow with at most one full frame behind the leaving frame: that
-flow builds no queue, and its sojourn time comes from the turns of others.  The backlog behind it is
-counted in bytes, because one super-frame is a queue, and one small frame is none.
+ECN-capable.  CoDel never signals a flow with at most `floor` bytes left once its head is taken:
+such a flow waits for other flows' turns, not behind itself.  The backlog is counted in bytes,
+because one super-frame is a queue, and one small frame is none.
 
 Who drops what: if the queue exceeds a bound, the fattest flow loses frames from its head, until it
 is no longer the fattest.  One search makes room for several frames, so a flood costs constant time
@@ -57,8 +57,8 @@ frame has sent it again."""
 FLOWS_MAX: Final = 1024
 """The number of flows with a queue each, and of shared queues (RFC 8290, section 5.2)."""
 
-# When a bound is exceeded, one search frees this part of it: 160 frames, or one super-frame.
-DROP_BATCH_PART: Final = 64
+# When a bound is exceeded, one search frees 1/64 of it: 160 frames, or one super-frame.
+DROP_BATCH_DIVISOR: Final = 64
 
 
 class Wrapped(Protocol):
@@ -94,15 +94,15 @@ class _Flow(Codel, Generic[ItemT]):
 class FlowQueue(Generic[ItemT]):
     """A queue for frames that wait for a bottleneck.
 
-    It holds frames, or `Wrapped` frames, or both.  A view is copied when it is queued, and comes
-    out as `bytes`: it could keep alive a buffer many times its size, which no bound here includes.
+    It holds frames, or `Wrapped` frames, or both.  A memoryview is copied when it is queued, and
+    comes out as `bytes`, since a queued view would keep its whole buffer alive.
     While the queue is empty, a frame that may go at once need not pass through it.
 
     Args:
         quantum: the bytes that a flow may send in one turn.
         target: CoDel's target, in seconds of any monotonic clock.
         interval: CoDel's interval, in seconds.
-        floor: CoDel never signals a flow with at most this many bytes behind the leaving frame.
+        floor: CoDel never signals a flow with at most this many bytes left once its head is taken.
         limit_bytes: the bound of the queued bytes.
         limit_frames: the bound of the queued frames.
         drops: the counter of drops; None for a new one.
@@ -280,7 +280,10 @@ class FlowQueue(Generic[ItemT]):
         return flow
 
     def _retire(self, flow: _Flow[ItemT]) -> None:
-        """Forget an empty flow that has been removed from its list."""
+        """Remove an empty flow; keep its CoDel state if it was ever signalled.
+
+        Its list no longer has it.
+        """
         key = flow.key
         del self._flows[key]
         if isinstance(key, int):
@@ -292,7 +295,10 @@ class FlowQueue(Generic[ItemT]):
                 self._idle.popitem(last=False)
 
     def _forget_turns(self) -> None:
-        """Retire all flows of an empty queue: debts lapse, and every flow is new again."""
+        """Remove all flows of an empty queue.
+
+        A flow that comes back is new, and its deficit is a full quantum.
+        """
         for turns in self._new, self._old:
             while turns:
                 self._retire(turns.popleft())
@@ -300,7 +306,8 @@ class FlowQueue(Generic[ItemT]):
     def _skip_rounds(self) -> None:
         """Skip the rounds in which no flow may send, and give the old flows their quanta.
 
-        After a super-frame, each quantum of its size would otherwise take a round of its own.
+        A super-frame costs about 43 quanta; without this, 43 rounds would pass in which no flow
+        sends.
         """
         rounds = min(-flow.deficit_bytes for flow in self._old) // self._quantum
         if rounds > 0:
@@ -313,9 +320,9 @@ class FlowQueue(Generic[ItemT]):
         """Drop frames from the head of the respective fattest flow, until there is room."""
         frames, size = self._limit_frames, self._limit_bytes
         if self._frames > frames:
-            frames -= frames // DROP_BATCH_PART
+            frames -= frames // DROP_BATCH_DIVISOR
         if self.backlog_bytes > size:
-            size -= size // DROP_BATCH_PART
+            size -= size // DROP_BATCH_DIVISOR
         flows = self._flows.values()
         fattest = [(-flow.backlog_bytes, n, flow) for n, flow in enumerate(flows) if flow.entries]
         heapify(fattest)
