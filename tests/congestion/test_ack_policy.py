@@ -23,6 +23,7 @@ from vknet.congestion.ack_policy import (
     AckPolicy,
     AckTiming,
 )
+from vknet.packet.ethernet import FULL_FRAME
 
 
 @pytest.fixture
@@ -136,3 +137,77 @@ def test_ack_of_few_bytes_is_delayed_unless_it_may_piggyback() -> None:
     assert ack_policy.due() == 5.0 + ACK_DELAY_S
     assert ack_policy.due(piggyback=True) > 5.002
     assert ack_policy.due() <= 5.0 + ACK_DELAY_S
+
+
+# --- effects of the constants ---------------------------------------------------------------------
+
+
+def test_two_full_frames_are_worth_an_ack_and_one_is_not(ack_policy: AckPolicy) -> None:
+    ack_policy.on_delivered(FULL_FRAME, 5.001)
+    assert ack_policy.due() > 5.01
+    ack_policy.on_delivered(FULL_FRAME, 5.001)
+    assert ack_policy.due() <= 5.004
+
+
+def test_acks_of_few_bytes_are_twenty_milliseconds_apart(ack_policy: AckPolicy) -> None:
+    ack_policy.on_delivered(100, 5.001)
+    assert 5.015 <= ack_policy.due() <= 5.03
+
+
+def test_startup_lasts_for_four_megabytes() -> None:
+    ack_policy = AckPolicy()
+    timings: list[AckTiming] = []
+    for number in range(6):
+        ack_policy.on_delivered(1_000_000, 5.0 + number / 100)
+        ack_policy.on_ack_sent(5.0 + number / 100)
+        timings.append(ack_policy.timing)
+    assert [timing is TIMING_STARTUP for timing in timings] == [True] * 3 + [False] * 3
+
+
+def test_rate_is_measured_over_ten_milliseconds(ack_policy: AckPolicy) -> None:
+    for now, timing in ((5.007, TIMING_NORMAL), (5.015, TIMING_FASTER)):
+        ack_policy.on_delivered(4_000_000, now)
+        ack_policy.on_ack_sent(now)
+        assert ack_policy.timing is timing
+
+
+def ack_rate(bytes_per_s: float, frames_per_s: float, *, piggyback: bool) -> int:
+    """Return the number of ACKs in one second of a stream that comes in batches of 0.25 ms.
+
+    Args:
+        bytes_per_s: the stream's rate.
+        frames_per_s: the number of its frames per second.
+        piggyback: whether each batch is answered by a frame, with which an ACK may go.
+    """
+    ack_policy = AckPolicy()
+    sent_at: list[float] = []
+    for tick in range(8000):
+        now = 1.0 + tick / 4000
+        alarm = ack_policy.alarm(now - 1 / 4000)
+        if not piggyback and alarm <= now:
+            ack_policy.on_ack_sent(alarm)
+            sent_at.append(alarm)
+        ack_policy.on_delivered(int(bytes_per_s / 4000), now, int(frames_per_s / 4000))
+        if piggyback and ack_policy.due(piggyback=True) <= now:
+            ack_policy.on_ack_sent(now)
+            sent_at.append(now)
+    return sum(now >= 2.0 for now in sent_at)
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "frames_per_s", "alone", "piggybacked"),
+    [
+        pytest.param(75e6, 20e3, 470, 960, id="normal"),
+        pytest.param(150e6, 20e3, 123, 250, id="fast"),
+        pytest.param(300e6, 20e3, 62, 63, id="faster"),
+        pytest.param(20e6, 45e3, 470, 960, id="small-frames-at-a-moderate-rate"),
+        pytest.param(20e6, 80e3, 21, 21, id="small-frames"),
+    ],
+)
+def test_number_of_acks_per_second(
+    bytes_per_s: float, frames_per_s: float, alone: int, piggybacked: int
+) -> None:
+    assert ack_rate(bytes_per_s, frames_per_s, piggyback=False) == pytest.approx(alone, rel=0.15)
+    assert ack_rate(bytes_per_s, frames_per_s, piggyback=True) == pytest.approx(
+        piggybacked, rel=0.15
+    )

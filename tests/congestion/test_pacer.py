@@ -73,3 +73,25 @@ def test_sent_bytes_never_exceed_the_pacing_rate(rate: float, pauses: list[float
             pacer.on_sent(size, rate, now)
             total += size
     assert total <= rate * (now - start + 2 * BURST_S) + FULL_FRAME
+
+
+def test_burst_is_what_two_milliseconds_of_the_rate_carry() -> None:
+    assert 1_500 <= Pacer().budget(1e6, 1.0) <= 3_000
+
+
+def test_wakeup_that_is_ten_milliseconds_late_is_made_up_for() -> None:
+    on_time_s = FULL_FRAME / 1e6
+    for late_s, is_made_up_for in ((0.008, True), (0.015, False)):
+        pacer = Pacer()
+        pacer.on_sent(FULL_FRAME, 1e6, 1.0)
+        first = pacer.next_at
+        pacer.on_sent(FULL_FRAME, 1e6, first + late_s, waited=True)
+        assert (pacer.next_at == pytest.approx(first + on_time_s)) is is_made_up_for
+
+
+@pytest.mark.parametrize(("mbit", "is_paced"), [(100, True), (200, False)])
+def test_path_is_paced_while_a_burst_is_smaller_than_an_ssh_packet(
+    mbit: float, is_paced: bool
+) -> None:
+    rate = mbit * 1e6 / 8
+    assert (Pacer().budget(rate, 1.0) < 32 * 1024) is is_paced

@@ -125,3 +125,23 @@ def test_clock_drift_over_a_year_is_no_reverse_delay(drift: float) -> None:
     for hour in range(365 * 24):
         now = hour * 3600.0
         assert reverse.estimate(stamp(now * (1 + drift)), now + 0.01, 0.02) <= 0.001
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "kept_s", "forgotten_s"),
+    [
+        pytest.param(0.1, 45, 90, id="thirty-seconds"),
+        pytest.param(1.0, 90, 180, id="sixty-round-trips"),
+    ],
+)
+def test_fastest_ack_is_the_reference_for_a_bounded_time(
+    rtt_s: float, kept_s: int, forgotten_s: int
+) -> None:
+    reverse = ReverseDelay()
+    waits: list[float] = []
+    for second in range(200):
+        # All ACKs but the first are 50 ms late.
+        late = 0.05 if second else 0.0
+        waits.append(reverse.estimate(stamp(second), second + rtt_s / 2 + late, rtt_s + late))
+    assert waits[kept_s] == pytest.approx(0.05, abs=1e-5)
+    assert waits[forgotten_s] == pytest.approx(0, abs=1e-5)

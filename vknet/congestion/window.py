@@ -94,9 +94,9 @@ HOST_SLACK_S: Final = 0.012
 HOST_SLACK_RATE: Final = 100e6
 HOST_SLACK_SCALE_MAX: Final = 2.0
 
-# The slack for many small frames: 0 up to SMALL_FRAMES_PER_S, all of SMALL_FRAMES_SLACK_S from
-# twice that rate on, and in proportion between.  To queue them would cost CPU time that carrying
-# them needs.  Again, ssh's buffers bound the bytes in flight where they hold less than the slack.
+# The slack for many frames per second, as a rule small ones: 0 up to SMALL_FRAMES_PER_S, all of
+# SMALL_FRAMES_SLACK_S from twice that on, in proportion between.  To queue them would cost CPU time
+# that carrying them needs.  Again, ssh's buffers are the bound where they hold less.
 SMALL_FRAMES_SLACK_S: Final = 0.25
 SMALL_FRAMES_PER_S: Final = 30e3
 
