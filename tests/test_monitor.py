@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.support.links import ending
 from vknet.counters import Counters, DropReason
 from vknet.endpoints import memory_endpoint_pair
 from vknet.errors import PeerGone
@@ -55,9 +56,7 @@ async def test_wait_for_a_state_ignores_the_others(monitor: Monitor) -> None:
     async def wait() -> None:
         waited_for.append(await monitor.wait_for(Lost))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        nursery.start_soon(wait)
+    async with ending(wait, wait):
         for state in (Connecting(1), UP):
             monitor.set_state(state)
             await wait_all_tasks_blocked()
@@ -76,8 +75,7 @@ async def test_changes_are_the_current_state_and_each_following_one(monitor: Mon
                 if isinstance(state, Lost):
                     return
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
+    async with ending(watch):
         for state in (Connecting(1), UP, LOST):
             await wait_all_tasks_blocked()
             monitor.set_state(state)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.links import ending, running
 from tests.support.one_client_switch import OneClientSwitch
 from tests.support.packets import ARP, arp, ethernet
 from tests.support.pcap_reader import read_pcap
@@ -173,14 +175,12 @@ async def test_capture_replaces_the_file_and_grows_with_every_batch(
     file = tmp_path / "c.pcap"
     file.write_bytes(bytes(1000))
     before = time.time()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(capture, str(switch.path), str(file))
+    async with running(partial(capture, str(switch.path), str(file))):
         await wait_for_size(file, FILE_HEADER_BYTES)
         port = switch.accept()
         for count in (1, 2, 3):
             port.send(numbered(count))
             await wait_for_size(file, FILE_HEADER_BYTES + count * RECORD_BYTES)
-        nursery.cancel_scope.cancel()
     found = read_pcap(file.read_bytes())
     assert [one for _, one in found] == [numbered(1), numbered(2), numbered(3)]
     moments = [before - 1e-6, *(moment for moment, _ in found), time.time() + 1e-6]
@@ -191,10 +191,8 @@ async def test_capture_is_readable_by_its_owner_only(
     switch: OneClientSwitch, tmp_path: Path
 ) -> None:
     file = tmp_path / "c.pcap"
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(capture, str(switch.path), str(file))
+    async with running(partial(capture, str(switch.path), str(file))):
         await wait_for_size(file, FILE_HEADER_BYTES)
-        nursery.cancel_scope.cancel()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -339,10 +337,8 @@ async def test_fifo_gets_only_the_frames_that_come_after_its_reader(
 async def test_wait_for_the_reader_of_a_fifo_can_be_cancelled(
     switch: OneClientSwitch, fifo: Path
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(capture, str(switch.path), str(fifo))
+    async with running(partial(capture, str(switch.path), str(fifo))):
         await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
     # The abandoned thread opens the FIFO now, and closes it: this side reads the end of the file.
     reading = os.open(fifo, os.O_RDONLY)
     os.set_blocking(reading, True)
@@ -371,8 +367,7 @@ async def test_write_that_never_ends_is_abandoned_on_cancellation(
             await capture(str(switch.path), str(fifo))
         ended.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_capture)
+    async with ending(run_capture):
         await fill(switch, reading)
         scope.cancel()
         with trio.move_on_after(module.LAST_WRITE_S + DEADLINE_S):

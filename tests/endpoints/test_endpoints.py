@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.support.conformance import CHECKS, Rig, frame
+from tests.support.links import running
 from tests.support.superframes import Super, checksums_hold, parts
 from vknet import EndpointGone, SeqpacketEndpoint, SetupError, UsageError
 from vknet.counters import DropReason
@@ -172,13 +173,11 @@ async def test_slow_reader_delays_a_batch_by_at_most_the_send_timeout(
             await trio.sleep(0.1)
             await seqpacket.other.recv(2000)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_slowly)
+    async with running(read_slowly):
         for _ in range(5):
             before = trio.current_time()
             await seqpacket.endpoint.send([bytes(1000)] * 1000)
             assert trio.current_time() - before < 0.3
-        nursery.cancel_scope.cancel()
 
 
 async def test_all_batches_of_one_call_share_one_wait() -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello, side
+from tests.support.links import FRAME, TIMEOUT, Peer, Side, ending, frames, hello, running, side
 from vknet import (
     Idle,
     Link,
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 
 async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
     one, two = side(streams[0]), side(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         await one.plug.send([FRAME, FRAME[:14]])
         got = await two.plug.receive()
         while len(got) < 2:
@@ -59,26 +57,22 @@ async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
         assert (counters.inbound.frames, counters.inbound.bytes) == (1, 9014)
         up = await one.up()
         assert (up.wire, up.peer, up.peer_endpoint) == (2, "the other side", "memory-b")
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_gets_hello_first_speaks_v2(streams: Streams) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with running(client):
         await peer.send(hello())
         answer = await peer.next()
         assert isinstance(answer, Hello)
         assert (await client.up()).wire == 2
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with ending(client):
         await peer.send(frames(FRAME))
         assert await client.plug.receive() == [FRAME]
         assert (await client.up()).wire == 1
@@ -113,8 +107,7 @@ async def test_no_byte_goes_to_a_silent_peer_and_the_link_gives_up(
     client = side(SlowLogin(streams[0]), Wire.AUTO)
     sent = bytearray()
     with caplog.at_level(logging.INFO, "vknet"):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.run)
+        async with ending(client):
             await client.plug.send([FRAME])
             while data := await streams[1].receive_some():
                 sent += data
@@ -131,8 +124,7 @@ async def test_a_hello_that_comes_late_brings_the_link_up(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with running(client):
         await trio.sleep(100)
         assert isinstance(client.link.monitor.state, Idle)
         await peer.send(hello())
@@ -140,7 +132,6 @@ async def test_a_hello_that_comes_late_brings_the_link_up(
         assert (await client.up()).wire == 2
         await client.plug.send([FRAME])
         assert await peer.next() == FRAME
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("size", range(1, 7))
@@ -148,21 +139,18 @@ async def test_no_byte_goes_to_a_peer_in_the_middle_of_its_first_block(
     streams: Streams, autojump_clock: MockClock, size: int
 ) -> None:
     client = side(streams[0], Wire.AUTO)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with running(client):
         await client.plug.send([FRAME])
         await streams[1].send_all(frames(FRAME)[:size])
         with trio.move_on_after(50):
             raise AssertionError(await streams[1].receive_some())
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(SlowLogin(streams[0]), Wire.V1), Peer(streams[1], Wire.V1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with running(client):
         await trio.sleep(59)
         await client.plug.send([FRAME])
         await trio.sleep(2)
@@ -171,13 +159,11 @@ async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
         assert (await client.up()).wire == 1
         await client.plug.send([FRAME[::-1]])
         assert await peer.next() == FRAME[::-1]
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams) -> None:
     remote, peer = side(streams[0], Wire.V1), Peer(streams[1], Wire.V1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(remote.run)
+    async with ending(remote):
         await remote.plug.send([FRAME])
         assert await peer.next() == FRAME
         await peer.send(encode_control(Ping(1)))
@@ -186,27 +172,23 @@ async def test_a_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams
 
 async def test_frames_before_the_hello_of_a_slow_client_are_taken(streams: Streams) -> None:
     remote, peer = side(streams[0], Wire.V2), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(remote.run)
+    async with running(remote):
         assert isinstance(await peer.next(), Hello)
         await peer.send(frames(FRAME))
         assert await remote.plug.receive() == [FRAME]
         assert not remote.link.was_up
         await peer.send(hello())
         assert (await remote.up()).wire == 2
-        nursery.cancel_scope.cancel()
 
 
 async def test_the_peers_frame_limit_is_kept(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello(frame_limit=100))
         await one.up()
         assert isinstance(await peer.next(), Hello)
         await one.plug.send([bytes(101), bytes(100)])
         assert await peer.next() == bytes(100)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
@@ -215,11 +197,9 @@ async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
     plug, endpoint = memory_endpoint_pair(mtu=1500)
     link = Link(endpoint, StreamTransport(streams[0], "the other side"))
     one, peer = Side(link, plug), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello(frame_limit=1000))
         await one.up()
-        nursery.cancel_scope.cancel()
     assert "frames over 1000 bytes are dropped; an MTU of 982 would fit" in caplog.text
 
 
@@ -230,9 +210,7 @@ async def test_two_sides_with_full_pipes_both_go_on_reading(autojump_clock: Mock
     # Streams that take a block only when it is read: the smallest pipes there are.
     streams = trio.testing.lockstep_stream_pair()
     one, two = side(streams[0]), side(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         await one.up()
         await two.up()
         for _ in range(20):
@@ -243,14 +221,12 @@ async def test_two_sides_with_full_pipes_both_go_on_reading(autojump_clock: Mock
                 for n, plug in enumerate((one.plug, two.plug)):
                     if got[n] < 50:
                         got[n] += len(await plug.receive())
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_flood_of_pings_makes_one_pong_wait_and_no_more() -> None:
     one_way, peer_end = trio.testing.lockstep_stream_pair()
     one = side(one_way)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         # Nothing is read here, so the writer is stuck with its HELLO from the first moment on.
         await peer_end.send_all(encode_control(hello()))
         for token in range(1000):
@@ -259,7 +235,6 @@ async def test_a_flood_of_pings_makes_one_pong_wait_and_no_more() -> None:
         peer = Peer(peer_end)
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == Pong(999)
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_waited_through_an_outage_is_dropped(
@@ -272,15 +247,13 @@ async def test_what_waited_through_an_outage_is_dropped(
         Peer(streams[1]),
     )
     await one.plug.send([b"old" * 20] * 30)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello())
         await one.up()
         await one.plug.send([FRAME])
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == FRAME
         assert monitor.counters.outbound.drops == {"stale": 30}
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_waited_for_a_moment_is_sent(
@@ -288,19 +261,16 @@ async def test_what_waited_for_a_moment_is_sent(
 ) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     await one.plug.send([FRAME])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await trio.sleep(1)
         await peer.send(hello())
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == FRAME
-        nursery.cancel_scope.cancel()
 
 
 async def test_frames_before_a_bye_are_delivered(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         await peer.send(encode_control(hello()) + frames(FRAME) + encode_control(Bye("done")))
     assert one.plug.receive_nowait() == [FRAME]
     assert isinstance(one.outcome, PeerGone)
@@ -308,8 +278,7 @@ async def test_frames_before_a_bye_are_delivered(streams: Streams) -> None:
 
 async def test_frames_before_garbage_are_delivered(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         await peer.send(encode_control(hello()) + frames(FRAME) + b"garbage!")
     assert one.plug.receive_nowait() == [FRAME]
     assert isinstance(one.outcome, RemoteProtocolError)
@@ -323,9 +292,7 @@ async def test_cancelling_at_any_moment_leaves_no_task_and_no_open_stream(
         one, two = side(streams[0]), side(streams[1])
         before = trio.lowlevel.current_statistics().tasks_living
         with trio.move_on_after(math.inf) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(one.run)
-                nursery.start_soon(two.run)
+            async with ending(one, two):
                 await one.plug.send([FRAME] * 10)
                 for _ in range(moment):
                     await trio.lowlevel.checkpoint()

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello, side
+from tests.support.links import FRAME, TIMEOUT, Peer, Side, ending, frames, hello, running, side
 from vknet import (
     EndpointGone,
     PeerGone,
@@ -119,8 +119,7 @@ async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
     transport = FailingTransport(streams[0])
     one, peer = side(transport), Peer(streams[1])
     before = trio.lowlevel.current_statistics().tasks_living
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         await peer.send(hello())
         await one.up()
         assert trio.lowlevel.current_statistics().tasks_living == before + 5, "and its run()"
@@ -176,19 +175,15 @@ async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
                 raise ZeroDivisionError
 
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(side(Buggy(streams[0])).run)
+        async with running(side(Buggy(streams[0]))):
             await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
 
 
 async def test_a_link_that_is_cancelled_says_bye_and_closes_the_stream(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello())
         await one.up()
-        nursery.cancel_scope.cancel()
     assert one.outcome is None
     assert isinstance(await peer.next(), Hello)
     assert await peer.next() == Bye("it was stopped")
@@ -203,11 +198,9 @@ async def test_nothing_follows_a_block_that_was_cut_off(autojump_clock: MockCloc
     one_way, taken = trio.testing.lockstep_stream_pair()
     one = side(one_way, Wire.V1)
     got = bytearray()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await one.plug.send([bytes(1000)])
         got += await taken.receive_some(500)
-        nursery.cancel_scope.cancel()
     with trio.move_on_after(1):
         while data := await taken.receive_some():
             got += data
@@ -221,25 +214,20 @@ async def test_two_quiet_sides_keep_each_other_alive(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, two = side(streams[0]), side(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         await trio.sleep(100 * TIMEOUT)
         assert one.outcome is None
         assert two.outcome is None
         assert one.link.monitor.round_trip is not None
         assert one.link.monitor.round_trip < 1
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_ping_is_answered_with_its_token(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello(), Ping(2**64 - 1))
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == Pong(2**64 - 1)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
@@ -265,22 +253,19 @@ async def test_a_peer_busy_sending_is_alive_without_a_pong(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(hello())
         for _ in range(40):
             await trio.sleep(TIMEOUT - 1)
             await peer.send(frames(FRAME))
         assert one.outcome is None
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_remote_half_takes_over_the_timeout_of_its_client(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     remote, peer = side(streams[0], adopt_timeout=True), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(remote.run)
+    async with ending(remote):
         await peer.send(hello(timeout=3))
     assert isinstance(remote.outcome, PeerGone)
     assert trio.current_time() == pytest.approx(3, abs=0.5)

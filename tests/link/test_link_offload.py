@@ -9,7 +9,18 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.links import FRAME, SUPER, TIMEOUT, Peer, Side, frames, hello, side
+from tests.support.links import (
+    FRAME,
+    SUPER,
+    TIMEOUT,
+    Peer,
+    Side,
+    ending,
+    frames,
+    hello,
+    running,
+    side,
+)
 from tests.support.superframes import Super, checksums_hold
 from vknet import (
     Link,
@@ -65,9 +76,7 @@ async def taken(plug: MemoryEndpoint, count: int) -> list[AnyFrame]:
 async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -> None:
     one, two = offload_side(streams[0]), offload_side(streams[1])
     await two.plug.set_offload(ALL_OFFLOADS)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         await one.up()
         await trio.testing.wait_all_tasks_blocked()
         await one.plug.send_offload([SUPER, FRAME])
@@ -75,16 +84,13 @@ async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -
         counters = one.link.monitor.counters
         assert (counters.outbound.frames, counters.outbound.bytes) == (2, len(SUPER) + 60)
         assert two.link.monitor.counters.inbound == counters.outbound
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("off", ["here", "there"])
 async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> None:
     one = offload_side(streams[0], offloads=NO_OFFLOADS if off == "here" else DEFAULT_OFFLOADS)
     two = offload_side(streams[1], offloads=NO_OFFLOADS if off == "there" else DEFAULT_OFFLOADS)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         for sender, receiver in ((one, two), (two, one)):
             await sender.up()
             await receiver.plug.set_offload(ALL_OFFLOADS)
@@ -93,23 +99,19 @@ async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> N
             got = await taken(receiver.plug, 3)
             assert len(got) == 3
             assert not any(isinstance(frame, OffloadFrame) for frame in got)
-        nursery.cancel_scope.cancel()
 
 
 async def test_hello_names_what_the_endpoint_can_and_the_settings_allow(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         greeting = await peer.next()
         assert isinstance(greeting, Hello)
         assert greeting.offloads == DEFAULT_OFFLOADS
-        nursery.cancel_scope.cancel()
 
 
 async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         greeting = await peer.next()
         assert isinstance(greeting, Hello)
         assert greeting.offloads == NO_OFFLOADS
@@ -126,12 +128,10 @@ async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
     one, peer = offload_side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
     await one.link._endpoint.set_offload(ALL_OFFLOADS)
     await one.plug.send_offload([SUPER])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(frames(FRAME))
         cut = [await peer.next() for _ in range(3)]
         assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_another(
@@ -141,20 +141,17 @@ async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_anoth
     await one.link._endpoint.set_offload(ALL_OFFLOADS)
     six = Super(bytes(4000), version=6).frame()
     await one.plug.send_offload([SUPER, six])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(replace(hello(), offloads=Offload.CSUM | Offload.TSO6))
         assert isinstance(await peer.next(), Hello)
         cut = [await peer.next() for _ in range(3)]
         assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
         assert await peer.next() == six
-        nursery.cancel_scope.cancel()
 
 
 async def test_offloads_are_off_when_the_link_has_ended(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         greeting = replace(hello(), offloads=ALL_OFFLOADS)
         await peer.send(greeting)
         await one.up()
@@ -169,8 +166,7 @@ async def test_offloads_are_off_when_the_link_has_ended(streams: Streams) -> Non
 
 async def test_a_strangers_header_is_dropped_counted_and_the_link_lives(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         bad = [Super().but(gso_type=9).frame(), Super().but(csum_start=0).frame()]
         data = b"".join(b"\2VK2" + len(f.data).to_bytes(4, "little") + bytes(f.data) for f in bad)
         await peer.send(hello(), data, frames(FRAME))
@@ -179,4 +175,3 @@ async def test_a_strangers_header_is_dropped_counted_and_the_link_lives(streams:
             DropReason.UNKNOWN_OFFLOAD: 1,
             DropReason.BAD_OFFLOAD_HEADER: 1,
         }
-        nursery.cancel_scope.cancel()

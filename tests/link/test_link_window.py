@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.links import FRAME, TIMEOUT, Peer, Side, frames, hello
+from tests.support.links import FRAME, TIMEOUT, Peer, Side, ending, frames, hello, running
 from vknet import (
     Link,
     LinkSettings,
@@ -47,9 +47,7 @@ def with_window(window: int | None) -> Hello:
 async def test_more_than_the_windows_go_both_ways(streams: Streams) -> None:
     one, two = windowed(streams[0], None), windowed(streams[1], 5000)
     many = [bytes([n % 256]) * 1000 for n in range(500)]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        nursery.start_soon(two.run)
+    async with running(one, two):
         for source, sink in ((one, two), (two, one)):
             await source.plug.send(many)
             got: list[Any] = []
@@ -57,15 +55,13 @@ async def test_more_than_the_windows_go_both_ways(streams: Streams) -> None:
                 got += await sink.plug.receive()
             # Every frame is a flow of its own.
             assert sorted(got) == sorted(many)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_does_not_acknowledge_gets_a_windows_worth(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], 3000), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(with_window(None))
         assert isinstance(await peer.next(), Hello)
         await one.plug.send([bytes([n]) * 1000 for n in range(5)])
@@ -79,15 +75,13 @@ async def test_a_peer_that_does_not_acknowledge_gets_a_windows_worth(
         assert await peer.next() == Pong(7)
         await peer.send(Ack(4000))
         assert await peer.next() == bytes([4]) * 1000
-        nursery.cancel_scope.cancel()
 
 
 async def test_acks_come_soon_for_much_and_at_leisure_for_little(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(with_window(None))
         assert isinstance(await peer.next(), Hello)
         await peer.send(frames(bytes(2000)))
@@ -108,15 +102,13 @@ async def test_acks_come_soon_for_much_and_at_leisure_for_little(
         await peer.send(frames(bytes(60)))
         assert await peer.next() == Ack(2240)
         assert trio.current_time() == pytest.approx(2.024)
-        nursery.cancel_scope.cancel()
 
 
 async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(replace(with_window(None), ack_time=True))
         hello = await peer.next()
         assert isinstance(hello, Hello)
@@ -124,7 +116,6 @@ async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
         await trio.sleep(1)
         await peer.send(frames(bytes(2000)))
         assert await peer.next() == Ack(2000, stamp(trio.current_time()))
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, None), (None, 0), (5000, 0)])
@@ -132,8 +123,7 @@ async def test_without_a_window_there_are_no_acks_and_nothing_waits(
     streams: Streams, autojump_clock: MockClock, ours: int | None, theirs: int | None
 ) -> None:
     one, peer = windowed(streams[0], ours), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(with_window(theirs))
         assert isinstance(await peer.next(), Hello)
         await peer.send(frames(bytes(2000)), Ack(12345))
@@ -141,13 +131,11 @@ async def test_without_a_window_there_are_no_acks_and_nothing_waits(
         await one.plug.send(many)
         assert [await peer.next() for _ in many] == many
         assert isinstance(await peer.next(), Ping)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_acknowledges_too_much_is_left(streams: Streams) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with ending(one):
         await peer.send(with_window(None), Ack(1))
     assert isinstance(one.outcome, RemoteProtocolError)
     assert "the peer acknowledged 1 bytes, where 0 were sent" in str(one.outcome)
@@ -157,8 +145,7 @@ async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], 2000), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(with_window(None))
         for n in range(200):
             await one.plug.send([bytes([n]) * 1000] * 100)
@@ -166,17 +153,14 @@ async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
             assert await one.plug.receive() == [bytes([n]) * 100]
         # The endpoint is empty: what there is too much of was dropped from the queue.
         assert one.link.monitor.counters.outbound.drops[DropReason.QUEUE_FULL] > 10_000
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_waits_when_the_link_is_cancelled_is_counted(streams: Streams) -> None:
     one, peer = windowed(streams[0], 1000), Peer(streams[1])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
+    async with running(one):
         await peer.send(with_window(None))
         assert isinstance(await peer.next(), Hello)
         await one.plug.send([bytes(1000)] * 5)
         assert await peer.next() == bytes(1000)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
     assert one.link.monitor.counters.outbound.drops == {"link-ended": 4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from trio.lowlevel import FdStream
 
 from tests.support.blocks import feed
+from tests.support.links import running
 from tests.support.terms import TERMS
 from vknet import MemoryEndpoint, RemoteProtocolError, Wire, memory_endpoint_pair
 from vknet.counters import TrafficCounters
@@ -86,10 +88,13 @@ async def rig() -> AsyncIterator[Rig]:
         yield rig
 
 
-async def running(rig: Rig, nursery: trio.Nursery) -> None:
-    nursery.start_soon(rig.sender.run)
-    rig.sender.enable_frames()
-    await trio.testing.wait_all_tasks_blocked()
+@asynccontextmanager
+async def sending(rig: Rig) -> AsyncIterator[None]:
+    """Run the sender with frames enabled, and begin when it waits for the first one."""
+    async with running(rig.sender):
+        rig.sender.enable_frames()
+        await trio.testing.wait_all_tasks_blocked()
+        yield
 
 
 def answer(rig: Rig) -> None:
@@ -98,13 +103,11 @@ def answer(rig: Rig) -> None:
 
 
 async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         await trio.sleep(IDLE_S)
         rig.plug.send_nowait([FRAME])
         answer(rig)
         assert rig.read_nowait() == [FRAME]
-        nursery.cancel_scope.cancel()
 
 
 async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Rig) -> None:
@@ -112,8 +115,7 @@ async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Ri
     rig.sender.scheduler.on_negotiated(terms, trio.current_time())
     window = rig.sender.scheduler.window
     assert window is not None
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         for number in range(1, 6):
             await trio.sleep(3 * IDLE_S)
             rig.plug.send_nowait([FRAME])
@@ -121,18 +123,15 @@ async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Ri
             rig.sender.scheduler.on_ack(number * len(FRAME), trio.current_time() + number)
         # Otherwise these would be rounds in which no more was delivered than in those before.
         assert window.in_startup
-        nursery.cancel_scope.cancel()
 
 
 async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.sender.run)
+    async with running(rig.sender):
         await trio.testing.wait_all_tasks_blocked()
         rig.plug.send_nowait([FRAME])
         answer(rig)
         with pytest.raises(BlockingIOError):
             rig.read_nowait()
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order(
@@ -143,8 +142,7 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
     monkeypatch.setattr(sender, "IDLE_S", 0.0)
     sent = [number.to_bytes(2, "big") * 2500 for number in range(200)]
     got: list[bytes] = []
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         for number in range(0, len(sent), 10):
             rig.plug.send_nowait(sent[number : number + 10])
             # The writer waits for the endpoint, for the pipe, or has been woken: all of them.
@@ -157,7 +155,6 @@ async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order
             while len(got) < len(sent):
                 await trio.lowlevel.wait_readable(rig.fd)
                 got += rig.read_nowait()
-        nursery.cancel_scope.cancel()
     assert got == sent
 
 
@@ -166,8 +163,7 @@ async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig)
     rig.speak_v2()
     sent = [os.urandom(size) for size in range(20_000, 60_000, 1_111)]
     got: list[bytes] = []
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         with trio.fail_after(20):
             for frame in sent:
                 rig.plug.send_nowait([frame])
@@ -175,7 +171,6 @@ async def test_large_frames_and_acks_arrive_whole_through_a_short_pipe(rig: Rig)
                 while frame not in got:
                     await trio.lowlevel.wait_readable(rig.fd)
                     got += rig.read_nowait()
-        nursery.cancel_scope.cancel()
     assert got == sent
     assert len(rig.acks) > 1
     assert rig.acks == sorted(rig.acks)
@@ -189,12 +184,10 @@ def test_unsent_tail_is_what_a_partial_write_left(parts: list[bytes], sent: int)
 
 async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
     rig.shorten_pipe()
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         await trio.sleep(IDLE_S)
         rig.plug.send_nowait([bytes(2 * SHORT_PIPE)])
         answer(rig)
-        nursery.cancel_scope.cancel()
     assert rig.read_nowait() == []
     await rig.sender.farewell(b"a block that would be taken for a part of the last one")
     # The stream has ended, and that without a word.
@@ -216,15 +209,13 @@ class Looked(MemoryEndpoint):
 async def test_on_a_busy_link_an_answer_is_left_to_the_writer(
     rig: Rig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with sending(rig):
         rig.plug.send_nowait([FRAME])
         answer(rig)
         with pytest.raises(BlockingIOError):
             rig.read_nowait()
         await trio.testing.wait_all_tasks_blocked()
         assert rig.read_nowait() == [FRAME]
-        nursery.cancel_scope.cancel()
 
 
 async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(
@@ -234,12 +225,10 @@ async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(
     monkeypatch.setattr(Looked, "asked", asked, raising=False)
     rig = Rig()
     monkeypatch.setattr(rig.endpoint, "__class__", Looked)
-    async with rig.stream, rig.far_end, rig.plug, rig.endpoint, trio.open_nursery() as nursery:
-        await running(rig, nursery)
+    async with rig.stream, rig.far_end, rig.plug, rig.endpoint, sending(rig):
         await trio.sleep(2 * IDLE_S)
         asked.clear()
         rig.plug.send_nowait([FRAME] * 3)
         await trio.testing.wait_all_tasks_blocked()
         assert asked == [1, BATCH_FRAMES, BATCH_FRAMES]
         assert rig.read_nowait() == [FRAME] * 3
-        nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 import trio.testing
 
 import vknet
+from tests.support.links import running
 from vknet.counters import DropReason
 from vknet.sim import Cable, Counts, Impairment, Path
 from vknet.sim.__main__ import parse_arguments
@@ -180,8 +182,7 @@ async def test_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockC
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
     cable = Cable(inner_a, inner_b, there=Path(delay=2.0, rate=8000), back=Path(delay=0.25))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cable.run)
+    async with running(cable):
         start = trio.current_time()
         await a.send([frame(1), frame(2)])
         assert numbers(await b.receive()) == [1]
@@ -191,7 +192,6 @@ async def test_frame_comes_out_when_it_is_due(autojump_clock: trio.testing.MockC
         assert trio.current_time() - start == 3.25
         assert numbers(await b.receive()) == [2]
         assert trio.current_time() - start == 4.0
-        nursery.cancel_scope.cancel()
     assert cable.there.counts == Counts(2, 2000)
     assert cable.back.counts == Counts(1, 1000)
 
@@ -202,8 +202,7 @@ async def test_frame_due_before_an_earlier_one_wakes_the_cable(
     a, inner_a = vknet.memory_endpoint_pair()
     b, inner_b = vknet.memory_endpoint_pair()
     cable = Cable(inner_a, inner_b, there=Path(delay=10.0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cable.run)
+    async with running(cable):
         start = trio.current_time()
         await a.send([frame(1)])
         await trio.sleep(1)
@@ -213,7 +212,6 @@ async def test_frame_due_before_an_earlier_one_wakes_the_cable(
         assert trio.current_time() - start == 1.0
         assert numbers(await b.receive()) == [1]
         assert trio.current_time() - start == 10.0
-        nursery.cancel_scope.cancel()
 
 
 async def test_two_runs_with_one_seed_are_equal(autojump_clock: trio.testing.MockClock) -> None:
@@ -229,14 +227,11 @@ async def test_two_runs_with_one_seed_are_equal(autojump_clock: trio.testing.Moc
                 got = numbers(await b.receive())
                 found.extend((round(trio.current_time() - start, 9), n) for n in got)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Cable(inner_a, inner_b, there=path, seed=seed).run)
-            nursery.start_soon(listen)
+        async with running(Cable(inner_a, inner_b, there=path, seed=seed), listen):
             for number in range(100):
                 await a.send([frame(number)])
                 await trio.sleep(0.125)
             await trio.sleep(1)
-            nursery.cancel_scope.cancel()
         return found
 
     first = await run(7)
@@ -272,16 +267,14 @@ async def test_cable_joins_two_switches(
     trunk_a, end_a = vknet.memory_endpoint_pair()
     trunk_b, end_b = vknet.memory_endpoint_pair()
     left, right = vknet.Switch(), vknet.Switch()
-    async with trio.open_nursery() as nursery:
-        for switch, endpoint in ((left, port_a), (left, end_a), (right, port_b), (right, end_b)):
-            nursery.start_soon(switch.serve, endpoint)
-        nursery.start_soon(Cable(trunk_a, trunk_b, there=Path(delay=1.0)).run)
+    ports = ((left, port_a), (left, end_a), (right, port_b), (right, end_b))
+    served = [partial(switch.serve, endpoint) for switch, endpoint in ports]
+    async with running(*served, Cable(trunk_a, trunk_b, there=Path(delay=1.0))):
         await trio.testing.wait_all_tasks_blocked()
         start = trio.current_time()
         await a.send([b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5 over the cable"])
         assert (await b.receive())[0][-14:] == b"over the cable"
         assert trio.current_time() - start == 1.0
-        nursery.cancel_scope.cancel()
 
 
 # --- the alarm ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.links import ending, running
 from vknet import Endpoint, EndpointGone
 from vknet.counters import DropReason
 from vknet.packet.ethernet import BATCH_FRAMES
@@ -88,8 +89,7 @@ async def waiting_receiver_is_woken_by_a_frame(rig: Rig) -> None:
     async def receive() -> None:
         got.extend(map(bytes, await rig.endpoint.receive()))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(receive)
+    async with ending(receive):
         await trio.testing.wait_all_tasks_blocked()
         await rig.inject([frame(1)])
     assert got == [frame(1)]
@@ -131,12 +131,10 @@ async def discarded_frames_are_counted_under_their_reason(rig: Rig) -> None:
 
 
 async def second_waiting_task_is_refused(rig: Rig) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.endpoint.wait_receivable)
+    async with running(rig.endpoint.wait_receivable):
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             await rig.endpoint.wait_receivable()
-        nursery.cancel_scope.cancel()
 
 
 async def closed_endpoint_raises_everywhere_and_wakes_the_receiver(rig: Rig) -> None:
@@ -144,8 +142,7 @@ async def closed_endpoint_raises_everywhere_and_wakes_the_receiver(rig: Rig) -> 
         with pytest.raises(trio.ClosedResourceError):
             await rig.endpoint.wait_receivable()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
+    async with ending(wait):
         await trio.testing.wait_all_tasks_blocked()
         await rig.endpoint.aclose()
     await rig.endpoint.aclose()
@@ -163,8 +160,7 @@ async def receive_until_error(endpoint: Endpoint) -> NoReturn:
 
 
 async def deleted_endpoint_raises_endpoint_gone(rig: Rig) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.destroy)
+    async with ending(rig.destroy):
         with pytest.raises(EndpointGone):
             await receive_until_error(rig.endpoint)
     with pytest.raises(EndpointGone):

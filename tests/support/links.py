@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import trio
+from trio.testing import MockClock
 
 from tests.support.blocks import flat
 from tests.support.superframes import Super
@@ -34,7 +36,8 @@ from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
-    import trio.testing
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from trio.abc import Stream
     from trio.testing import MemoryReceiveStream, MemorySendStream
 
@@ -44,11 +47,61 @@ if TYPE_CHECKING:
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
     Streams: TypeAlias = tuple[MemoryStream, MemoryStream]
 
-__all__ = ["FRAME", "SUPER", "TIMEOUT", "Peer", "Side", "Streams", "frames", "hello", "side"]
+__all__ = [
+    "FRAME",
+    "SUPER",
+    "TIMEOUT",
+    "Peer",
+    "Side",
+    "Streams",
+    "ending",
+    "frames",
+    "hello",
+    "running",
+    "side",
+]
 
 FRAME = bytes(range(60))
 SUPER = Super(bytes(4000)).frame()
 TIMEOUT = 15.0
+
+# A test that waits in vain fails after this time with an error of its own, and not by the time-out
+# of the suite.  A virtual clock jumps there when no task can run.
+DEADLINE_S: Final = 60.0
+VIRTUAL_DEADLINE_S: Final = 7200.0
+
+
+class HasRun(Protocol):
+    """A link, a cable or a sender: what runs until it is cancelled or fails."""
+
+    async def run(self) -> object: ...
+
+
+@asynccontextmanager
+async def _background(
+    tasks: tuple[HasRun | Callable[[], Awaitable[object]], ...],
+) -> AsyncIterator[trio.CancelScope]:
+    is_virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
+    with trio.fail_after(VIRTUAL_DEADLINE_S if is_virtual else DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(task if callable(task) else task.run)
+            yield nursery.cancel_scope
+
+
+@asynccontextmanager
+async def running(*tasks: HasRun | Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run these in the background, and cancel them at the end of the block."""
+    async with _background(tasks) as scope:
+        yield
+        scope.cancel()
+
+
+@asynccontextmanager
+async def ending(*tasks: HasRun | Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run these in the background, and wait for their end at the end of the block."""
+    async with _background(tasks):
+        yield
 
 
 def hello(timeout: float = TIMEOUT, frame_limit: int = FRAME_LIMIT_V2) -> Hello:

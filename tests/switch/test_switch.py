@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.links import running
 from tests.support.packets import BROADCAST, station_frame, station_mac
 from vknet import EndpointGone, MemoryEndpoint, memory_endpoint_pair
 from vknet.counters import DropReason
@@ -131,10 +133,7 @@ async def test_addresses_of_a_gone_client_are_forgotten_and_other_ports_stay() -
         with pytest.raises(EndpointGone):
             await switch.serve(inner)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_gone)
-        nursery.start_soon(switch.serve, inner_a)
-        nursery.start_soon(switch.serve, inner_b)
+    async with running(until_gone, partial(switch.serve, inner_a), partial(switch.serve, inner_b)):
         await trio.testing.wait_all_tasks_blocked()
         await dying.send([station_frame(BROADCAST, station_mac(1))])
         await received(a)
@@ -146,7 +145,6 @@ async def test_addresses_of_a_gone_client_are_forgotten_and_other_ports_stay() -
         assert len(switch.ports) == 2
         await a.send([station_frame(station_mac(1), station_mac(2))])
         assert await received(b) == [station_frame(station_mac(1), station_mac(2))]
-        nursery.cancel_scope.cancel()
     assert switch.ports == []
 
 
@@ -230,13 +228,12 @@ async def test_frames_refused_by_the_filter_are_counted_on_the_tap() -> None:
     other, inner_other = memory_endpoint_pair()
     source_filter = SourceFilter([IPv4Network("198.18.0.0/24")], tap_mac)
 
-    async def serve_tap() -> None:
-        await switch.serve(tap, egress=source_filter, pinned=[tap_mac])
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_tap)
-        for endpoint in (inner, inner_other):
-            nursery.start_soon(switch.serve, endpoint)
+    ports = (
+        partial(switch.serve, tap, egress=source_filter, pinned=[tap_mac]),
+        partial(switch.serve, inner),
+        partial(switch.serve, inner_other),
+    )
+    async with running(*ports):
         await trio.testing.wait_all_tasks_blocked()
         # The first goes to clients, but secure mode does not let its EtherType out.  The second has
         # the MAC address of the TAP.
@@ -248,7 +245,6 @@ async def test_frames_refused_by_the_filter_are_counted_on_the_tap() -> None:
         port = next(p for p in switch.ports if p.name == "tap0")
         assert port.counters.outbound.drops == {DropReason.ETHERTYPE: 1}
         assert switch.table.forgeries == 1
-        nursery.cancel_scope.cancel()
 
 
 # --- compared with a model of a bridge (802.1D) ---------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ import trio.testing
 from trio.lowlevel import FdStream
 
 from tests.support.blocks import feed
+from tests.support.links import ending, running
 from vknet import Link, LinkSettings, StreamTransport, memory_endpoint_pair
 from vknet.framing import (
     FRAME_LIMIT_V2,
@@ -40,8 +42,7 @@ async def test_bytes_cross_both_ways_however_many() -> None:
     one, two = pair()
     data = os.urandom(3 * PIPE_SIZE)
     got = bytearray()
-    async with one, two, trio.open_nursery() as nursery:
-        nursery.start_soon(one.send_all, data)
+    async with one, two, ending(partial(one.send_all, data)):
         while len(got) < len(data):
             got += await two.receive_some(100_000)
         await two.send_all(b"answer")
@@ -71,8 +72,7 @@ async def test_a_view_is_of_one_buffer_and_ends_with_the_stream() -> None:
 
 async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None:
     one, two = pair()
-    async with one, two, trio.open_nursery() as nursery:
-        nursery.start_soon(one.send_all, b"at once")
+    async with one, two, ending(partial(one.send_all, b"at once")):
         await trio.lowlevel.checkpoint()
         with trio.CancelScope() as scope:
             assert await two.receive_some() == b"at once"
@@ -101,12 +101,10 @@ async def test_flooding_task_lets_other_tasks_run() -> None:
             await trio.lowlevel.checkpoint()
             turns += 1
 
-    async with one, two, trio.open_nursery() as nursery:
-        nursery.start_soon(other)
+    async with one, two, running(other):
         for _ in range(100):
             await one.send_all(b"x")
             await two.receive_some()
-        nursery.cancel_scope.cancel()
     assert turns >= 100
 
 
@@ -137,8 +135,7 @@ async def test_closing_wakes_a_waiting_receiver() -> None:
         with pytest.raises(trio.ClosedResourceError):
             await two.receive_some()
 
-    async with one, trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
+    async with one, ending(wait):
         await trio.testing.wait_all_tasks_blocked()
         await two.aclose()
 
@@ -174,15 +171,13 @@ async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
     link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=window))
-    async with two, trio.open_nursery() as nursery:
-        nursery.start_soon(link.run)
+    async with two, running(link):
         if greets:
             hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15)
             await two.send_all(encode_control(hello))
         await two.send_all(encode_frames([frame], FRAME_LIMIT_V2).data)
         assert await plug.receive() == [frame]
         assert size_of(one._sending) == size
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_busy_link_that_is_stopped_says_so() -> None:
@@ -225,8 +220,7 @@ async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: b
 
     async def check() -> None:
         one, two = pair()
-        async with one, two, trio.open_nursery() as nursery:
-            nursery.start_soon(drain, two)
+        async with one, two, running(partial(drain, two)):
             one.shorten()
             assert size_of(one._sending) == SHORT_SIZE
             # What a slow reader takes in at first may be much, in a moment.
@@ -242,7 +236,6 @@ async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: b
             assert size_of(one._sending) == (PIPE_SIZE if is_fast else SHORT_SIZE)
             await one.send_eof()
             one.shorten()
-            nursery.cancel_scope.cancel()
 
     # A clock of its own, that stands still unless it is told to jump.
     await trio.to_thread.run_sync(lambda: trio.run(check, clock=clock))
