@@ -320,8 +320,7 @@ def test_nonblocking_pipe_gets_all_frames_and_stays_nonblocking(
 async def test_fifo_gets_only_the_frames_that_come_after_its_reader(
     switch: OneClientSwitch, fifo: Path
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(capture, str(switch.path), str(fifo))
+    async with ending(partial(capture, str(switch.path), str(fifo))):
         await trio.testing.wait_all_tasks_blocked()
         port = switch.accept()
         port.send(numbered(1))
@@ -330,7 +329,7 @@ async def test_fifo_gets_only_the_frames_that_come_after_its_reader(
         port.send(numbered(2))
         await eventually(lambda: pipe_bytes(reading) > FILE_HEADER_BYTES)
         assert [one for _, one in read_pcap(os.read(reading, 1000))] == [numbered(2)]
-        # The capture ends with its reader, and so the nursery.
+        # The capture ends with its reader.
         os.close(reading)
 
 
@@ -417,14 +416,12 @@ def read_all(fd: int) -> bytes:
 async def test_closed_connection_raises_endpoint_gone_and_no_group(
     switch: OneClientSwitch, tmp_path: Path
 ) -> None:
-    async with trio.open_nursery() as nursery:
+    async def hang_up() -> None:
+        await wait_for_size(tmp_path / "c", FILE_HEADER_BYTES)
+        switch.accept()
+        switch.hang_up()
 
-        async def hang_up() -> None:
-            await wait_for_size(tmp_path / "c", FILE_HEADER_BYTES)
-            switch.accept()
-            switch.hang_up()
-
-        nursery.start_soon(hang_up)
+    async with ending(hang_up):
         with pytest.raises(EndpointGone):
             await capture(str(switch.path), str(tmp_path / "c"))
     assert (tmp_path / "c").read_bytes() == file_header()

@@ -234,7 +234,8 @@ async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one = side(streams[0])
-    await one.run()
+    with trio.fail_after(10 * TIMEOUT):
+        await one.run()
     assert isinstance(one.outcome, PeerGone)
     assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)
 
@@ -245,7 +246,8 @@ async def test_the_silence_of_a_peer_counts_from_when_it_was_reached(
     one = side(streams[0])
     await trio.sleep(10 * TIMEOUT)
     before = trio.current_time()
-    await one.run()
+    with trio.fail_after(10 * TIMEOUT):
+        await one.run()
     assert trio.current_time() - before == pytest.approx(TIMEOUT, abs=0.5)
 
 

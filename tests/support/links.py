@@ -80,21 +80,24 @@ class HasRun(Protocol):
 @asynccontextmanager
 async def _background(
     tasks: tuple[HasRun | Callable[[], Awaitable[object]], ...],
-) -> AsyncIterator[trio.CancelScope]:
+) -> AsyncIterator[trio.Nursery]:
     is_virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
     with trio.fail_after(VIRTUAL_DEADLINE_S if is_virtual else DEADLINE_S):
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(task if callable(task) else task.run)
-            yield nursery.cancel_scope
+            yield nursery
 
 
 @asynccontextmanager
-async def running(*tasks: HasRun | Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Run these in the background, and cancel them at the end of the block."""
-    async with _background(tasks) as scope:
-        yield
-        scope.cancel()
+async def running(*tasks: HasRun | Callable[[], Awaitable[object]]) -> AsyncIterator[trio.Nursery]:
+    """Run these in the background, and cancel them at the end of the block.
+
+    The value is their nursery, for a test that starts more of them later.
+    """
+    async with _background(tasks) as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

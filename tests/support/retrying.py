@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
 TIMEOUT_S: Final = 3.0
+# Of virtual time: much longer than any script takes.
+DEADLINE_S: Final = 86_400.0
 PEER_HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT_S)
 
 Kind: TypeAlias = Literal[
@@ -296,7 +298,7 @@ def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Observed:
     async def main() -> Observed:
         bed = ScriptBed(script, WatchedMonitor())
         observed = Observed(bed, None)
-        with bed.scope:
+        with trio.fail_after(DEADLINE_S), bed.scope:
             try:
                 await keep_linked(
                     bed.open_endpoint,

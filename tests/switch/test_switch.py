@@ -33,14 +33,13 @@ async def switch_with(count: int) -> AsyncIterator[tuple[Switch, list[MemoryEndp
     """A switch with memory endpoints as ports, and the far ends of the ports."""
     switch = Switch()
     plugs = []
-    async with trio.open_nursery() as nursery:
+    async with running() as nursery:
         for number in range(count):
             plug, inner = memory_endpoint_pair((f"plug{number}", f"port{number}"))
             nursery.start_soon(switch.serve, inner)
             await trio.testing.wait_all_tasks_blocked()
             plugs.append(plug)
         yield switch, plugs
-        nursery.cancel_scope.cancel()
 
 
 async def received(plug: MemoryEndpoint) -> list[Frame]:
@@ -161,7 +160,7 @@ async def test_stopped_client_loses_only_its_own_frames_and_delays_no_other_clie
     b, inner_b = memory_endpoint_pair(capacity=10_000)
     _, quiet = memory_endpoint_pair()
     stopped = Stopped("stopped", quiet._inbox, quiet._outbox, None)
-    async with trio.open_nursery() as nursery:
+    async with running() as nursery:
         for endpoint in (inner_a, inner_b, stopped):
             nursery.start_soon(switch.serve, endpoint)
             await trio.testing.wait_all_tasks_blocked()
@@ -179,7 +178,6 @@ async def test_stopped_client_loses_only_its_own_frames_and_delays_no_other_clie
         assert port.counters.outbound.drops == {DropReason.QUEUE_FULL: 3000 - len(port.queue)}
         kept = sent[-len(port.queue) :]
         assert port.queue.pull(trio.current_time(), 10**9) == kept
-        nursery.cancel_scope.cancel()
 
 
 def test_queue_is_bounded_in_bytes() -> None:

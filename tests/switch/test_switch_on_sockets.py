@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.links import running
 from tests.support.packets import BROADCAST, station_frame, station_mac
 from vknet import EndpointGone, SeqpacketEndpoint, Switch
 from vknet.counters import DropReason
@@ -44,7 +45,7 @@ async def clients(count: int) -> AsyncIterator[tuple[Switch, list[socket.socket]
             with suppress(EndpointGone):
                 await switch.serve(endpoint)
 
-    async with trio.open_nursery() as nursery:
+    async with running() as nursery:
         for number in range(count):
             plug, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             plug.setblocking(False)
@@ -59,7 +60,6 @@ async def clients(count: int) -> AsyncIterator[tuple[Switch, list[socket.socket]
                     await trio.lowlevel.wait_readable(other)
                     other.recv(2000)
         yield switch, plugs
-        nursery.cancel_scope.cancel()
     for plug in plugs:
         plug.close()
 

@@ -198,14 +198,12 @@ async def test_a_busy_link_that_is_stopped_says_so() -> None:
             if len(blocks) > 200:
                 work.cancel()
 
-    async with two, trio.open_nursery() as nursery:
-        nursery.start_soon(read)
+    async with two, ending(read):
         hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15)
         await two.send_all(encode_control(hello))
         with trio.CancelScope() as work:
-            async with trio.open_nursery() as busy:
-                busy.start_soon(flood)
-                busy.start_soon(link.run)
+            async with ending(flood, link):
+                pass
     decoder.end()
     assert isinstance(blocks[-1], Bye)
 

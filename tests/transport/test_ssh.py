@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tests.support.links import running
 from vknet import PeerGone, SshSettings, SshTransport, Target
 
 if TYPE_CHECKING:
@@ -45,12 +46,11 @@ async def test_login_is_noticed_after_a_banner_over_the_line_limit(
         "for i in {1..400}; do echo banner >&2; done; echo 'Authenticated to home' >&2; cat"
     )
     with caplog.at_level(logging.WARNING, "vknet"):
-        async with trio.open_nursery() as nursery:
+        async with running() as nursery:
             stream = await transport.open(starter(nursery))
             with trio.fail_after(20):
                 await transport.reached.wait()
             await trio.aclose_forcefully(stream)
-            nursery.cancel_scope.cancel()
     assert transport.login_time is not None
     assert caplog.text.count("banner") <= 200
     assert "Authenticated" not in caplog.text
@@ -58,24 +58,22 @@ async def test_login_is_noticed_after_a_banner_over_the_line_limit(
 
 async def test_why_ended_gives_the_last_error_of_ssh(ssh: Callable[[str], SshTransport]) -> None:
     transport = ssh("echo 'ssh: Could not resolve hostname home: nothing' >&2; exit 255")
-    async with trio.open_nursery() as nursery:
+    async with running() as nursery:
         stream = await transport.open(starter(nursery))
         assert await stream.receive_some() == b""
         why = await transport.why_ended()
         await trio.aclose_forcefully(stream)
-        nursery.cancel_scope.cancel()
     assert isinstance(why, PeerGone)
     assert "unknown host name" in str(why)
 
 
 async def test_cancelled_transport_leaves_no_process(ssh: Callable[[str], SshTransport]) -> None:
     transport = ssh('trap "" TERM; echo $$; exec sleep 60')
-    async with trio.open_nursery() as nursery:
+    async with running() as nursery:
         stream = await transport.open(starter(nursery))
         with trio.fail_after(20):
             pid = int(await stream.receive_some())
         os.kill(pid, 0)
-        nursery.cancel_scope.cancel()
     await trio.aclose_forcefully(stream)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
