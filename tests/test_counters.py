@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 from vknet.counters import Counters, DropReason, TrafficCounters
+
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+
+
+def described(page: str) -> list[tuple[str, str]]:
+    """Return each slug and text in the list DROP REASONS of a manual page."""
+    section = (DOCS / page).read_text().split("\n.Sh DROP REASONS\n")[1].split("\n.Sh ")[0]
+    return re.findall(r"^\.It Cm (\S+)\n(.+)$", section, re.MULTILINE)
+
+
+MANUALS: Final = [*described("vknet.1"), *described("vknetd.8")]
+TABLE: Final = re.findall(
+    r"^\| `([^`]+)` \| (.+) \|$",
+    (DOCS / "troubleshooting.md").read_text().split("\n## Dropped frames\n")[1].split("\n## ")[0],
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize("reason", DropReason)
@@ -21,6 +39,27 @@ def test_drop_reason_has_a_slug_and_a_text(reason: DropReason) -> None:
 def test_drop_reasons_and_their_texts_are_unique() -> None:
     assert len({reason.value for reason in DropReason}) == len(DropReason.__members__)
     assert len({reason.text for reason in DropReason}) == len(DropReason)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in DropReason if reason != "loss"])
+def test_drop_reason_is_in_a_manual_page_with_its_text(reason: DropReason) -> None:
+    assert (reason.value, reason.text) in MANUALS
+
+
+def test_drop_reason_of_the_simulated_path_is_in_the_prose_of_the_manual() -> None:
+    prose = re.sub(r"\s+", " ", (DOCS / "vknet.1").read_text())
+    assert f".Cm loss , {DropReason.LOSS.text}." in prose
+    assert "loss" not in dict(MANUALS)
+
+
+@pytest.mark.parametrize("reason", DropReason)
+def test_drop_reason_is_in_the_troubleshooting_table_with_its_text(reason: DropReason) -> None:
+    assert (reason.value, reason.text) in TABLE
+
+
+def test_documents_describe_no_other_drop_reasons() -> None:
+    known = {(reason.value, reason.text) for reason in DropReason}
+    assert {*MANUALS, *TABLE} <= known
 
 
 def test_drop_reason_is_its_slug() -> None:
