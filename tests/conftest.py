@@ -1,15 +1,19 @@
-"""For all tests: which are left out, and what that means for the run.
+"""For all tests: which are left out, what that means for the run, and its signals.
 
 A test that needs root has the marker ``root``; everything in tests/hosts has it.  Without root
 these tests are deselected, and the summary says so.
 
 With CI in the environment no test may be left out: a run without root is an error, unless it asks
 for ``-m "not root"``, and a skipped test fails the run.
+
+A run that nohup or a script's ``&`` started ignores SIGHUP or SIGINT.  The programs under test
+would inherit that, and not end on these signals, so the run stops ignoring them.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -28,6 +32,19 @@ LEFT_OUT: Final = pytest.StashKey[int]()
 settings.load_profile("default")
 # nox -s unit: for a run on each Python, beside a thorough one.
 settings.register_profile(QUICK, settings.default, max_examples=QUICK_EXAMPLES, deadline=None)
+
+
+def survive_hangup(*_: object) -> None:
+    """Handle SIGHUP, as nohup promised; a program that is executed gets the default action."""
+
+
+def pytest_configure() -> None:
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, survive_hangup),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

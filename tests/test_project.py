@@ -134,13 +134,38 @@ def test_few_examples():
     assert 0 < examples <= 20
     assert 0 < machines <= 20
 """
+CHILD: Final = """\
+import subprocess
+import sys
+
+def test_child():
+    names = ("SIGINT", "SIGHUP")
+    code = f"import signal; print(*(signal.getsignal(signal.Signals[n]) for n in {names}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "default_int_handler" in done.stdout
+    assert done.stdout.endswith("0\\n"), done.stdout
+"""
 SKIPPED: Final = "import pytest\ndef test_skipped(): pytest.skip('not today')"
 
 
 def run_suite(
-    tmp_path: Path, *tests: str, ci: bool, as_root: bool, arguments: tuple[str, ...] = ()
+    tmp_path: Path,
+    *tests: str,
+    ci: bool,
+    as_root: bool,
+    arguments: tuple[str, ...] = (),
+    before: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run pytest on these tests and a host test, with the repository's options and conftests."""
+    """Run pytest on these tests and a host test, with the repository's options and conftests.
+
+    Args:
+        tmp_path: the directory for the suite; it is empty.
+        tests: the text of each file of tests.
+        ci: whether CI is in the environment.
+        as_root: whether the effective user is root, as far as Python tells.
+        arguments: more arguments of pytest.
+        before: shell commands that are run before pytest, in the same process.
+    """
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for folder in ("tests", "tests/hosts"):
         (tmp_path / folder).mkdir()
@@ -154,7 +179,10 @@ def run_suite(
     environment |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"CI": "true"} if ci else {}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "effective_user", *arguments],
+        [
+            *("sh", "-c", f'{before}\nexec "$@"', "sh"),
+            *(sys.executable, "-m", "pytest", "-p", "effective_user", *arguments),
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -188,6 +216,18 @@ def test_skipped_test_fails_the_run_in_ci(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "3 passed, 1 skipped" in done.stdout
     assert "not run" not in done.stdout
+
+
+def test_run_with_ignored_signals_starts_children_that_do_not_ignore_them(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, CHILD, ci=False, as_root=True, before="trap '' INT HUP")
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def test_run_with_an_ignored_hangup_survives_one(tmp_path: Path) -> None:
+    hang_up = "import os, signal\ndef test_hang_up(): os.kill(os.getpid(), signal.SIGHUP)"
+    done = run_suite(tmp_path, hang_up, ci=False, as_root=True, before="trap '' HUP")
+    assert "2 passed" in done.stdout
 
 
 # --- what root leaves in a user's clone ---------------------------------------------------------
