@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,13 +90,30 @@ class Vknetd:
         assert self.log.count(text) >= times, self.log
 
     def status(self) -> dict[str, Any]:
-        """Return the answer of the control socket."""
+        """Return the answer of the control socket, which may be that of a moment ago."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(TIMEOUT_S)
             sock.connect(f"{self.path}.ctl")
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
         result: dict[str, Any] = json.loads(answer)
         return result
+
+    def wait_for_clients(self, number: int) -> dict[str, Any]:
+        """Wait until the status has this number of clients, and return it.
+
+        The daemon reuses an answer for a moment, and gives none while too many ask.
+        """
+
+        def status_with_clients() -> dict[str, Any] | None:
+            with suppress(json.JSONDecodeError):
+                status = self.status()
+                if status["clients"] == number:
+                    return status
+            return None
+
+        status = eventually(status_with_clients, f"a status with {number} clients")
+        assert status is not None
+        return status
 
     def port(self, number: int) -> dict[str, Any]:
         """Return the status of client `number`, in the order of connection, counted from 1."""

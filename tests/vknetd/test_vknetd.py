@@ -77,12 +77,10 @@ def test_two_hundred_clients_leave_nothing_behind(daemon: Vknetd) -> None:
                     sock.send(frame(BROADCAST, mac(number)))
                 for _ in clients:
                     assert receive(stays)
-                assert daemon.status()["clients"] == 101
+                assert len(daemon.wait_for_clients(101)["ports"]) == 101
             daemon.wait_for_log(" disconnected", 100 * (round_ + 1))
-            # The daemon may give the previous answer once more.
-            eventually(lambda: daemon.status()["clients"] == 1, "a status with one client")
-            status = daemon.status()
-            assert status["clients"] == len(status["ports"]) == 1
+            status = daemon.wait_for_clients(1)
+            assert len(status["ports"]) == 1
             assert status["table"]["entries"] == []
         eventually(lambda: daemon.descriptors() == before, "as many descriptors as before")
 
@@ -156,18 +154,20 @@ def test_file_that_replaced_the_socket_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_clients_above_the_maximum_are_refused_and_counted(tmp_path: Path) -> None:
-    with running(tmp_path, "--clients", "2") as daemon, client(daemon), client(daemon) as b:
+    with running(tmp_path, "--clients", "2") as daemon, client(daemon) as a, client(daemon) as b:
         for _ in range(3):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as refused:
                 refused.settimeout(20)
                 refused.connect(str(daemon.path))
                 assert receive(refused) == b""
-        status = daemon.status()
-        assert (status["clients"], status["clients_refused"]) == (2, 3)
+        status = daemon.wait_for_clients(2)
+        assert status["clients_refused"] == 3
         b.close()
         daemon.wait_for_log(" disconnected")
-        with client(daemon):
-            assert daemon.status()["clients"] == 2
+        with client(daemon) as d:
+            d.send(frame(BROADCAST, mac(4)))
+            assert receive(a) == frame(BROADCAST, mac(4))
+            assert daemon.wait_for_clients(2)["clients_refused"] == 3
 
 
 def test_status_names_the_process_of_each_client(daemon: Vknetd) -> None:
@@ -221,7 +221,7 @@ def test_status_request_that_is_never_read_does_not_block_others(daemon: Vknetd)
         with client(daemon) as a, client(daemon) as b:
             a.send(frame(BROADCAST, mac(1)))
             assert receive(b)
-            assert daemon.status()["clients"] == 2
+            daemon.wait_for_clients(2)
 
 
 def test_parent_exits_when_the_daemon_is_ready(tmp_path: Path) -> None:
