@@ -101,7 +101,7 @@ def heard(host: Host, program: str, source: Host, send: str) -> str:
     return waiting.stdout.read().decode().strip()
 
 
-def test_the_quick_start_ends_in_a_ping(bed: Bed) -> None:
+def test_quick_start_ends_with_a_ping(bed: Bed) -> None:
     _, link, addresses, bridges = blocks(README.read_text(), "Quick start")
     vknet = Program(bed.here, *words_of(link))
     vknet.says("link up: tap0 to myhomesystem tap0, wire v2")
@@ -113,7 +113,7 @@ def test_the_quick_start_ends_in_a_ping(bed: Bed) -> None:
     assert bed.there.link("tap0")["master"] == "bridge0"
 
 
-def test_the_addresses_of_the_guide_are_reached(bed: Bed) -> None:
+def test_addresses_of_the_guide_are_reached(bed: Bed) -> None:
     (link,) = guide("Join two bridges")
     Program(bed.here, *words_of(link)).says("link up")
     (addresses,) = guide("Addresses")
@@ -123,7 +123,7 @@ def test_the_addresses_of_the_guide_are_reached(bed: Bed) -> None:
     eventually(lambda: bed.here.reaches("198.18.1.2"), "a ping across")
 
 
-def test_a_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
+def test_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
     here, there = bed.here, bed.there
     add_card(there)
     mac = there.link(CARD)["address"]
@@ -142,7 +142,7 @@ def test_a_real_lan_is_reached_once_its_card_is_in_the_bridge(bed: Bed) -> None:
     there.run(*ping, "192.0.2.20")
 
 
-def test_an_ssh_session_outlives_the_move_of_the_address_it_came_to(bed: Bed) -> None:
+def test_ssh_session_survives_the_move_of_its_address_to_the_bridge(bed: Bed) -> None:
     script = guide("Connect the real LAN")[0].replace("sudo ", "").replace(CARD, "wan0")
     script = script.replace(f"{CARD_ADDRESS}/24", f"{bed.THERE4}/30").replace(GATEWAY, bed.HERE4)
     output = bed.here.output("ssh", "there", f"{script}\nsleep 1; echo still here")
@@ -150,7 +150,7 @@ def test_an_ssh_session_outlives_the_move_of_the_address_it_came_to(bed: Bed) ->
     assert bed.there.link("wan0")["master"] == "bridge0"
 
 
-def test_a_container_is_reached_through_the_bridge(lan: Lan) -> None:
+def test_container_is_reached_through_the_bridge(lan: Lan) -> None:
     container, _ = guide("Virtual machines and containers")
     type_in(lan.bed.there, container)
     lan.vknet().says("link up")
@@ -203,7 +203,7 @@ def test_three_sites_are_one_network_by_a_star(bed: Bed, third: Host) -> None:
     assert third.reaches("198.18.1.2", wait=2)
 
 
-def test_a_user_needs_no_rights_once_the_taps_are_made(bed: Bed) -> None:
+def test_user_needs_no_privileges_with_prepared_taps(bed: Bed) -> None:
     prepare, link = guide("Without root")
     for host in (bed.here, bed.there):
         type_in(host, prepare)
@@ -250,13 +250,13 @@ def test_jumbo_frames_pass_a_bridge_whose_mtu_was_set_on_both_sides(lan: Lan) ->
     lan.bed.here.run("ping", "-n", "-c2", "-i0.1", "-W2", "-Mdo", "-s", "8972", "198.18.1.2")
 
 
-def test_the_jump_host_of_the_guide_is_an_option_of_ssh(bed: Bed) -> None:
+def test_jump_host_of_the_guide_is_an_option_of_ssh(bed: Bed) -> None:
     (link,) = guide("Jump hosts")
     words = [word.replace("jump.example.net", "root@there") for word in words_of(link)]
     Program(bed.here, *words).says("link up: tap0 to myhomesystem tap0")
 
 
-def test_the_example_of_a_link_between_two_hosts_reconnects(bed: Bed) -> None:
+def test_example_of_a_link_between_two_hosts_reconnects(bed: Bed) -> None:
     (example,) = blocks(LIBRARY.read_text(), "A link between two hosts", "python")
     path = bed.here.directory / "example.py"
     path.write_text(example)

@@ -29,7 +29,7 @@ def status(host: Host) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("line", SWITCHES.splitlines()[:3], ids=["secure", "bridge", "plain"])
-def test_a_switch_of_the_page_runs_in_the_background(here: Host, line: str) -> None:
+def test_switch_of_the_page_runs_in_the_background(here: Host, line: str) -> None:
     type_in(here, line)
     found = status(here)
     assert found["secure"] == ("-U" not in line)
@@ -38,19 +38,19 @@ def test_a_switch_of_the_page_runs_in_the_background(here: Host, line: str) -> N
     eventually(lambda: not here.processes("vknetd"), "its end")
 
 
-def test_the_isolated_switch_of_the_page_needs_no_rights(here: Host) -> None:
+def test_isolated_switch_of_the_page_needs_no_privileges(here: Host) -> None:
     line = SWITCHES.splitlines()[3].replace("./vknet.sock", str(here.user_home / "vknet.sock"))
     Program(here, *words_of(line), user="alice").says("ready")
 
 
-def test_the_switches_of_two_hosts_are_joined(bed: Bed) -> None:
+def test_switches_of_two_hosts_are_joined(bed: Bed) -> None:
     for host in (bed.here, bed.there):
         type_in(host, SWITCHES.splitlines()[2])
     Program(bed.here, *words_of(JOINED)).says("link up: /var/run/vknet to myhomesystem")
     assert status(bed.there)["clients"] == 1
 
 
-def test_a_running_switch_tells_its_status_and_what_it_floods(here: Host) -> None:
+def test_running_switch_shows_its_status_and_flooded_frames(here: Host) -> None:
     type_in(here, SWITCHES.splitlines()[0])
     show, _, dump = page("Status and capture")[0].splitlines()
     assert "secure, for 198.18.5.0/24" in type_in(here, show)

@@ -63,7 +63,7 @@ def test_sigterm_to_ssh_is_named_as_the_cause(lan: Lan) -> None:
     assert "Killed by signal" not in vknet.log
 
 
-def test_first_loss_ends_it_without_r(lan: Lan) -> None:
+def test_first_loss_ends_vknet_without_a_retry_option(lan: Lan) -> None:
     vknet = up(lan, "-v")
     os.kill(ssh_of(lan.bed.here), signal.SIGKILL)
     assert vknet.status() == 1
@@ -157,7 +157,7 @@ def test_deleted_remote_tap_is_named_as_the_cause(lan: Lan) -> None:
     lan.carries()
 
 
-def test_deleted_tap_ends_it_without_r(bed: Bed) -> None:
+def test_deleted_tap_ends_vknet_without_a_retry_option(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "auto", "there:auto")
     vknet.says("link up")
     bed.here.ip("link", "del", "tap0")

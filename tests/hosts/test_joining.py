@@ -92,14 +92,14 @@ def test_vlan_tagged_frames_cross_unchanged(lan: Lan) -> None:
     assert "vlan 5, p 3" in seen.read_text()
 
 
-def test_ipv6_host_in_brackets(bed: Bed) -> None:
+def test_ipv6_host_in_brackets_is_reached(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "tap3", f"root@[{bed.THERE6}]:/dev/tap4")
     vknet.says(f"link up: tap3 to {bed.THERE6} tap4")
     assert "tap4" in bed.there.interfaces()
     assert vknet.stop() == 0
 
 
-def test_interface_with_any_name(bed: Bed) -> None:
+def test_interface_may_have_any_name(bed: Bed) -> None:
     vknet = Program(bed.here, "vknet", "tap:office", "there:tap:lab-0")
     vknet.says("link up: office to there lab-0")
     assert "office" in bed.here.interfaces()
@@ -163,7 +163,7 @@ def test_compression_and_options_reach_ssh(bed: Bed) -> None:
     assert "port 2222" in vknet.log
 
 
-def test_other_ssh_command_and_remote_command(bed: Bed) -> None:
+def test_other_ssh_command_and_remote_command_are_used(bed: Bed) -> None:
     vknet = Program(
         bed.here,
         *("vknet", "-e", "ssh -p 22 -l root", "--remote-command", "env GREETING=hello vknet"),

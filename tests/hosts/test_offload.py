@@ -49,7 +49,7 @@ def carried(vknet: Program) -> list[tuple[int, int]]:
     return [(int(frames), int(size)) for frames, size in counts]
 
 
-def test_segments_made_here_are_those_the_kernel_makes(here: Host) -> None:
+def test_segments_equal_those_of_the_kernel(here: Host) -> None:
     said = output_of(here, "tests.support.kernel_segments")
     outcome = json.loads(said[-1])
     assert "differs" not in outcome, said
@@ -58,7 +58,7 @@ def test_segments_made_here_are_those_the_kernel_makes(here: Host) -> None:
     assert outcome["refused here"] > 1000
 
 
-def test_a_tap_and_its_traps(here: Host) -> None:
+def test_tap_passes_every_offload_check(here: Host) -> None:
     said = output_of(here, "tests.support.tap_offload")
     assert len([line for line in said if line.startswith("passed ")]) == OFFLOAD_CHECKS
 
@@ -66,7 +66,7 @@ def test_a_tap_and_its_traps(here: Host) -> None:
 @pytest.mark.parametrize(
     "options", [(), ("--offload", "off"), ("--remote-command", "vknet --offload off")]
 )
-def test_every_byte_arrives_both_ways(lan: Lan, options: tuple[str, ...]) -> None:
+def test_every_byte_arrives_in_both_directions(lan: Lan, options: tuple[str, ...]) -> None:
     vknet = lan.vknet(*options)
     lan.carries()
     here, there = lan.bed.here, lan.bed.there
@@ -92,7 +92,7 @@ def behind(lan: Lan) -> Iterator[Host]:
         yield host
 
 
-def test_a_plain_port_behind_the_bridge_sees_plain_frames_only(lan: Lan, behind: Host) -> None:
+def test_plain_port_behind_the_bridge_sees_plain_frames_only(lan: Lan, behind: Host) -> None:
     here = lan.bed.here
     vknet = lan.vknet()
     lan.carries()
@@ -143,7 +143,7 @@ with socket.create_server((sys.argv[1], 5001)) as server:
 
 
 @pytest.mark.parametrize("way", ["out", "in"])
-def test_a_transfer_outlives_a_change_to_a_peer_of_2008_and_back(lan: Lan, way: str) -> None:
+def test_transfer_survives_a_change_to_a_peer_of_2008_and_back(lan: Lan, way: str) -> None:
     here, there = lan.bed.here, lan.bed.there
     # A bridge whose only port is the TAP of a peer of 2008 would be another station each time.
     there.ip("link", "set", "bridge0", "address", "02:00:00:00:00:99")
@@ -207,7 +207,7 @@ def inject(host: Host, interface: str, *frames: Super) -> None:
     assert process.returncode == 0
 
 
-def test_nothing_but_plain_frames_comes_to_a_socket(bed: Bed) -> None:
+def test_socket_gets_plain_frames_only(bed: Bed) -> None:
     here, there = bed.here, bed.there
     with OneClientSwitch(there.directory / "switch") as switch:
         vknet = Program(here, "vknet", "-b", "bridge0", "auto", f"there:{switch.path}")

@@ -12,7 +12,7 @@ from tests.support.lan import LAN6_THERE, LAN_THERE, Lan
 PEER: Final = str(REPOSITORY / "tests/support/peer_2008.py")
 
 
-def test_client_with_a_remote_half_of_2008(lan: Lan) -> None:
+def test_client_links_with_a_remote_half_of_2008(lan: Lan) -> None:
     vknet = lan.vknet("--remote-command", f"{sys.executable} {PEER}")
     lan.carries()
     vknet.says("link up: tap0 to myhomesystem, wire v1")
@@ -23,7 +23,7 @@ def test_client_with_a_remote_half_of_2008(lan: Lan) -> None:
     assert "not v1" not in vknet.log, "the peer received v1 only"
 
 
-def test_remote_half_with_a_client_of_2008(lan: Lan) -> None:
+def test_remote_half_links_with_a_client_of_2008(lan: Lan) -> None:
     client = Program(
         lan.bed.here,
         *(sys.executable, PEER, "-b", "bridge0", "-B", "bridge0", "auto", "there:auto"),
@@ -70,7 +70,7 @@ def test_quiet_peer_of_2008_needs_wire_1(bed: Bed) -> None:
     here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
 
 
-def test_wire_1_between_two_current_programs(lan: Lan) -> None:
+def test_two_current_programs_link_with_wire_1(lan: Lan) -> None:
     vknet = lan.vknet("--wire", "1")
     lan.carries()
     vknet.says("link up: tap0 to myhomesystem, wire v1")

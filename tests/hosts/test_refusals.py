@@ -18,20 +18,20 @@ def refused(bed: Bed, *arguments: str, user: str | None = None) -> str:
     return line
 
 
-def test_remote_side_without_vknet(bed: Bed) -> None:
+def test_remote_side_without_vknet_is_reported(bed: Bed) -> None:
     line = refused(bed, "--remote-command", "no-such-vknet", "auto", "there:auto")
     assert '"no-such-vknet" was not found on there' in line
     assert "--remote-command" in line
     assert bed.here.interfaces() == ["lo", "wan0"]
 
 
-def test_remote_user_without_permission_to_create_a_tap(bed: Bed) -> None:
+def test_remote_user_without_permission_to_create_a_tap_is_told_the_command(bed: Bed) -> None:
     line = refused(bed, "auto", "alice@there:tap5")
     assert "no permission to create the TAP tap5" in line
     assert "ip tuntap add dev tap5 mode tap user alice" in line
 
 
-def test_local_user_without_permission_to_create_a_tap(bed: Bed) -> None:
+def test_local_user_without_permission_to_create_a_tap_is_told_the_command(bed: Bed) -> None:
     line = refused(bed, "-b", "br3", "auto", "there:auto", user="alice")
     assert not bed.there.processes("vknet -S"), "nothing was started"
 
@@ -44,7 +44,7 @@ def test_local_user_without_permission_to_create_a_tap(bed: Bed) -> None:
     assert "ip tuntap add dev tap1 mode tap user alice && ip link set tap1 up master br3" in line
 
 
-def test_user_without_permission_to_change_bridges(bed: Bed) -> None:
+def test_user_without_permission_to_change_bridges_is_told_the_command(bed: Bed) -> None:
     bed.here.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
     bed.here.ip("link", "add", "br3", "type", "bridge")
     line = refused(bed, "-b", "br3", "tap1", "there:auto", user="alice")
@@ -53,7 +53,7 @@ def test_user_without_permission_to_change_bridges(bed: Bed) -> None:
     assert "ip link set tap1 up" in line
 
 
-def test_tap_of_another_user(bed: Bed) -> None:
+def test_tap_of_another_user_is_refused(bed: Bed) -> None:
     bed.here.ip("tuntap", "add", "dev", "tap9", "mode", "tap", "user", "4242")
     line = refused(bed, "tap9", "there:auto", user="alice")
     assert "the TAP tap9 was created for another user" in line
@@ -84,22 +84,22 @@ def test_command_to_try_by_hand_has_the_options_for_ssh(bed: Bed) -> None:
     assert "ssh -p 22 -4 root@there true" in line
 
 
-def test_tap_in_use_by_another_program(bed: Bed) -> None:
+def test_tap_in_use_by_another_program_is_refused(bed: Bed) -> None:
     Program(bed.here, "vknet", "tap0", "there:auto").says("link up")
     assert "tap0 is in use by another program" in refused(bed, "tap0", "there:auto")
 
 
-def test_interface_that_is_not_a_tap(bed: Bed) -> None:
+def test_interface_that_is_not_a_tap_is_refused(bed: Bed) -> None:
     assert "wan0 is an interface, but not a TAP" in refused(bed, "tap:wan0", "there:auto")
 
 
-def test_interface_that_is_not_a_bridge(bed: Bed) -> None:
+def test_interface_that_is_not_a_bridge_is_refused(bed: Bed) -> None:
     line = refused(bed, "-b", "wan0", "auto", "there:auto")
     assert "wan0 is an interface, but not a bridge" in line
     assert bed.here.interfaces() == ["lo", "wan0"]
 
 
-def test_tap_in_another_bridge(bed: Bed) -> None:
+def test_tap_in_another_bridge_is_refused(bed: Bed) -> None:
     for arguments in ("link add br1 type bridge", "tuntap add dev tap1 mode tap"):
         bed.here.ip(*arguments.split())
     bed.here.ip("link", "set", "tap1", "master", "br1")
@@ -107,7 +107,7 @@ def test_tap_in_another_bridge(bed: Bed) -> None:
     assert bed.here.link("tap1")["master"] == "br1"
 
 
-def test_refused_login(bed: Bed) -> None:
+def test_refused_login_is_explained(bed: Bed) -> None:
     (bed.there.home / ".ssh/authorized_keys").unlink()
     line = refused(bed, "auto", "there:auto")
     assert "login refused" in line
@@ -115,46 +115,46 @@ def test_refused_login(bed: Bed) -> None:
     assert "ssh there true" in line
 
 
-def test_unknown_host(bed: Bed) -> None:
+def test_unknown_host_is_explained(bed: Bed) -> None:
     line = refused(bed, "auto", "nosuchhost:auto")
     assert "unknown host name" in line
     assert "check nosuchhost and its jump hosts" in line
 
 
-def test_unknown_host_key(bed: Bed) -> None:
+def test_unknown_host_key_is_explained(bed: Bed) -> None:
     (bed.here.home / ".ssh/known_hosts").unlink()
     line = refused(bed, "-o", "BatchMode=yes", "auto", "there:auto")
     assert "host key of there is not known" in line
     assert "ssh -o BatchMode=yes there true" in line
 
 
-def test_port_without_an_sshd(bed: Bed) -> None:
+def test_port_without_an_sshd_is_explained(bed: Bed) -> None:
     assert "no sshd answers on there" in refused(bed, "-p", "23", "auto", "there:auto")
 
 
-def test_unreachable_host(bed: Bed) -> None:
+def test_unreachable_host_is_explained(bed: Bed) -> None:
     bed.black_hole(on=True)
     assert "there cannot be reached" in refused(bed, "--timeout", "1", "auto", "there:auto")
 
 
-def test_sudo_that_needs_a_password(bed: Bed) -> None:
+def test_sudo_that_needs_a_password_is_explained(bed: Bed) -> None:
     sudo = bed.there.script("sudo", 'echo "sudo: a password is required" >&2; exit 1')
     line = refused(bed, "--remote-command", f"{sudo} -n vknet", "auto", "there:auto")
     assert "vknet on there ended with status 1: sudo: a password is required" in line
 
 
-def test_missing_ssh_command(bed: Bed) -> None:
+def test_missing_ssh_command_is_explained(bed: Bed) -> None:
     assert "cannot run no-such-ssh" in refused(bed, "-e", "no-such-ssh -x", "auto", "there:auto")
 
 
-def test_missing_switch(bed: Bed) -> None:
+def test_missing_switch_is_explained(bed: Bed) -> None:
     assert "is vknetd running?" in refused(bed, "/tmp/no-such-socket", "there:auto")
     line = refused(bed, "auto", "there")
     assert "/var/run/vknet: no such socket" in line, "the default remote-spec"
     assert "is a directory" in refused(bed, "/tmp/", "there:auto")
 
 
-def test_remote_start_up_file_that_prints(bed: Bed) -> None:
+def test_output_of_a_remote_start_up_file_is_explained(bed: Bed) -> None:
     (bed.there.home / ".bashrc").write_text("echo Welcome home, dear user\n")
     line = refused(bed, "auto", "there:auto")
     assert '"Welcome home, dear user' in line
@@ -172,7 +172,7 @@ def test_remote_start_up_file_that_prints(bed: Bed) -> None:
     ],
     ids=["no-length", "oversize", "bad-magic", "cut-off"],
 )
-def test_peer_that_breaks_the_protocol(bed: Bed, body: str, message: str) -> None:
+def test_peer_that_breaks_the_protocol_is_reported(bed: Bed, body: str, message: str) -> None:
     fake = bed.there.script("fake", body)
     line = refused(bed, "--remote-command", fake, "auto", "there:auto")
     assert message in line

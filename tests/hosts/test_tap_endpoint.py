@@ -12,7 +12,7 @@ from tests.support.conformance import CHECKS
 from tests.support.lan import transfer
 
 
-def test_a_tap_is_an_endpoint_like_any_other(here: Host) -> None:
+def test_tap_endpoint_conforms(here: Host) -> None:
     output = here.output(
         *(sys.executable, "-m", "tests.support.tap_conformance"),
         env={"PYTHONPATH": str(REPOSITORY)},
@@ -20,7 +20,7 @@ def test_a_tap_is_an_endpoint_like_any_other(here: Host) -> None:
     assert output.splitlines() == [f"passed {check.__name__}" for check in CHECKS]
 
 
-def test_what_was_switched_on_before_is_off_on_a_persistent_tap(bed: Bed) -> None:
+def test_offloads_of_an_earlier_owner_are_off_on_a_persistent_tap(bed: Bed) -> None:
     here, there = bed.here, bed.there
     here.ip("tuntap", "add", "dev", "tap0", "mode", "tap", "vnet_hdr")
     # Its last user took segments of 64 KB with a header before each.

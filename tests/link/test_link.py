@@ -59,7 +59,7 @@ async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
         assert (up.wire, up.peer, up.peer_endpoint) == (2, "the other side", "memory-b")
 
 
-async def test_a_client_that_gets_hello_first_speaks_v2(streams: Streams) -> None:
+async def test_client_that_receives_a_hello_first_speaks_v2(streams: Streams) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
     async with running(client):
         await peer.send(hello())
@@ -68,7 +68,7 @@ async def test_a_client_that_gets_hello_first_speaks_v2(streams: Streams) -> Non
         assert (await client.up()).wire == 2
 
 
-async def test_a_client_that_gets_a_frame_first_speaks_v1_for_good(
+async def test_client_that_receives_a_frame_first_speaks_v1_until_the_end(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
@@ -101,7 +101,7 @@ class SlowLogin(StreamTransport):
         self.reached.set()
 
 
-async def test_no_byte_goes_to_a_silent_peer_and_the_link_gives_up(
+async def test_silent_peer_gets_no_byte_until_the_link_gives_up(
     streams: Streams, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = side(SlowLogin(streams[0]), Wire.AUTO)
@@ -120,9 +120,7 @@ async def test_no_byte_goes_to_a_silent_peer_and_the_link_gives_up(
     assert caplog.text.count("waiting for vknet on the peer") == 2
 
 
-async def test_a_hello_that_comes_late_brings_the_link_up(
-    streams: Streams, autojump_clock: MockClock
-) -> None:
+async def test_late_hello_brings_the_link_up(streams: Streams, autojump_clock: MockClock) -> None:
     client, peer = side(streams[0], Wire.AUTO), Peer(streams[1])
     async with running(client):
         await trio.sleep(100)
@@ -135,7 +133,7 @@ async def test_a_hello_that_comes_late_brings_the_link_up(
 
 
 @pytest.mark.parametrize("size", range(1, 7))
-async def test_no_byte_goes_to_a_peer_in_the_middle_of_its_first_block(
+async def test_peer_gets_no_byte_before_its_first_block_is_whole(
     streams: Streams, autojump_clock: MockClock, size: int
 ) -> None:
     client = side(streams[0], Wire.AUTO)
@@ -146,7 +144,7 @@ async def test_no_byte_goes_to_a_peer_in_the_middle_of_its_first_block(
             raise AssertionError(await streams[1].receive_some())
 
 
-async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
+async def test_client_with_wire_1_sends_when_the_peer_is_reached(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     client, peer = side(SlowLogin(streams[0]), Wire.V1), Peer(streams[1], Wire.V1)
@@ -161,7 +159,7 @@ async def test_a_client_told_to_speak_v1_sends_once_the_peer_is_reached(
         assert await peer.next() == FRAME[::-1]
 
 
-async def test_a_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams) -> None:
+async def test_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams) -> None:
     remote, peer = side(streams[0], Wire.V1), Peer(streams[1], Wire.V1)
     async with ending(remote):
         await remote.plug.send([FRAME])
@@ -170,7 +168,7 @@ async def test_a_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams
     assert isinstance(remote.outcome, RemoteProtocolError)
 
 
-async def test_frames_before_the_hello_of_a_slow_client_are_taken(streams: Streams) -> None:
+async def test_frames_before_the_hello_of_a_slow_client_are_delivered(streams: Streams) -> None:
     remote, peer = side(streams[0], Wire.V2), Peer(streams[1])
     async with running(remote):
         assert isinstance(await peer.next(), Hello)
@@ -181,7 +179,7 @@ async def test_frames_before_the_hello_of_a_slow_client_are_taken(streams: Strea
         assert (await remote.up()).wire == 2
 
 
-async def test_the_peers_frame_limit_is_kept(streams: Streams) -> None:
+async def test_frame_over_the_limit_of_the_peer_is_not_sent(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     async with running(one):
         await peer.send(hello(frame_limit=100))
@@ -191,7 +189,7 @@ async def test_the_peers_frame_limit_is_kept(streams: Streams) -> None:
         assert await peer.next() == bytes(100)
 
 
-async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
+async def test_frame_limit_of_the_peer_below_the_mtu_is_a_warning(
     streams: Streams, caplog: pytest.LogCaptureFixture
 ) -> None:
     plug, endpoint = memory_endpoint_pair(mtu=1500)
@@ -206,7 +204,7 @@ async def test_a_peer_that_takes_next_to_nothing_is_warned_of(
 # --- it may not stall, and it may not pile up -----------------------------------------------------
 
 
-async def test_two_sides_with_full_pipes_both_go_on_reading(autojump_clock: MockClock) -> None:
+async def test_two_sides_with_full_pipes_continue_to_read(autojump_clock: MockClock) -> None:
     # Streams that take a block only when it is read: the smallest pipes there are.
     streams = trio.testing.lockstep_stream_pair()
     one, two = side(streams[0]), side(streams[1])
@@ -223,7 +221,7 @@ async def test_two_sides_with_full_pipes_both_go_on_reading(autojump_clock: Mock
                         got[n] += len(await plug.receive())
 
 
-async def test_a_flood_of_pings_makes_one_pong_wait_and_no_more() -> None:
+async def test_flood_of_pings_queues_one_pong() -> None:
     one_way, peer_end = trio.testing.lockstep_stream_pair()
     one = side(one_way)
     async with running(one):
@@ -237,7 +235,7 @@ async def test_a_flood_of_pings_makes_one_pong_wait_and_no_more() -> None:
         assert await peer.next() == Pong(999)
 
 
-async def test_what_waited_through_an_outage_is_dropped(
+async def test_frames_that_waited_through_an_outage_are_dropped(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     await trio.sleep(100)
@@ -256,7 +254,7 @@ async def test_what_waited_through_an_outage_is_dropped(
         assert monitor.counters.outbound.drops == {"stale": 30}
 
 
-async def test_what_waited_for_a_moment_is_sent(
+async def test_frame_that_waited_for_a_moment_is_sent(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = side(streams[0]), Peer(streams[1])

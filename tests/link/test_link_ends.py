@@ -108,7 +108,7 @@ async def _bye(one: Side, transport: FailingTransport, peer: Peer) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
+async def test_failed_task_ends_the_whole_link_with_its_cause(
     streams: Streams,
     autojump_clock: MockClock,
     fail: Callable[[Side, FailingTransport, Peer], Awaitable[None]],
@@ -137,7 +137,7 @@ async def test_when_one_task_fails_the_whole_link_ends_with_its_cause(
     assert farewell is None or farewell in byes[0]
 
 
-async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
+async def test_link_whose_stream_cannot_be_opened_ends_with_that_error() -> None:
     class NoStream(Transport):
         async def open(self, start_soon: StartSoon) -> ByteStream:
             raise SetupError("no ssh")
@@ -147,7 +147,7 @@ async def test_a_stream_that_cannot_be_opened_is_the_cause() -> None:
     assert isinstance(one.outcome, SetupError)
 
 
-async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None:
+async def test_bug_in_a_task_is_not_reported_as_a_lost_link(streams: Streams) -> None:
     class Buggy(StreamTransport):
         async def open(self, start_soon: StartSoon) -> ByteStream:
             start_soon(self._bug)
@@ -160,7 +160,7 @@ async def test_a_bug_in_a_task_is_not_taken_for_a_loss(streams: Streams) -> None
         await side(Buggy(streams[0])).run()
 
 
-async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
+async def test_bug_that_appears_on_cancellation_is_raised(
     streams: Streams,
 ) -> None:
     class Buggy(StreamTransport):
@@ -179,7 +179,7 @@ async def test_a_bug_that_shows_when_the_link_is_cancelled_is_not_swallowed(
             await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_a_link_that_is_cancelled_says_bye_and_closes_the_stream(streams: Streams) -> None:
+async def test_cancelled_link_sends_a_bye_and_closes_the_stream(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     async with running(one):
         await peer.send(hello())
@@ -193,7 +193,7 @@ async def test_a_link_that_is_cancelled_says_bye_and_closes_the_stream(streams: 
         await streams[0].send_all(b"x")
 
 
-async def test_nothing_follows_a_block_that_was_cut_off(autojump_clock: MockClock) -> None:
+async def test_nothing_is_sent_after_a_truncated_block(autojump_clock: MockClock) -> None:
     # A stream that takes a few bytes and then no more, like a full pipe.
     one_way, taken = trio.testing.lockstep_stream_pair()
     one = side(one_way, Wire.V1)
@@ -222,7 +222,7 @@ async def test_two_quiet_sides_keep_each_other_alive(
         assert one.link.monitor.round_trip < 1
 
 
-async def test_a_ping_is_answered_with_its_token(streams: Streams) -> None:
+async def test_ping_is_answered_with_its_token(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     async with running(one):
         await peer.send(hello(), Ping(2**64 - 1))
@@ -230,7 +230,7 @@ async def test_a_ping_is_answered_with_its_token(streams: Streams) -> None:
         assert await peer.next() == Pong(2**64 - 1)
 
 
-async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
+async def test_peer_without_a_hello_is_dead_after_the_timeout(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one = side(streams[0])
@@ -240,7 +240,7 @@ async def test_a_peer_that_never_says_hello_is_dead_after_the_timeout(
     assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)
 
 
-async def test_the_silence_of_a_peer_counts_from_when_it_was_reached(
+async def test_silence_of_a_peer_counts_from_when_it_was_reached(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one = side(streams[0])
@@ -251,7 +251,7 @@ async def test_the_silence_of_a_peer_counts_from_when_it_was_reached(
     assert trio.current_time() - before == pytest.approx(TIMEOUT, abs=0.5)
 
 
-async def test_a_peer_busy_sending_is_alive_without_a_pong(
+async def test_peer_that_sends_frames_is_alive_without_a_pong(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
@@ -263,7 +263,7 @@ async def test_a_peer_busy_sending_is_alive_without_a_pong(
         assert one.outcome is None
 
 
-async def test_a_remote_half_takes_over_the_timeout_of_its_client(
+async def test_remote_half_adopts_the_timeout_of_its_client(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     remote, peer = side(streams[0], adopt_timeout=True), Peer(streams[1])

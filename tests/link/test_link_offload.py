@@ -73,7 +73,7 @@ async def taken(plug: MemoryEndpoint, count: int) -> list[AnyFrame]:
     return got
 
 
-async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -> None:
+async def test_super_frames_cross_whole_between_two_capable_sides(streams: Streams) -> None:
     one, two = offload_side(streams[0]), offload_side(streams[1])
     await two.plug.set_offload(ALL_OFFLOADS)
     async with running(one, two):
@@ -87,7 +87,9 @@ async def test_super_frames_cross_whole_between_two_that_can(streams: Streams) -
 
 
 @pytest.mark.parametrize("off", ["here", "there"])
-async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> None:
+async def test_offload_that_one_side_turns_off_is_off_in_both_directions(
+    streams: Streams, off: str
+) -> None:
     one = offload_side(streams[0], offloads=NO_OFFLOADS if off == "here" else DEFAULT_OFFLOADS)
     two = offload_side(streams[1], offloads=NO_OFFLOADS if off == "there" else DEFAULT_OFFLOADS)
     async with running(one, two):
@@ -101,7 +103,9 @@ async def test_off_on_one_side_is_off_both_ways(streams: Streams, off: str) -> N
             assert not any(isinstance(frame, OffloadFrame) for frame in got)
 
 
-async def test_hello_names_what_the_endpoint_can_and_the_settings_allow(streams: Streams) -> None:
+async def test_hello_has_the_offloads_of_the_endpoint_that_the_settings_allow(
+    streams: Streams,
+) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with running(one):
         greeting = await peer.next()
@@ -109,7 +113,7 @@ async def test_hello_names_what_the_endpoint_can_and_the_settings_allow(streams:
         assert greeting.offloads == DEFAULT_OFFLOADS
 
 
-async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Streams) -> None:
+async def test_offload_frame_for_an_endpoint_without_offloads_is_an_error(streams: Streams) -> None:
     one, peer = side(streams[0]), Peer(streams[1])
     async with ending(one):
         greeting = await peer.next()
@@ -122,7 +126,7 @@ async def test_an_endpoint_that_can_nothing_is_sent_nothing_else(streams: Stream
     assert "which this side does not take" in str(one.outcome)
 
 
-async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
+async def test_peer_of_2008_gets_queued_super_frames_as_segments(
     streams: Streams,
 ) -> None:
     one, peer = offload_side(streams[0], Wire.AUTO), Peer(streams[1], Wire.V1)
@@ -134,7 +138,7 @@ async def test_a_peer_of_2008_gets_segments_of_what_was_queued_for_another(
         assert all(isinstance(frame, bytes) and checksums_hold(frame) for frame in cut)
 
 
-async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_another(
+async def test_peer_with_fewer_offloads_gets_queued_super_frames_as_segments(
     streams: Streams,
 ) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
@@ -149,7 +153,7 @@ async def test_a_peer_that_takes_less_gets_segments_of_what_was_queued_for_anoth
         assert await peer.next() == six
 
 
-async def test_offloads_are_off_when_the_link_has_ended(streams: Streams) -> None:
+async def test_offloads_are_off_after_the_link_has_ended(streams: Streams) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with ending(one):
         greeting = replace(hello(), offloads=ALL_OFFLOADS)
@@ -164,7 +168,9 @@ async def test_offloads_are_off_when_the_link_has_ended(streams: Streams) -> Non
     assert len(one.link._endpoint.receive_offload_nowait()) == 3
 
 
-async def test_a_strangers_header_is_dropped_counted_and_the_link_lives(streams: Streams) -> None:
+async def test_frame_with_an_invalid_offload_header_is_dropped_and_counted(
+    streams: Streams,
+) -> None:
     one, peer = offload_side(streams[0]), Peer(streams[1])
     async with running(one):
         bad = [Super().but(gso_type=9).frame(), Super().but(csum_start=0).frame()]

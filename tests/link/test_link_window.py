@@ -44,7 +44,7 @@ def with_window(window: int | None) -> Hello:
     return replace(hello(), window=window)
 
 
-async def test_more_than_the_windows_go_both_ways(streams: Streams) -> None:
+async def test_more_than_a_window_crosses_in_both_directions(streams: Streams) -> None:
     one, two = windowed(streams[0], None), windowed(streams[1], 5000)
     many = [bytes([n % 256]) * 1000 for n in range(500)]
     async with running(one, two):
@@ -57,7 +57,7 @@ async def test_more_than_the_windows_go_both_ways(streams: Streams) -> None:
             assert sorted(got) == sorted(many)
 
 
-async def test_a_peer_that_does_not_acknowledge_gets_a_windows_worth(
+async def test_peer_that_sends_no_ack_gets_one_window(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], 3000), Peer(streams[1])
@@ -77,7 +77,7 @@ async def test_a_peer_that_does_not_acknowledge_gets_a_windows_worth(
         assert await peer.next() == bytes([4]) * 1000
 
 
-async def test_acks_come_soon_for_much_and_at_leisure_for_little(
+async def test_acks_are_sent_soon_for_much_data_and_late_for_little(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
@@ -104,7 +104,7 @@ async def test_acks_come_soon_for_much_and_at_leisure_for_little(
         assert trio.current_time() == pytest.approx(2.024)
 
 
-async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
+async def test_ack_has_a_timestamp_if_the_peer_accepts_it(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
@@ -119,7 +119,7 @@ async def test_an_ack_says_when_it_was_written_to_whom_that_means_something(
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, None), (None, 0), (5000, 0)])
-async def test_without_a_window_there_are_no_acks_and_nothing_waits(
+async def test_link_without_a_window_has_no_acks_and_queues_nothing(
     streams: Streams, autojump_clock: MockClock, ours: int | None, theirs: int | None
 ) -> None:
     one, peer = windowed(streams[0], ours), Peer(streams[1])
@@ -133,7 +133,7 @@ async def test_without_a_window_there_are_no_acks_and_nothing_waits(
         assert isinstance(await peer.next(), Ping)
 
 
-async def test_a_peer_that_acknowledges_too_much_is_left(streams: Streams) -> None:
+async def test_ack_of_more_than_was_sent_ends_the_link(streams: Streams) -> None:
     one, peer = windowed(streams[0], None), Peer(streams[1])
     async with ending(one):
         await peer.send(with_window(None), Ack(1))
@@ -141,7 +141,7 @@ async def test_a_peer_that_acknowledges_too_much_is_left(streams: Streams) -> No
     assert "the peer acknowledged 1 bytes, where 0 were sent" in str(one.outcome)
 
 
-async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
+async def test_frames_that_wait_for_the_window_do_not_block_the_endpoint(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     one, peer = windowed(streams[0], 2000), Peer(streams[1])
@@ -155,7 +155,7 @@ async def test_what_waits_for_the_window_does_not_stop_the_taking_in(
         assert one.link.monitor.counters.outbound.drops[DropReason.QUEUE_FULL] > 10_000
 
 
-async def test_what_waits_when_the_link_is_cancelled_is_counted(streams: Streams) -> None:
+async def test_frames_queued_when_the_link_is_cancelled_are_counted(streams: Streams) -> None:
     one, peer = windowed(streams[0], 1000), Peer(streams[1])
     async with running(one):
         await peer.send(with_window(None))

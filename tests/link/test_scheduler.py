@@ -105,14 +105,14 @@ def settled(seconds: float = 6.0, ecn: int = 0) -> Link:
     return link
 
 
-def test_without_a_window_nothing_waits() -> None:
+def test_scheduler_without_a_window_queues_nothing() -> None:
     link = Link(window=0)
     frames = flood(1, 5000)
     assert link.next_writes(*frames) == frames
     assert not link.ack()
 
 
-def test_a_batch_passes_as_it_is_while_there_is_room() -> None:
+def test_batch_passes_unchanged_while_the_window_has_room() -> None:
     link = Link(window=10_000)
     frames = [*flood(1, 3), datagram(2, 0, 60), *flood(1, 3)]
     assert link.next_writes(*frames) == frames
@@ -150,7 +150,7 @@ def test_two_queued_flows_share_the_window() -> None:
     assert abs(flows.count(1) - flows.count(2)) <= 2
 
 
-def test_a_new_frame_does_not_pass_its_own_flow() -> None:
+def test_new_frame_does_not_overtake_its_own_flow() -> None:
     link = Link(window=3 * FULL)
     frames = flood(1, 9)
     assert link.next_writes(*frames[:6]) == frames[:3]
@@ -160,7 +160,7 @@ def test_a_new_frame_does_not_pass_its_own_flow() -> None:
     assert link.next_writes() == frames[6:]
 
 
-def test_one_frame_goes_even_if_it_is_more_than_the_window() -> None:
+def test_single_frame_larger_than_the_window_is_sent() -> None:
     link = Link(window=100)
     first, second = flood(1, 2)
     assert link.next_writes(first, second) == [first]
@@ -187,7 +187,7 @@ def test_ack_of_more_than_was_sent_is_an_error() -> None:
         link.scheduler.on_ack(101, 0.1)
 
 
-def test_an_ack_where_there_is_no_window_means_nothing() -> None:
+def test_ack_without_a_window_is_ignored() -> None:
     assert Link(window=0).scheduler.on_ack(2**64 - 1, 0.1) is False
 
 
@@ -206,7 +206,7 @@ def fast() -> Link:
     return link
 
 
-def test_on_a_fast_path_the_window_is_told_of_many_turns_at_once(fast: Link) -> None:
+def test_fast_path_grants_the_window_for_many_turns_at_once(fast: Link) -> None:
     window = fast.scheduler.window
     assert window is not None
     for next_writes in range(5):
@@ -223,7 +223,7 @@ def test_on_a_fast_path_the_window_is_told_of_many_turns_at_once(fast: Link) -> 
     assert window.min_rtt_s == pytest.approx(0.0001)
 
 
-def test_no_more_goes_by_a_grant_than_the_window_has_room_for(fast: Link) -> None:
+def test_grant_is_no_larger_than_the_room_in_the_window(fast: Link) -> None:
     window = fast.scheduler.window
     assert window is not None
     fast.next_writes(*flood(1, 1), now=3.0)
@@ -255,11 +255,11 @@ def test_sender_that_runs_out_within_a_grant_is_not_limited_by_the_window(fast: 
     assert window.rate == rate
 
 
-def test_a_super_frame_that_there_is_room_for_goes_whole() -> None:
+def test_super_frame_within_the_window_is_sent_whole() -> None:
     assert Link(window=100_000).next_writes(SUPER) == [SUPER]
 
 
-def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
+def test_super_frame_queued_on_a_slow_path_is_segmented() -> None:
     link = Link()
     drops: Counter[DropReason] = link.drops
     segments = [bytes(frame) for frame in plain_frames([SUPER], drops)]
@@ -270,7 +270,7 @@ def test_a_super_frame_that_has_to_wait_on_a_slow_path_is_cut() -> None:
     assert written == segments
 
 
-def test_a_super_frame_that_has_to_wait_on_a_fast_path_stays_whole() -> None:
+def test_super_frame_queued_on_a_fast_path_stays_whole() -> None:
     link = Link()
     window = link.scheduler.window
     assert window is not None
@@ -288,7 +288,7 @@ def test_a_super_frame_that_has_to_wait_on_a_fast_path_stays_whole() -> None:
     assert SUPER in link.drain(now + 0.002)
 
 
-def test_a_super_frame_whose_header_lies_is_dropped_and_counted() -> None:
+def test_super_frame_with_an_invalid_header_is_dropped_and_counted() -> None:
     link = Link(window=FULL)
     link.next_writes(*flood(1, 2))
     lying = Super(bytes(4000)).but(csum_start=60_000).frame()
@@ -296,7 +296,7 @@ def test_a_super_frame_whose_header_lies_is_dropped_and_counted() -> None:
     assert link.drops == {DropReason.BAD_OFFLOAD_HEADER: 1}
 
 
-def test_a_checksum_that_is_wanted_stays_wanted_in_the_queue() -> None:
+def test_partial_checksum_stays_partial_in_the_queue() -> None:
     link = Link(window=FULL)
     link.next_writes(*flood(1, 2))
     unfinished = Super(bytes(500), size=0).frame()
@@ -341,7 +341,7 @@ def test_nothing_is_dropped_in_startup() -> None:
 @pytest.mark.parametrize(
     ("round_trip", "target"), [(0.001, TARGET_S), (0.03, TARGET_S), (0.2, 0.02)]
 )
-def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, target: float) -> None:
+def test_queue_may_be_longer_on_a_longer_path(round_trip: float, target: float) -> None:
     link = settled()
     window = link.scheduler.window
     assert window is not None
@@ -350,7 +350,7 @@ def test_the_longer_the_path_the_longer_a_queue_may_stand(round_trip: float, tar
     assert link.scheduler._queue.target == pytest.approx(target)
 
 
-def test_on_a_slow_path_a_windows_worth_goes_piece_by_piece() -> None:
+def test_window_on_a_slow_path_is_sent_piece_by_piece() -> None:
     link = settled()
     window = link.scheduler.window
     assert window is not None

@@ -102,7 +102,7 @@ def answer(rig: Rig) -> None:
     rig.sender.on_delivered(0, 0, trio.current_time())
 
 
-async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
+async def test_answer_is_sent_before_the_next_task_runs(rig: Rig) -> None:
     async with sending(rig):
         await trio.sleep(IDLE_S)
         rig.plug.send_nowait([FRAME])
@@ -110,7 +110,7 @@ async def test_an_answer_goes_before_the_loop_has_its_turn(rig: Rig) -> None:
         assert rig.read_nowait() == [FRAME]
 
 
-async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Rig) -> None:
+async def test_window_is_app_limited_after_an_answer(rig: Rig) -> None:
     terms = replace(TERMS, offloads=NO_OFFLOADS, window=None)
     rig.sender.scheduler.on_negotiated(terms, trio.current_time())
     window = rig.sender.scheduler.window
@@ -125,7 +125,7 @@ async def test_after_an_answer_the_window_knows_that_it_is_not_the_limit(rig: Ri
         assert window.in_startup
 
 
-async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
+async def test_answer_is_not_sent_before_the_link_is_up(rig: Rig) -> None:
     async with running(rig.sender):
         await trio.testing.wait_all_tasks_blocked()
         rig.plug.send_nowait([FRAME])
@@ -134,7 +134,7 @@ async def test_before_the_link_is_up_nothing_is_answered(rig: Rig) -> None:
             rig.read_nowait()
 
 
-async def test_what_the_pipe_does_not_take_of_an_answer_the_writer_ends_in_order(
+async def test_answer_that_does_not_fit_the_pipe_is_finished_in_order(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.shorten_pipe()
@@ -182,7 +182,7 @@ def test_unsent_tail_is_what_a_partial_write_left(parts: list[bytes], sent: int)
     assert unsent_tail(parts, sent) == b"".join(parts)[sent:]
 
 
-async def test_nothing_follows_an_answer_that_was_cut_off(rig: Rig) -> None:
+async def test_nothing_is_sent_after_a_truncated_answer(rig: Rig) -> None:
     rig.shorten_pipe()
     async with sending(rig):
         await trio.sleep(IDLE_S)
@@ -206,7 +206,7 @@ class Looked(MemoryEndpoint):
         return super().receive_offload_nowait(enough)
 
 
-async def test_on_a_busy_link_an_answer_is_left_to_the_writer(
+async def test_answer_on_a_busy_link_is_left_to_the_sender(
     rig: Rig, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with sending(rig):
@@ -218,7 +218,7 @@ async def test_on_a_busy_link_an_answer_is_left_to_the_writer(
         assert rig.read_nowait() == [FRAME]
 
 
-async def test_after_a_pause_the_first_frame_is_not_held_up_by_a_look_for_more(
+async def test_first_frame_after_a_pause_is_sent_before_more_are_read(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []

@@ -14,7 +14,7 @@ either = pytest.mark.parametrize("version", [4, 6])
 @either
 @pytest.mark.parametrize("ecn", [ECT0, ECT1])
 @pytest.mark.parametrize("tags", [b"", tag(5), tag(5) * 2], ids=["untagged", "a tag", "two tags"])
-def test_a_capable_packet_is_marked_and_nothing_else_in_it_changes(
+def test_ecn_capable_packet_is_marked_and_otherwise_unchanged(
     version: int, ecn: int, tags: bytes
 ) -> None:
     frame = datagram(7, 1, 200, ecn=ecn, tags=tags, version=version)
@@ -22,18 +22,18 @@ def test_a_capable_packet_is_marked_and_nothing_else_in_it_changes(
 
 
 @either
-def test_a_packet_that_is_not_capable_is_not_marked(version: int) -> None:
+def test_packet_without_ecn_is_not_marked(version: int) -> None:
     assert mark_ce(datagram(7, version=version, ecn=NOT_CAPABLE, size=100)) is None
 
 
 @either
-def test_a_packet_that_is_marked_already_needs_no_copy(version: int) -> None:
+def test_marked_packet_is_not_copied(version: int) -> None:
     frame = datagram(7, version=version, ecn=CE, size=100)
     assert mark_ce(frame) is frame
 
 
 @either
-def test_a_frame_that_others_hold_too_is_not_written_to(version: int) -> None:
+def test_shared_frame_is_not_written_to(version: int) -> None:
     shared = bytearray(datagram(7, version=version, ecn=ECT0, size=100))
     before = bytes(shared)
     marked = mark_ce(memoryview(shared))
@@ -42,7 +42,7 @@ def test_a_frame_that_others_hold_too_is_not_written_to(version: int) -> None:
 
 
 @pytest.mark.parametrize("ecn", [ECT0, ECT1])
-def test_the_checksum_stays_right_where_its_sum_carries(ecn: int) -> None:
+def test_checksum_stays_valid_when_its_sum_carries(ecn: int) -> None:
     # Over all identifications the checksum takes every value there is.
     for number in range(0x10000):
         marked = mark_ce(datagram(7, number, 64, ecn=ecn))
@@ -50,7 +50,7 @@ def test_the_checksum_stays_right_where_its_sum_carries(ecn: int) -> None:
         assert checksum(bytes(marked[14:34])) == 0
 
 
-def test_a_checksum_that_was_wrong_stays_wrong() -> None:
+def test_invalid_checksum_stays_invalid() -> None:
     frame = bytearray(datagram(7, ecn=ECT0))
     frame[24] ^= 1
     marked = mark_ce(bytes(frame))
@@ -58,7 +58,7 @@ def test_a_checksum_that_was_wrong_stays_wrong() -> None:
     assert checksum(bytes(marked[14:34])) != 0
 
 
-def test_what_holds_no_whole_ip_header_is_not_marked() -> None:
+def test_frame_without_a_whole_ip_header_is_not_marked() -> None:
     assert mark_ce(ethernet(ARP, b"\x45\x03" + arp("198.18.0.1"))) is None
     for version, whole in ((4, 34), (6, 54)):
         frame = datagram(7, version=version, ecn=ECT0, size=100)

@@ -59,7 +59,7 @@ def tag(vlan: int, kind: int = 0x8100, priority: int = 0) -> bytes:
         "stacked behind a priority",
     ],
 )
-def test_a_frame_tells_its_addresses_and_its_vlan(
+def test_addresses_and_vlan_are_read_from_a_frame(
     as_frame: Callable[[bytes], Frame], tags: bytes, vlan: int
 ) -> None:
     frame = as_frame(A + B + tags + IPV4 + b"payload")
@@ -80,9 +80,7 @@ def test_addresses_serve_as_keys(as_frame: Callable[[bytes], Frame]) -> None:
 
 @as_frame
 @pytest.mark.parametrize("kind", [0x8100, 0x88A8])
-def test_a_header_that_is_cut_short_says_nothing(
-    as_frame: Callable[[bytes], Frame], kind: int
-) -> None:
+def test_truncated_header_has_no_addresses(as_frame: Callable[[bytes], Frame], kind: int) -> None:
     untagged = A + B + IPV4
     for size in range(len(untagged)):
         assert addresses(as_frame(untagged[:size])) is None
@@ -95,14 +93,14 @@ def test_a_header_that_is_cut_short_says_nothing(
     assert parse_header(as_frame(tagged)) == Header(A, B, 5, ETHERTYPE_IPV4, 18)
 
 
-def test_an_inner_tag_that_is_cut_short_is_not_looked_behind() -> None:
+def test_truncated_inner_tag_ends_the_header() -> None:
     frame = A + B + tag(5) + tag(6)
     for size in (18, 19, 20, 21):
         assert parse_header(frame[:size]) == Header(A, B, 5, 0x8100, 18)
     assert parse_header(frame + IPV4) == Header(A, B, 5, ETHERTYPE_IPV4, 22)
 
 
-def test_no_more_than_a_few_tags_are_looked_behind() -> None:
+def test_number_of_tags_read_is_limited() -> None:
     few = A + B + tag(7) * TAGS_MAX + b"\x08\x06" + bytes(28)
     assert parse_header(few) == Header(A, B, 7, ETHERTYPE_ARP, 14 + 4 * TAGS_MAX)
     many = A + B + tag(7) * (TAGS_MAX + 1) + b"\x08\x06" + bytes(28)
@@ -111,7 +109,7 @@ def test_no_more_than_a_few_tags_are_looked_behind() -> None:
     assert (header.vlan, header.ethertype) == (7, 0x8100)
 
 
-def test_the_length_of_an_802_3_frame_stands_where_the_type_would() -> None:
+def test_length_of_an_802_3_frame_is_returned_as_its_type() -> None:
     bpdu = bytes.fromhex("0180c2000000") + A + b"\x00\x26" + bytes.fromhex("424203") + bytes(35)
     header = parse_header(bpdu)
     assert header is not None
@@ -129,7 +127,7 @@ def test_the_length_of_an_802_3_frame_stands_where_the_type_would() -> None:
         ("fe:ff:ff:ff:ff:ff", False),
     ],
 )
-def test_a_group_is_told_from_a_station_and_written_as_it_is_read(text: str, group: bool) -> None:
+def test_group_address_is_recognized_and_keeps_its_text(text: str, group: bool) -> None:
     mac = parse_mac(text)
     assert is_multicast(mac) is group
     assert format_mac(mac) == text
@@ -151,6 +149,6 @@ def test_a_group_is_told_from_a_station_and_written_as_it_is_read(text: str, gro
         "02:00:00:00:00:\u0661a",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_invalid_mac_address_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="not a MAC address"):
         parse_mac(text)

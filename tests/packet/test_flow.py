@@ -73,19 +73,19 @@ def test_each_pair_of_ports_is_a_flow(
     assert len({flow, flow_of(make(1, 3, protocol)), flow_of(make(3, 2, protocol))}) == 3
 
 
-def test_the_ways_back_and_forth_are_two_flows() -> None:
+def test_two_directions_are_two_flows() -> None:
     there = ethernet(IPV4, ipv4(HERE4, UDP, udp(1, 2), destination=THERE4))
     back = ethernet(IPV4, ipv4(THERE4, UDP, udp(2, 1), destination=HERE4))
     assert flow_of(there) != flow_of(back)
 
 
-def test_protocols_do_not_share_a_flow() -> None:
+def test_each_protocol_is_a_flow() -> None:
     assert len({flow_of(v4(protocol=number)) for number in range(256)}) == 256
     assert flow_of(v4()) != flow_of(v6())
 
 
 @pytest.mark.parametrize("kind", [8, 0])
-def test_a_ping_has_a_flow_beside_the_download_between_the_same_hosts(kind: int) -> None:
+def test_ping_has_a_flow_beside_the_download_between_the_same_hosts(kind: int) -> None:
     def echo(number: int) -> bytes:
         return ethernet(IPV4, ipv4(HERE4, ICMP, bytes([kind, 0, 0, 0, 0, 1, 0, number])))
 
@@ -100,11 +100,11 @@ def test_a_ping_has_a_flow_beside_the_download_between_the_same_hosts(kind: int)
     ids=["a VLAN", "with a priority", "stacked", "as many as are looked behind"],
 )
 @pytest.mark.parametrize("frame", [v4(), v6(), v4(protocol=ICMP)], ids=["IPv4", "IPv6", "ICMP"])
-def test_vlan_tags_make_no_difference(frame: bytes, tags: bytes) -> None:
+def test_vlan_tags_do_not_change_the_flow(frame: bytes, tags: bytes) -> None:
     assert flow_of(frame[:12] + tags + frame[12:]) == flow_of(frame)
 
 
-def test_options_of_ipv4_are_looked_behind() -> None:
+def test_ports_behind_ipv4_options_are_found() -> None:
     assert flow_of(v4(options=bytes(12))) == flow_of(v4())
     assert flow_of(v4(5, 6, options=bytes(40))) == flow_of(v4(5, 6))
 
@@ -123,12 +123,12 @@ def test_fragments_of_a_datagram_are_one_flow_though_only_the_first_has_ports() 
 
 
 @pytest.mark.parametrize("units", [0, 2])
-def test_extension_headers_of_ipv6_are_looked_behind(units: int) -> None:
+def test_ports_behind_ipv6_extension_headers_are_found(units: int) -> None:
     chain = extension(DESTINATION, units) + extension(TCP, units) + udp(1, 2) + bytes(12)
     assert flow_of(ethernet(IPV6, ipv6(HERE6, HOP_BY_HOP, chain))) == flow_of(v6())
 
 
-def test_no_more_than_a_few_extension_headers_are_looked_behind() -> None:
+def test_number_of_extension_headers_read_is_limited() -> None:
     def chain(headers: int, source_port: int) -> bytes:
         extensions = extension(DESTINATION) * (headers - 1) + extension(TCP)
         return ethernet(IPV6, ipv6(HERE6, DESTINATION, extensions + udp(source_port, 2)))
@@ -137,7 +137,7 @@ def test_no_more_than_a_few_extension_headers_are_looked_behind() -> None:
     assert flow_of(chain(IPV6_EXTENSIONS_MAX + 1, 1)) == flow_of(chain(IPV6_EXTENSIONS_MAX + 1, 3))
 
 
-def test_what_is_no_ip_goes_by_addresses_and_type() -> None:
+def test_flow_of_a_frame_without_ip_is_its_addresses_and_type() -> None:
     requests = [ethernet(ARP, arp(HERE4, target), destination=BROADCAST) for target in (1, 2)]
     assert flow_of(requests[0]) == flow_of(requests[1])
     others = [
@@ -148,13 +148,13 @@ def test_what_is_no_ip_goes_by_addresses_and_type() -> None:
     assert len({flow_of(frame) for frame in [*others, requests[0]]}) == 4
 
 
-def test_the_length_of_an_802_3_frame_is_no_type() -> None:
+def test_length_of_an_802_3_frame_is_not_part_of_its_flow() -> None:
     short, long = (ethernet(len(body), body) for body in (b"\x42\x42\x03", bytes(0x5FF)))
     assert flow_of(short) == flow_of(long)
     assert flow_of(ethernet(0x0600, bytes(46))) != flow_of(short)
 
 
-def test_ip_that_is_cut_short_or_malformed_goes_by_addresses() -> None:
+def test_flow_of_a_truncated_or_malformed_ip_packet_is_its_addresses() -> None:
     plain = flow_of(ethernet(IPV4, b""))
     assert len(plain) == 14
     for frame in (v4()[:33], v4(version=5), ethernet(IPV4, b"\x44" + ipv4(HERE4)[1:])):
@@ -165,7 +165,7 @@ def test_ip_that_is_cut_short_or_malformed_goes_by_addresses() -> None:
 
 
 @pytest.mark.parametrize("frame", [v4(), v6()], ids=["IPv4", "IPv6"])
-def test_ports_that_are_cut_short_count_as_none(frame: bytes) -> None:
+def test_truncated_ports_are_ignored(frame: bytes) -> None:
     start = 34 if frame[12] == 8 else 54
     flows = {flow_of(frame[:size]) for size in range(start, start + 4)}
     assert len(flows) == 1

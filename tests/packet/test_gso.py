@@ -50,7 +50,7 @@ def test_receiver_of_plain_frames_gets_no_offload_frame() -> None:
     assert not drops
 
 
-def test_frame_that_has_to_be_cut_and_does_not_fit_is_dropped_and_counted() -> None:
+def test_frame_whose_segments_do_not_fit_is_dropped_and_counted() -> None:
     drops: Counter[DropReason] = Counter()
     assert for_receiver([UNFIT, b"frame", UNKNOWN, UNFIT], NONE, drops) == [b"frame"]
     assert drops == {DropReason.BAD_OFFLOAD_HEADER: 2, DropReason.UNKNOWN_OFFLOAD: 1}

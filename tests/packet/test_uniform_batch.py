@@ -66,13 +66,13 @@ def encoded(datas: Sequence[bytes]) -> bytes:
 # --- where trains are made ------------------------------------------------------------------------
 
 
-def test_a_flood_of_a_tap_is_a_train_frame_by_frame_as_it_came() -> None:
+def test_flood_from_a_tap_is_a_uniform_batch_of_its_frames() -> None:
     train = batch_from_kernel(raws())
     assert isinstance(train, UniformBatch)
     assert [*train] == [*map(OffloadFrame, raws())]
 
 
-def test_a_flood_of_plain_frames_is_a_train_without_offload_headers() -> None:
+def test_flood_of_plain_frames_is_a_uniform_batch_without_offload_headers() -> None:
     plain = [bytes(10) + raw[10:] for raw in raws()]
     train = batch_from_kernel(plain)
     assert isinstance(train, UniformBatch)
@@ -95,19 +95,19 @@ def test_frames_that_differ_make_no_uniform_batch(why: str, batch: list[bytes]) 
     assert not isinstance(batch_from_kernel(batch), UniformBatch), why
 
 
-def test_a_flood_from_the_wire_is_a_train_behind_its_first_frame() -> None:
+def test_flood_from_the_wire_is_a_uniform_batch_after_its_first_frame() -> None:
     first, train = decoded(encoded(raws(count=100)))
     assert first == [OffloadFrame(raws()[0])]
     assert isinstance(train, UniformBatch)
     assert [*train] == [*map(OffloadFrame, raws(count=100)[1:])]
 
 
-def test_a_long_flood_from_the_wire_is_several_trains() -> None:
+def test_long_flood_from_the_wire_is_several_uniform_batches() -> None:
     _, *trains = decoded(encoded(raws(count=2 * UNIFORM_MAX + 1)))
     assert [len(train) for train in trains if isinstance(train, UniformBatch)] == [UNIFORM_MAX] * 2
 
 
-def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
+def test_uniform_batch_from_the_wire_ends_at_a_frame_of_another_length() -> None:
     flood = encoded(raws(count=50))
     longer = encode_frames([bytes(400)], FRAME_LIMIT_V2).data
     blocks = decoded(flood + longer + flood)
@@ -116,7 +116,7 @@ def test_a_train_from_the_wire_ends_where_another_length_comes() -> None:
     assert blocks[2][0] == bytes(400)
 
 
-def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:
+def test_uniform_batch_from_the_wire_ends_at_a_frame_of_another_kind() -> None:
     to_cut = [with_byte(raw, 1, 1) for raw in raws(count=50)]
     blocks = decoded(encoded(raws(count=50)) + encoded(to_cut))
     trains = [block for block in blocks if isinstance(block, UniformBatch)]
@@ -124,7 +124,7 @@ def test_a_train_from_the_wire_ends_where_another_kind_comes() -> None:
     assert [train.kind for train in trains] == [1, 257]
 
 
-def test_a_stream_that_only_looks_like_trains_is_looked_at_once() -> None:
+def test_stream_that_resembles_uniform_batches_is_scanned_once() -> None:
     """Of two and two of one length: each time they look like the beginning of many."""
     two_and_two = b"".join(
         encode_frames([bytes(length)] * 2, FRAME_LIMIT_V2).data for length in (60, 61) * 50
@@ -139,7 +139,7 @@ def test_a_stream_that_only_looks_like_trains_is_looked_at_once() -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("protocol", [6, 17])
-def test_a_train_of_tcp_or_udp_fits_its_headers_if_its_first_does(
+def test_uniform_batch_of_tcp_or_udp_is_valid_if_its_first_frame_is(
     version: int, protocol: int
 ) -> None:
     datas = raws(replace(DATAGRAM, version=version, protocol=protocol))
@@ -162,11 +162,13 @@ def test_a_train_of_tcp_or_udp_fits_its_headers_if_its_first_does(
         ("they are too short", [bytes([1]) + bytes(24)] * UNIFORM_MIN),
     ],
 )
-def test_a_look_at_each_is_needed(why: str, datas: list[bytes]) -> None:
+def test_batch_whose_frames_have_to_be_validated_one_by_one_is_recognized(
+    why: str, datas: list[bytes]
+) -> None:
     assert UniformBatch(datas, offload=True).offsets() is None, why
 
 
-def test_plain_frames_have_no_header_to_fit() -> None:
+def test_plain_frames_have_no_offload_header_to_validate() -> None:
     assert UniformBatch([raw[10:] for raw in raws()], offload=False).offsets() is None
 
 
@@ -174,7 +176,7 @@ def test_plain_frames_have_no_header_to_fit() -> None:
 
 
 @pytest.mark.parametrize("offload", [True, False])
-def test_a_train_is_a_sequence(*, offload: bool) -> None:
+def test_uniform_batch_is_a_sequence(*, offload: bool) -> None:
     train = UniformBatch(raws(), offload=offload)
     frames = [OffloadFrame(raw) if offload else raw for raw in raws()]
     assert [*train] == frames
@@ -194,7 +196,7 @@ def test_a_train_is_a_sequence(*, offload: bool) -> None:
         (b"ab", (0, 1), 1),
     ],
 )
-def test_the_records_that_agree_with_the_first(
+def test_number_of_records_that_agree_with_the_first_is_counted(
     records: bytes, columns: tuple[int, ...], agreeing: int
 ) -> None:
     assert count_uniform(records, 2, columns) == agreeing

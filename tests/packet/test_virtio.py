@@ -65,7 +65,7 @@ def test_offload_is_usable_only_with_those_it_needs(names: list[str], usable: Of
     assert Offload.from_names(names).usable == usable
 
 
-def test_offload_names_are_in_the_order_of_a_hello_and_read_back() -> None:
+def test_offload_names_keep_the_order_of_a_hello_and_are_parsed_back() -> None:
     assert ALL_OFFLOADS.names == ["csum", "tso4", "tso6", "tso_ecn", "uso"]
     assert (Offload.USO | Offload.CSUM).names == ["csum", "uso"]
     assert NO_OFFLOADS.names == []
@@ -103,7 +103,7 @@ def test_without_offloads_no_header_kind_is_allowed() -> None:
     assert header_kinds(ALL_OFFLOADS & ~Offload.CSUM) == frozenset()
 
 
-def test_udp_is_not_cut_unless_asked_for() -> None:
+def test_udp_segmentation_is_off_by_default() -> None:
     assert Super(protocol=UDP).frame().kind not in header_kinds(DEFAULT_OFFLOADS)
 
 
@@ -127,7 +127,7 @@ def test_udp_is_not_cut_unless_asked_for() -> None:
         Super(size=8),
     ],
 )
-def test_an_honest_super_frame_passes(frame: Super) -> None:
+def test_valid_super_frame_is_accepted(frame: Super) -> None:
     assert isinstance(validate(frame.frame().data), Offsets)
 
 
@@ -163,7 +163,7 @@ def test_an_honest_super_frame_passes(frame: Super) -> None:
         (Super(size=0, payload=bytes(65000)).but(csum_start=65000), DropReason.BAD_OFFLOAD_HEADER),
     ],
 )
-def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str) -> None:
+def test_offload_header_that_does_not_fit_its_frame_is_rejected(frame: Super, why: str) -> None:
     assert validate(frame.frame().data) == why
 
 
@@ -183,7 +183,9 @@ def test_a_header_that_does_not_fit_its_frame_is_refused(frame: Super, why: str)
         ("a TCP header of 16 bytes", 46, "40"),
     ],
 )
-def test_a_frame_that_is_not_what_its_header_says_is_refused(what: str, at: int, new: str) -> None:
+def test_frame_that_contradicts_its_offload_header_is_rejected(
+    what: str, at: int, new: str
+) -> None:
     frame = replace(Super(), payload=b"x" * 20).frame()
     assert isinstance(validate(frame.data), Offsets)
     assert validate(patched(frame, at, bytes.fromhex(new))) == DropReason.BAD_OFFLOAD_HEADER
@@ -199,7 +201,7 @@ def test_a_frame_that_is_not_what_its_header_says_is_refused(what: str, at: int,
         ("another version", 14, "45"),
     ],
 )
-def test_an_ipv6_frame_that_is_not_what_its_header_says_is_refused(
+def test_ipv6_frame_that_contradicts_its_offload_header_is_rejected(
     what: str, at: int, new: str
 ) -> None:
     frame = replace(Super(version=6), payload=b"\xff" * 20).frame()
@@ -208,18 +210,18 @@ def test_an_ipv6_frame_that_is_not_what_its_header_says_is_refused(
 
 
 @pytest.mark.parametrize("frame", [Super(), Super(version=6), Super(protocol=UDP), Super(size=0)])
-def test_a_frame_cut_short_anywhere_is_refused(frame: Super) -> None:
+def test_frame_truncated_anywhere_is_rejected(frame: Super) -> None:
     data = replace(frame, payload=b"x" * 40, size=frame.size and 16).frame().data
     assert isinstance(validate(data), Offsets)
     for length in range(24, 10 + 14 + 20 + 8):
         assert validate(data[:length]) == DropReason.BAD_OFFLOAD_HEADER
 
 
-def test_a_tower_of_tags_is_not_climbed() -> None:
+def test_frame_with_too_many_tags_is_rejected() -> None:
     assert validate(Super(tags=TAG * 5).frame().data) == DropReason.BAD_OFFLOAD_HEADER
 
 
-def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
+def test_frame_with_too_many_ipv6_extensions_is_rejected() -> None:
     one = bytes([60, 0, 1, 4, 0, 0, 0, 0])
     last = bytes([TCP]) + one[1:]
     assert isinstance(validate(Super(version=6, extensions=one * 7 + last).frame().data), Offsets)
@@ -230,14 +232,14 @@ def test_a_tower_of_ipv6_extensions_is_not_climbed() -> None:
     )
 
 
-def test_the_checksum_inside_a_tunnel_may_be_left_undone() -> None:
+def test_checksum_inside_a_tunnel_may_be_partial() -> None:
     outer = replace(Super(size=0, protocol=UDP), payload=b"x" * 100).frame()
     inner = bytearray(outer.data)
     inner[6:10] = struct.pack("<HH", 14 + 20 + 8 + 50, 16)
     assert isinstance(validate(bytes(inner)), Offsets)
 
 
-def test_segments_over_the_mtu_are_refused_and_tags_do_not_count() -> None:
+def test_segments_over_the_mtu_are_rejected_and_tags_do_not_count() -> None:
     frame = Super(size=1448, options=bytes(12), tags=TAG * 2).frame()
     assert isinstance(validate(frame.data, 1500), Offsets)
     assert validate(frame.data, 1499) == DropReason.OVER_MTU
@@ -249,7 +251,7 @@ def test_segments_over_the_mtu_are_refused_and_tags_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("frame", [Super(BIG), Super(BIG, version=6), Super(BIG, protocol=UDP)])
-def test_segments_have_the_payload_the_sizes_and_the_checksums(frame: Super) -> None:
+def test_segments_have_the_payload_and_valid_sizes_and_checksums(frame: Super) -> None:
     made = segments(frame)
     assert b"".join(parts(f).payload for f in made) == BIG
     assert {len(parts(f).payload) for f in made[:-1]} == {1448}
@@ -263,7 +265,7 @@ def test_sequence_numbers_and_identifications_count_up_and_wrap() -> None:
     assert [struct.unpack_from("!H", parts(f).ip, 4)[0] for f in made] == [0xFFFE, 0xFFFF, 0, 1]
 
 
-def test_flags_are_those_of_the_first_the_last_or_all() -> None:
+def test_tcp_flags_are_set_on_the_first_the_last_or_every_segment() -> None:
     fin, psh, ack, ece, cwr = 0x01, 0x08, 0x10, 0x40, 0x80
     made = segments(Super(bytes(1448 * 3), flags=fin | psh | ack | ece | cwr, ecn=True))
     flags = [parts(f).transport[13] for f in made]
@@ -278,14 +280,14 @@ def test_tags_and_addresses_are_kept() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"odd", bytes(1400)])
 @pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_a_checksum_alone_is_put_in(protocol: int, payload: bytes) -> None:
+def test_partial_checksum_of_a_single_frame_is_completed(protocol: int, payload: bytes) -> None:
     frame = Super(payload, size=0, protocol=protocol)
     (made,) = segments(frame)
     assert checksums_hold(made)
     assert parts(made).payload == payload
 
 
-def test_a_udp_checksum_of_zero_is_sent_as_its_other_form() -> None:
+def test_udp_checksum_of_zero_is_sent_as_ffff() -> None:
     found = 0
     for number in range(0x10000):
         (made,) = segments(Super(number.to_bytes(2, "big"), size=0, protocol=UDP))
@@ -295,7 +297,7 @@ def test_a_udp_checksum_of_zero_is_sent_as_its_other_form() -> None:
     assert found
 
 
-def test_a_checksum_of_zero_in_a_udp_segment_is_sent_as_its_other_form_too() -> None:
+def test_udp_checksum_of_zero_in_a_segment_is_sent_as_ffff() -> None:
     found = 0
     for number in range(0x10000):
         last = segments(Super(b"first..." + number.to_bytes(2, "big"), size=8, protocol=UDP))[-1]
@@ -305,14 +307,14 @@ def test_a_checksum_of_zero_in_a_udp_segment_is_sent_as_its_other_form_too() -> 
     assert found
 
 
-def test_one_segment_that_was_announced_as_several_is_whole() -> None:
+def test_super_frame_of_one_segment_is_kept_whole() -> None:
     frame = Super(bytes(1448))
     (made,) = segments(frame)
     assert made[:40] == bytes(frame.frame().data)[10:50]
     assert checksums_hold(made)
 
 
-def test_a_batch_is_made_plain_in_order_and_misfits_are_counted() -> None:
+def test_batch_becomes_plain_in_order_and_invalid_frames_are_counted() -> None:
     drops: Counter[DropReason] = Counter()
     batch: list[AnyFrame] = [
         b"first",
@@ -328,19 +330,19 @@ def test_a_batch_is_made_plain_in_order_and_misfits_are_counted() -> None:
 # --- what comes from a kernel ---------------------------------------------------------------------
 
 
-def test_a_frame_with_nothing_left_to_do_is_plain() -> None:
+def test_offload_frame_without_work_becomes_a_plain_frame() -> None:
     assert from_kernel(bytes(10) + b"a frame") == b"a frame"
     assert from_kernel(b"\2" + bytes(9) + b"a frame") == b"a frame", "its sum was found good"
 
 
-def test_a_frame_with_something_left_to_do_keeps_its_header() -> None:
+def test_offload_frame_with_work_keeps_its_header() -> None:
     frame = Super().frame()
     assert from_kernel(bytes(frame.data)) == frame
     assert from_kernel(b"\3" + bytes(frame.data)[1:]) == frame, "but for what is the kernel's own"
 
 
 @pytest.mark.parametrize(("ports", "done"), [((67, 68), True), ((68, 67), True), ((67, 53), False)])
-def test_dhcp_gets_its_checksum_at_once(ports: tuple[int, int], done: bool) -> None:
+def test_checksum_of_dhcp_is_completed_at_once(ports: tuple[int, int], done: bool) -> None:
     frame = replace(Super(size=0, protocol=UDP), payload=bytes(300)).frame()
     raw = patched(frame, 34, struct.pack("!HH", *ports))
     made = from_kernel(raw)

@@ -49,7 +49,7 @@ from vknet.wire.hello import (
 
 @thoroughly
 @given(st.lists(frames_to(FRAME_LIMIT_V1), max_size=12), chops, WIRES)
-def test_any_frames_through_any_chopping_come_out_the_same(
+def test_frames_in_any_pieces_are_decoded_unchanged(
     frames: list[bytes], sizes: list[int], wire: Wire
 ) -> None:
     encoded = encode_frames(frames, FRAME_LIMIT_V1)
@@ -60,7 +60,7 @@ def test_any_frames_through_any_chopping_come_out_the_same(
 
 @thoroughly
 @given(st.lists(frames_to(300), max_size=8), st.integers(1, 20))
-def test_frames_in_equal_pieces_come_out_the_same(frames: list[bytes], size: int) -> None:
+def test_frames_in_equal_pieces_are_decoded_unchanged(frames: list[bytes], size: int) -> None:
     stream = encode_frames(frames, FRAME_LIMIT_V1).data
     pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
     assert run(Wire.V1, 65664, pieces) == Outcome([*frames], None, None)
@@ -68,7 +68,7 @@ def test_frames_in_equal_pieces_come_out_the_same(frames: list[bytes], size: int
 
 @thoroughly
 @given(hellos, st.lists(frames_to(65664) | later_controls | offload_frames, max_size=8), chops)
-def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
+def test_v2_blocks_in_any_pieces_are_decoded_unchanged(
     hello: Hello, blocks: list[bytes | OffloadFrame | Ack | Ping | Pong | Bye], sizes: list[int]
 ) -> None:
     pieces = [encode_control(hello), *map(oracle_block, blocks)]
@@ -80,7 +80,7 @@ def test_any_blocks_of_v2_through_any_chopping_come_out_the_same(
 
 @thoroughly
 @given(hellos, st.lists(trains() | later_controls.map(lambda c: [c]), max_size=5), chops)
-def test_trains_through_any_chopping_come_out_frame_by_frame(
+def test_uniform_batches_in_any_pieces_are_decoded_frame_by_frame(
     hello: Hello, groups: list[list[bytes | OffloadFrame | Control]], sizes: list[int]
 ) -> None:
     blocks = [block for group in groups for block in group]
@@ -97,7 +97,7 @@ def test_trains_through_any_chopping_come_out_frame_by_frame(
     st.sampled_from([23, 24, 60, 65664]),
     offloads.map(header_kinds),
 )
-def test_a_train_is_encoded_as_its_frames_are(
+def test_uniform_batch_is_encoded_like_its_frames(
     frames: list[bytes | OffloadFrame], limit: int, taken: frozenset[int]
 ) -> None:
     offload = isinstance(frames[0], OffloadFrame)
@@ -110,7 +110,7 @@ def test_a_train_is_encoded_as_its_frames_are(
 
 @thoroughly
 @given(st.lists(st.binary(max_size=60), max_size=12), st.integers(0, 60))
-def test_the_encoder_agrees_with_the_oracle(frames: list[bytes], limit: int) -> None:
+def test_encoder_agrees_with_the_oracle(frames: list[bytes], limit: int) -> None:
     taken = [frame for frame in frames if 0 < len(frame) <= limit]
     encoded = encode_frames(frames, limit)
     assert encoded.data == oracle_encode(taken)
@@ -123,7 +123,7 @@ def test_the_encoder_agrees_with_the_oracle(frames: list[bytes], limit: int) -> 
 @thoroughly
 @given(garbage, chops)
 @example(oracle_encode([b"\0" * 8320]) + V1_MAGIC + (8321).to_bytes(4, "little"), [])
-def test_the_decoder_agrees_with_the_oracle_on_anything(stream: bytes, sizes: list[int]) -> None:
+def test_decoder_agrees_with_the_oracle_on_anything(stream: bytes, sizes: list[int]) -> None:
     frames, rest = oracle_decode(stream)
     outcome = run(Wire.V1, 65664, chopped(stream, sizes))
     assert outcome.blocks == frames
@@ -132,9 +132,7 @@ def test_the_decoder_agrees_with_the_oracle_on_anything(stream: bytes, sizes: li
 
 @thoroughly
 @given(WIRES, PROMISES, garbage)
-def test_garbage_ends_in_an_error_or_in_blocks_and_nothing_else(
-    wire: Wire, promised: int, stream: bytes
-) -> None:
+def test_garbage_gives_blocks_or_an_error(wire: Wire, promised: int, stream: bytes) -> None:
     outcome = run(wire, promised, [stream])
     frames = [block for block in outcome.blocks if isinstance(block, bytes)]
     assert all(frames)
@@ -145,7 +143,7 @@ def test_garbage_ends_in_an_error_or_in_blocks_and_nothing_else(
 
 @thoroughly
 @given(WIRES, PROMISES, garbage, chops)
-def test_chopping_changes_nothing_about_what_comes_out(
+def test_pieces_do_not_change_the_decoded_blocks(
     wire: Wire, promised: int, stream: bytes, sizes: list[int]
 ) -> None:
     whole = run(wire, promised, [stream])
@@ -163,7 +161,7 @@ def test_chopping_changes_nothing_about_what_comes_out(
 
 @thoroughly
 @given(WIRES, PROMISES, garbage, st.integers(0, 1000))
-def test_a_stream_cut_short_brings_a_prefix_of_its_blocks(
+def test_truncated_stream_gives_a_prefix_of_its_blocks(
     wire: Wire, promised: int, stream: bytes, cut: int
 ) -> None:
     whole = run_in_order(wire, promised, in_small_pieces(stream))

@@ -75,7 +75,7 @@ def read_or_refused(payload: bytes) -> Hello | None:
 
 @thoroughly
 @given(hellos)
-def test_a_hello_comes_back_as_it_was(hello: Hello) -> None:
+def test_hello_is_decoded_as_it_was_encoded(hello: Hello) -> None:
     assert Hello.from_json(hello.to_json()) == hello
 
 
@@ -88,7 +88,7 @@ def test_a_hello_comes_back_as_it_was(hello: Hello) -> None:
 @example(b'{"wire":1e999,"program":"","endpoint":"","frame_limit":1,"timeout":1}')
 @example(b"\xff\xfe")
 @example(b"")
-def test_any_hello_is_read_or_refused_and_what_is_read_makes_sense(payload: bytes) -> None:
+def test_hello_of_any_values_is_rejected_or_within_all_limits(payload: bytes) -> None:
     hello = read_or_refused(payload)
     if hello is None:
         return
@@ -103,7 +103,7 @@ def test_any_hello_is_read_or_refused_and_what_is_read_makes_sense(payload: byte
 
 @thoroughly
 @given(hellos, st.dictionaries(st.text(max_size=10), json_values, max_size=5))
-def test_unknown_keys_of_a_hello_change_nothing(hello: Hello, more: dict[str, Any]) -> None:
+def test_unknown_keys_of_a_hello_are_ignored(hello: Hello, more: dict[str, Any]) -> None:
     values = more | json.loads(hello.to_json())
     assert Hello.from_json(json.dumps(values).encode()) == hello
 
@@ -120,7 +120,7 @@ def test_both_sides_agree_on_the_same_mtu(ours: Hello, theirs: Hello) -> None:
 
 @thoroughly
 @given(payloads, chops)
-def test_a_hello_block_with_any_payload_is_read_or_ends_the_link(
+def test_hello_block_with_any_payload_is_decoded_or_an_error(
     payload: bytes, sizes: list[int]
 ) -> None:
     stream = b"\1VK2" + len(payload).to_bytes(4, "little") + payload

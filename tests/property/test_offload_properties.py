@@ -77,7 +77,7 @@ def much_alike(draw: st.DrawFn) -> list[bytes]:
 
 @thoroughly
 @given(much_alike())
-def test_what_a_kernel_hands_over_together_is_what_it_hands_over_one_by_one(
+def test_uniform_batch_equals_its_frames_read_one_by_one(
     raws: list[bytes],
 ) -> None:
     assert [*batch_from_kernel(raws)] == [*map(from_kernel, raws)]
@@ -85,7 +85,7 @@ def test_what_a_kernel_hands_over_together_is_what_it_hands_over_one_by_one(
 
 @thoroughly
 @given(much_alike())
-def test_what_a_train_says_of_its_frames_holds_for_each(raws: list[bytes]) -> None:
+def test_offsets_of_a_uniform_batch_hold_for_each_frame(raws: list[bytes]) -> None:
     datas = [raw for raw in raws if len(raw) == len(raws[0])]
     offsets = UniformBatch(datas, offload=True).offsets()
     assert offsets is None or {validate(data) for data in datas} == {offsets}
@@ -93,7 +93,7 @@ def test_what_a_train_says_of_its_frames_holds_for_each(raws: list[bytes]) -> No
 
 @thoroughly
 @given(supers())
-def test_honest_super_frames_pass_and_make_honest_segments(frame: Super) -> None:
+def test_valid_super_frames_are_accepted_and_give_valid_segments(frame: Super) -> None:
     made = frame.frame()
     assert made.kind in header_kinds(ALL_OFFLOADS)
     offsets = validate(made.data, 9000)
@@ -105,7 +105,7 @@ def test_honest_super_frames_pass_and_make_honest_segments(frame: Super) -> None
 
 @thoroughly
 @given(hostile() | st.binary(min_size=24, max_size=200))
-def test_whatever_comes_is_refused_or_makes_frames_in_bounds(data: bytes) -> None:
+def test_any_offload_frame_is_rejected_or_gives_frames_within_bounds(data: bytes) -> None:
     frame = OffloadFrame(data)
     offsets = validate(data, MTU)
     if isinstance(offsets, DropReason):
@@ -121,13 +121,13 @@ def test_whatever_comes_is_refused_or_makes_frames_in_bounds(data: bytes) -> Non
 
 @thoroughly
 @given(hostile() | st.binary(min_size=24, max_size=200))
-def test_a_view_is_examined_as_bytes_are(data: bytes) -> None:
+def test_view_is_validated_like_bytes(data: bytes) -> None:
     assert validate(memoryview(data), MTU) == validate(data, MTU)
 
 
 @thoroughly
 @given(hostile() | st.binary(min_size=24, max_size=200))
-def test_whatever_a_kernel_hands_over_is_a_frame_of_some_kind(data: bytes) -> None:
+def test_any_bytes_of_a_tap_become_a_frame_or_a_drop(data: bytes) -> None:
     made = from_kernel(data)
     assert len(made) == len(data) - 10
     if isinstance(made, OffloadFrame):

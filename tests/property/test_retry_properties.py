@@ -54,9 +54,7 @@ persistent = st.builds(RetryPolicy, eighths, st.none() | st.integers(3, 9))
 @given(st.lists(steps, max_size=10), persistent | policies)
 @example([Step("gone"), Step("endpoint fails"), Step("endpoint fails"), Step("farewell")], None)
 @example([Step("silence", 10.0), Step("silence", 0.125, greets=False)], RetryPolicy(0.125))
-def test_any_script_goes_as_the_model_predicts(
-    script: list[Step], policy: RetryPolicy | None
-) -> None:
+def test_script_runs_as_the_model_predicts(script: list[Step], policy: RetryPolicy | None) -> None:
     observed = perform(script, policy)
     event(f"attempts: {len(observed.attempts)}, gave up: {observed.raised is not None}")
     assert observed.attempts == model(script, policy)
@@ -64,9 +62,7 @@ def test_any_script_goes_as_the_model_predicts(
 
 @settings(deadline=None, max_examples=75)
 @given(st.lists(steps, max_size=8), persistent | policies)
-def test_any_script_leaves_everything_closed(
-    script: list[Step], policy: RetryPolicy | None
-) -> None:
+def test_script_leaves_everything_closed(script: list[Step], policy: RetryPolicy | None) -> None:
     bed = perform(script, policy).bed
     assert all(endpoint.closed for endpoint in bed.endpoints)
     assert all(stream.closed for stream in bed.streams)
@@ -75,7 +71,7 @@ def test_any_script_leaves_everything_closed(
 
 @settings(deadline=None, max_examples=75)
 @given(st.lists(steps, min_size=1, max_size=8), persistent | policies)
-def test_any_script_ends_with_its_last_error_or_is_cancelled(
+def test_script_ends_with_its_last_error_or_is_cancelled(
     script: list[Step], policy: RetryPolicy | None
 ) -> None:
     observed = perform(script, policy)

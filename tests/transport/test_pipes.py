@@ -38,7 +38,7 @@ def pair() -> tuple[PipeStream, PipeStream]:
     return one, PipeStream(FdStream(back[1]), FdStream(there[0]))
 
 
-async def test_bytes_cross_both_ways_however_many() -> None:
+async def test_more_bytes_than_a_pipe_holds_cross_in_both_directions() -> None:
     one, two = pair()
     data = os.urandom(3 * PIPE_SIZE)
     got = bytearray()
@@ -50,7 +50,7 @@ async def test_bytes_cross_both_ways_however_many() -> None:
     assert got == data
 
 
-async def test_a_view_is_of_one_buffer_and_ends_with_the_stream() -> None:
+async def test_received_view_shares_one_buffer_and_ends_with_the_stream() -> None:
     one, two = pair()
     async with one, two:
         await one.send_all(b"first")
@@ -70,7 +70,7 @@ async def test_a_view_is_of_one_buffer_and_ends_with_the_stream() -> None:
             await two.receive()
 
 
-async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None:
+async def test_sent_bytes_are_readable_before_other_tasks_run() -> None:
     one, two = pair()
     async with one, two, ending(partial(one.send_all, b"at once")):
         await trio.lowlevel.checkpoint()
@@ -79,7 +79,7 @@ async def test_what_is_sent_is_there_before_the_others_have_their_turn() -> None
             scope.cancel()
 
 
-async def test_a_cancelled_sender_that_need_not_wait_has_sent_all_or_nothing() -> None:
+async def test_cancelled_send_sends_nothing() -> None:
     one, two = pair()
     async with one, two:
         with trio.CancelScope() as scope:
@@ -108,7 +108,7 @@ async def test_flooding_task_lets_other_tasks_run() -> None:
     assert turns >= 100
 
 
-async def test_the_end_and_what_is_closed() -> None:
+async def test_ended_or_closed_stream_raises() -> None:
     one, two = pair()
     await one.send_eof()
     assert await two.receive_some() == b""
@@ -140,7 +140,7 @@ async def test_closing_wakes_a_waiting_receiver() -> None:
         await two.aclose()
 
 
-async def test_pipes_are_made_longer_and_sockets_are_left() -> None:
+async def test_pipes_are_enlarged_and_sockets_are_accepted() -> None:
     one, two = pair()
     async with one, two:
         assert fcntl.fcntl(one._sending.fileno(), fcntl.F_GETPIPE_SZ) == PIPE_SIZE
@@ -164,7 +164,7 @@ def size_of(end: FdStream) -> int:
     ("window", "greets", "size"),
     [(None, False, SHORT_SIZE), (0, False, PIPE_SIZE), (None, True, PIPE_SIZE)],
 )
-async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
+async def test_pipe_is_short_if_the_peer_sends_no_acks(
     window: int | None, greets: bool, size: int
 ) -> None:
     frame = bytes(range(60))
@@ -180,7 +180,7 @@ async def test_the_pipe_is_short_where_the_peer_acknowledges_nothing(
         assert size_of(one._sending) == size
 
 
-async def test_a_busy_link_that_is_stopped_says_so() -> None:
+async def test_busy_link_that_is_stopped_sends_a_bye() -> None:
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
     link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=0))
@@ -209,7 +209,7 @@ async def test_a_busy_link_that_is_stopped_says_so() -> None:
 
 
 @pytest.mark.parametrize("is_fast", [False, True])
-async def test_a_short_pipe_stays_so_until_its_reader_has_proved_fast(is_fast: bool) -> None:
+async def test_short_pipe_is_enlarged_only_for_a_fast_reader(is_fast: bool) -> None:
     clock = trio.testing.MockClock()
 
     async def drain(stream: PipeStream) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("length", [0, FRAME_LIMIT_V1 + 1, 2**31, 2**32 - 1])
 @pytest.mark.parametrize("wire", Wire)
-def test_a_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int) -> None:
+def test_length_out_of_range_is_refused_at_the_header(wire: Wire, length: int) -> None:
     decoder = Decoder(wire)
     blocks: list[Item] = []
     feed(decoder, header(length)[:7], blocks)
@@ -69,7 +69,7 @@ def test_every_control_block_has_its_limit(kind: int, limit: int) -> None:
     assert outcome.held == 8
 
 
-def test_a_hello_over_its_limit_is_refused_at_the_header() -> None:
+def test_hello_over_its_limit_is_refused_at_the_header() -> None:
     outcome = replay(Wire.AUTO, [header(HELLO_LIMIT + 1, b"\1VK2")])
     assert outcome.error == "the peer sent a block of 4097 bytes; from 1 to 4096 are allowed"
     padded = GREETING.to_json().ljust(HELLO_LIMIT)
@@ -92,7 +92,7 @@ def test_decoder_holds_only_the_unfinished_block() -> None:
 
 
 @pytest.mark.parametrize("bad", [header(0), b"not vknet at all", control(0x80, b"x")])
-def test_an_error_is_final(bad: bytes) -> None:
+def test_error_is_final(bad: bytes) -> None:
     decoder = Decoder(Wire.V2)
     blocks: list[Item] = []
     with pytest.raises(RemoteProtocolError) as first:
@@ -109,7 +109,7 @@ def test_an_error_is_final(bad: bytes) -> None:
     assert decoder.held == 0
 
 
-def test_an_error_at_the_end_is_final() -> None:
+def test_error_at_the_end_of_the_stream_is_final() -> None:
     decoder = Decoder(Wire.V1)
     feed(decoder, frame_block(FRAME)[:20])
     with pytest.raises(RemoteProtocolError) as first:
@@ -131,7 +131,7 @@ def test_blocks_before_an_error_are_delivered() -> None:
         assert outcome.raised == "feed"
 
 
-def test_shell_noise_is_shown_with_what_to_do_about_it() -> None:
+def test_output_of_a_shell_is_shown_with_advice() -> None:
     noise = b"\x1b[1mWelcome\x1b[0m to \xff\n" + b"x" * 100
     error = replay(Wire.AUTO, [noise]).error
     assert error is not None
@@ -142,12 +142,12 @@ def test_shell_noise_is_shown_with_what_to_do_about_it() -> None:
     assert error.isprintable()
 
 
-def test_noise_after_the_first_block_does_not_blame_the_shell() -> None:
+def test_invalid_bytes_after_the_first_block_are_not_blamed_on_the_shell() -> None:
     error = replay(Wire.AUTO, [frame_block(FRAME) + b"oops, something else"]).error
     assert error == 'what the peer sent is not a block: "oops, something else"'
 
 
-def test_a_critical_block_says_its_type() -> None:
+def test_unknown_critical_block_is_named_by_its_type() -> None:
     error = replay(Wire.V2, [HELLO_BLOCK + control(0xFE, b"x")]).error
     assert error is not None
     assert "0xfe" in error
@@ -180,7 +180,7 @@ def test_nothing_but_hello_and_bye_may_come_before_hello(wire: Wire, kind: int) 
     assert outcome.error.startswith("the remote side began with")
 
 
-def test_auto_takes_hello_or_bye_as_the_first_block_only() -> None:
+def test_auto_accepts_hello_or_bye_only_as_the_first_block() -> None:
     assert decoded(Wire.AUTO, HELLO_BLOCK) == [plain(GREETING)]
     assert decoded(Wire.AUTO, encode_control(Bye("no"))) == [{"bye": "no"}]
     for late in (HELLO_BLOCK, encode_control(Bye("no"))):
@@ -189,24 +189,24 @@ def test_auto_takes_hello_or_bye_as_the_first_block_only() -> None:
         assert outcome.raised == "feed"
 
 
-def test_auto_takes_everything_after_hello() -> None:
+def test_auto_accepts_every_block_after_hello() -> None:
     stream = HELLO_BLOCK + encode_control(Ping(1)) + frame_block(b"a") + encode_control(Bye("x"))
     assert decoded(Wire.AUTO, stream)[1:] == [{"ping": 1}, {"frame": "61"}, {"bye": "x"}]
 
 
-def test_v2_takes_frames_before_hello() -> None:
+def test_v2_accepts_frames_before_hello() -> None:
     stream = frame_block(b"a") + frame_block(b"b") + HELLO_BLOCK + frame_block(b"c")
     kinds = [next(iter(block)) for block in decoded(Wire.V2, stream)]
     assert kinds == ["frame", "frame", "hello", "frame"]
 
 
-def test_v2_takes_a_bye_instead_of_a_hello() -> None:
+def test_v2_accepts_a_bye_instead_of_a_hello() -> None:
     stream = frame_block(b"a") + encode_control(Bye("no TAP"))
     assert decoded(Wire.V2, stream) == [{"frame": "61"}, {"bye": "no TAP"}]
 
 
 @pytest.mark.parametrize("wire", [Wire.AUTO, Wire.V2])
-def test_a_second_hello_ends_the_link(wire: Wire) -> None:
+def test_second_hello_ends_the_link(wire: Wire) -> None:
     outcome = replay(wire, [HELLO_BLOCK + frame_block(b"a") + HELLO_BLOCK])
     assert outcome.error == "the peer sent a second HELLO"
     assert len(outcome.blocks) == 2
@@ -221,7 +221,7 @@ def test_unknown_blocks_below_the_bound_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("wire", Wire)
-def test_the_end_on_a_boundary_is_no_error(wire: Wire) -> None:
+def test_end_between_two_blocks_is_not_an_error(wire: Wire) -> None:
     decoder = Decoder(wire)
     decoder.end()
     blocks: list[Item] = []
@@ -231,7 +231,7 @@ def test_the_end_on_a_boundary_is_no_error(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7, 8, 9, 67])
-def test_the_end_inside_a_block_says_how_far_it_got(cut: int) -> None:
+def test_error_for_an_end_inside_a_block_names_the_bytes_received(cut: int) -> None:
     stream = frame_block(b"a") + frame_block(FRAME)[:cut]
     for chunks in ([stream], one_by_one(stream)):
         outcome = replay(Wire.V1, chunks)
@@ -239,7 +239,7 @@ def test_the_end_inside_a_block_says_how_far_it_got(cut: int) -> None:
         assert outcome.raised == "end"
 
 
-def test_the_end_after_a_little_noise_shows_the_noise() -> None:
+def test_error_for_an_end_after_invalid_bytes_shows_them() -> None:
     outcome = replay(Wire.AUTO, [b"motd\n"])
     assert outcome.raised == "end"
     assert outcome.error is not None

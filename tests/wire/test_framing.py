@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # --- frames ---------------------------------------------------------------------------------------
 
 
-def test_the_magic_and_the_limits_are_those_of_the_document() -> None:
+def test_magic_and_the_limits_are_those_of_the_document() -> None:
     assert V1_MAGIC == 0x5A69782B
     assert FRAME_LIMIT_V1 == 8320
     assert FRAME_LIMIT_V2 == 65664
@@ -59,7 +59,7 @@ def test_the_magic_and_the_limits_are_those_of_the_document() -> None:
 
 
 @pytest.mark.parametrize("wire", Wire)
-def test_the_longest_frame_before_hello_comes_through(wire: Wire) -> None:
+def test_longest_frame_before_hello_is_decoded(wire: Wire) -> None:
     frame = b"\x55" * FRAME_LIMIT_V1
     block = frame_block(frame)
     assert block[:8] == bytes.fromhex("2b78695a80200000")
@@ -67,14 +67,14 @@ def test_the_longest_frame_before_hello_comes_through(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("wire", [Wire.AUTO, Wire.V2])
-def test_a_hello_lifts_the_limit_of_what_comes_after_it(wire: Wire) -> None:
+def test_hello_raises_the_frame_limit_for_the_blocks_after_it(wire: Wire) -> None:
     frame = b"\x55" * FRAME_LIMIT_V2
     outcome = replay(wire, [HELLO_BLOCK + frame_block(frame)])
     assert outcome.error is None
     assert outcome.blocks[1] == {"frame": frame.hex()}
 
 
-def test_the_limit_after_hello_is_the_one_this_side_promised() -> None:
+def test_frame_limit_after_hello_is_the_one_that_this_side_sent() -> None:
     decoder = Decoder(Wire.V2, frame_limit=100)
     blocks: list[Item] = []
     feed(decoder, HELLO_BLOCK + frame_block(bytes(100)), blocks)
@@ -85,18 +85,18 @@ def test_the_limit_after_hello_is_the_one_this_side_promised() -> None:
     assert len(blocks) == 2
 
 
-def test_the_encoder_leaves_out_empty_and_oversized_frames_and_counts_them() -> None:
+def test_encoder_leaves_out_empty_and_oversized_frames_and_counts_them() -> None:
     encoded = encode_frames([b"", b"abc", bytes(11), bytes(10)], 10)
     assert encoded.data == frame_block(b"abc") + frame_block(bytes(10))
     assert (encoded.frames, encoded.size) == (2, 13)
     assert encoded.drops == {DropReason.EMPTY: 1, DropReason.OVER_PEER_LIMIT: 1}
 
 
-def test_the_encoder_makes_nothing_of_nothing() -> None:
+def test_encoder_returns_nothing_for_no_frames() -> None:
     assert encode_frames([], 10) == Encoded([], 0, 0, {})
 
 
-def test_the_encoder_makes_one_part_of_small_frames_and_copies_no_large_ones() -> None:
+def test_encoder_joins_small_frames_and_copies_no_large_ones() -> None:
     small, large = bytes(60), bytes(60_000)
     assert encode_frames([small] * 100, FRAME_LIMIT_V2).parts == [100 * frame_block(small)]
     mixed = encode_frames([large, small, large], FRAME_LIMIT_V2)
@@ -104,12 +104,12 @@ def test_the_encoder_makes_one_part_of_small_frames_and_copies_no_large_ones() -
     assert mixed.data == frame_block(large) + frame_block(small) + frame_block(large)
 
 
-def test_the_encoder_takes_views_as_well_as_bytes() -> None:
+def test_encoder_accepts_views_and_bytes() -> None:
     view = memoryview(b"xxabcxx")[2:5]
     assert encode_frames([view], 10).data == frame_block(b"abc")
 
 
-def test_offload_frames_are_carried_as_they_are() -> None:
+def test_offload_frames_are_encoded_unchanged() -> None:
     sent: list[AnyFrame] = [b"plain", Super().frame(), Super(size=0).frame()]
     encoded = encode_frames(sent, FRAME_LIMIT_V2, header_kinds(DEFAULT_OFFLOADS))
     assert (encoded.frames, encoded.drops) == (3, {})
@@ -123,7 +123,7 @@ def test_offload_frames_are_carried_as_they_are() -> None:
         assert blocks[1:] == sent
 
 
-def test_offloads_that_the_peer_does_not_take_are_completed_before_sending() -> None:
+def test_offloads_that_the_peer_does_not_accept_are_completed_before_sending() -> None:
     four, six = (Super(bytes(3000), version=version).frame() for version in (4, 6))
     sent: list[AnyFrame] = [four, six, b"last"]
     encoded = encode_frames(sent, FRAME_LIMIT_V1, header_kinds(Offload.CSUM | Offload.TSO6))
@@ -140,7 +140,7 @@ def test_offloads_that_the_peer_does_not_take_are_completed_before_sending() -> 
     assert encoded.size == sum(map(len, segments)) + len(six) + 4
 
 
-def test_an_offload_frame_that_fits_nothing_is_left_out_and_told() -> None:
+def test_invalid_offload_frame_is_left_out_and_counted() -> None:
     sent = [Super().but(flags=5).frame(), Super(tags=b"\x81\0" * 10).frame()]
     encoded = encode_frames(sent, FRAME_LIMIT_V2)
     drops = {DropReason.UNKNOWN_OFFLOAD: 1, DropReason.BAD_OFFLOAD_HEADER: 1}
@@ -152,7 +152,7 @@ def test_segments_over_the_limit_are_left_out_one_by_one() -> None:
     assert (encoded.frames, encoded.drops) == (1, {DropReason.OVER_PEER_LIMIT: 2})
 
 
-def test_the_frame_limit_counts_an_offload_frame_without_its_header() -> None:
+def test_frame_limit_counts_an_offload_frame_without_its_header() -> None:
     frame = Super(bytes(9000)).frame()
     limit = len(frame)
     assert encode_frames([frame], limit, header_kinds(ALL_OFFLOADS)).data[:4] == b"\2VK2"
@@ -170,7 +170,7 @@ def test_the_frame_limit_counts_an_offload_frame_without_its_header() -> None:
                 feed(decoder, block, blocks)
 
 
-def test_frames_stay_good_while_the_decoder_goes_on() -> None:
+def test_decoded_frames_stay_valid_during_later_calls() -> None:
     decoder = Decoder(Wire.V1)
     chunks = one_by_one(frame_block(b"first") + frame_block(b"second"))
     chunks.append(frame_block(b"third") + frame_block(b"fourth")[:9])
@@ -181,7 +181,7 @@ def test_frames_stay_good_while_the_decoder_goes_on() -> None:
     ]
 
 
-def test_a_frame_that_holds_a_hello_is_a_frame() -> None:
+def test_frame_that_holds_a_hello_is_a_frame() -> None:
     assert decoded(Wire.AUTO, frame_block(HELLO_BLOCK)) == [{"frame": HELLO_BLOCK.hex()}]
 
 
@@ -189,55 +189,55 @@ def test_a_frame_that_holds_a_hello_is_a_frame() -> None:
 
 
 @pytest.mark.parametrize("token", [0, 1, 2**63, 2**64 - 1])
-def test_a_token_comes_back_as_it_was(token: int) -> None:
+def test_token_is_decoded_as_it_was_encoded(token: int) -> None:
     stream = HELLO_BLOCK + b"".join(encode_control(kind(token)) for kind in (Ack, Ping, Pong))
     assert decoded(Wire.V2, stream)[1:] == [{"ack": token}, {"ping": token}, {"pong": token}]
 
 
 @pytest.mark.parametrize("token", [-1, 2**64])
-def test_a_token_that_is_no_u64_is_not_sent(token: int) -> None:
+def test_token_that_is_not_a_u64_is_not_encoded(token: int) -> None:
     for block in (Ack(token), Ping(token), Pong(token)):
         with pytest.raises(LocalProtocolError, match="u64"):
             encode_control(block)
 
 
 @pytest.mark.parametrize("length", range(1, 8))
-def test_a_number_of_another_length_ends_the_link(length: int) -> None:
+def test_ping_or_pong_of_another_length_is_an_error(length: int) -> None:
     for kind in (0x04, 0x05):
         outcome = replay(Wire.V2, [HELLO_BLOCK + control(kind, bytes(length))])
         assert outcome.error == f"a PING or PONG of {length} bytes; it has 8"
 
 
 @pytest.mark.parametrize("length", [*range(1, 8), *range(9, 12)])
-def test_an_ack_of_another_length_ends_the_link(length: int) -> None:
+def test_ack_of_another_length_is_an_error(length: int) -> None:
     outcome = replay(Wire.V2, [HELLO_BLOCK + control(0x03, bytes(length))])
     assert outcome.error == f"an ACK of {length} bytes; 8 or 12 are allowed"
 
 
 @pytest.mark.parametrize(("total", "at"), [(0, 0), (2**64 - 1, 2**32 - 1), (5, 2**31)])
-def test_the_time_of_an_ack_comes_back_as_it_was(total: int, at: int) -> None:
+def test_time_of_an_ack_is_decoded_as_it_was_encoded(total: int, at: int) -> None:
     stream = HELLO_BLOCK + encode_control(Ack(total, at))
     assert decoded(Wire.V2, stream)[1:] == [{"timed_ack": [total, at]}]
 
 
 @pytest.mark.parametrize(("total", "at"), [(-1, 0), (2**64, 0), (0, -1), (0, 2**32)])
-def test_an_ack_that_does_not_fit_is_not_sent(total: int, at: int) -> None:
+def test_ack_that_does_not_fit_is_not_encoded(total: int, at: int) -> None:
     with pytest.raises(LocalProtocolError, match="u64 and a u32"):
         encode_control(Ack(total, at))
 
 
-def test_a_long_reason_is_cut_between_characters() -> None:
+def test_long_reason_is_truncated_between_characters() -> None:
     block = encode_control(Bye("x" + "ä" * BYE_LIMIT))
     payload = block[8:]
     assert len(payload) == BYE_LIMIT - 1
     assert payload.decode() == "x" + "ä" * 511
 
 
-def test_an_empty_reason_still_makes_a_block() -> None:
+def test_empty_reason_is_replaced_in_the_block() -> None:
     assert encode_control(Bye("")) == control(0x06, b"-")
 
 
-def test_a_reason_from_a_stranger_cannot_reach_the_terminal() -> None:
+def test_control_characters_of_a_received_reason_are_escaped() -> None:
     stream = control(0x06, b"bye\x1b[2J\n\xff" + b"z" * 4000)
     (block,) = decoded(Wire.V2, stream)
     assert block["bye"].startswith(r"bye\x1b[2J\n\xff")

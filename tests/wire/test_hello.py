@@ -56,7 +56,7 @@ def test_encoded_hello_has_every_key_of_the_document() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 0, 1, 100_000, 2**30])
-def test_a_window_comes_back_as_it_was(window: int | None) -> None:
+def test_window_is_decoded_as_it_was_encoded(window: int | None) -> None:
     assert Hello.from_json(with_window(window).to_json()).window == window
 
 
@@ -73,29 +73,29 @@ def test_hello_without_a_window_has_window_0() -> None:
 
 
 @pytest.mark.parametrize("value", ["off", "", None, True, -1, 2**30 + 1, [], "5"])
-def test_a_window_that_makes_no_sense_is_refused(value: object) -> None:
+def test_invalid_window_is_rejected(value: object) -> None:
     with pytest.raises(RemoteProtocolError, match="'window'"):
         Hello.from_json(payload(window=value))
 
 
-def test_a_hello_comes_back_as_it_was() -> None:
+def test_hello_is_decoded_as_it_was_encoded() -> None:
     assert Hello.from_json(OURS.to_json()) == OURS
     assert Hello.from_json(with_mtu(None).to_json()) == with_mtu(None)
 
 
-def test_a_long_name_is_cut() -> None:
+def test_long_name_is_truncated() -> None:
     hello = Hello("p" * 1000, "/" + "e" * 1000, 1, None, mtu_fixed=False, timeout=1)
     back = Hello.from_json(hello.to_json())
     assert back.program == "p" * 100
     assert back.endpoint == "/" + "e" * 99
 
 
-def test_the_longest_names_still_make_a_hello() -> None:
+def test_hello_with_the_longest_names_is_within_its_limit() -> None:
     hello = Hello("\U0001f600" * 200, "\U0001f600" * 200, 1, None, mtu_fixed=False, timeout=1)
     assert len(hello.to_json()) <= HELLO_LIMIT
 
 
-def test_a_hello_of_another_making_over_the_limit_is_not_sent(
+def test_hello_over_the_limit_is_not_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Hello, "to_json", lambda _: b" " * (HELLO_LIMIT + 1))
@@ -104,19 +104,19 @@ def test_a_hello_of_another_making_over_the_limit_is_not_sent(
 
 
 @pytest.mark.parametrize("key", ["wire", "program", "endpoint", "frame_limit", "timeout"])
-def test_a_key_that_has_to_be_there_is_missed_by_name(key: str) -> None:
+def test_error_for_a_missing_key_names_it(key: str) -> None:
     with pytest.raises(RemoteProtocolError, match=f"'{key}'"):
         Hello.from_json(without(key))
 
 
-def test_keys_that_may_be_missing_have_a_meaning_then() -> None:
+def test_optional_keys_have_defaults() -> None:
     assert Hello.from_json(without("mtu")).mtu is None
     assert Hello.from_json(without("mtu_fixed")).mtu_fixed is False
     assert Hello.from_json(without("offloads")).offloads == NO_OFFLOADS
     assert Hello.from_json(payload(offloads=None)).offloads == NO_OFFLOADS
 
 
-def test_offloads_that_are_not_known_are_ignored() -> None:
+def test_unknown_offloads_are_ignored() -> None:
     assert Hello.from_json(payload(offloads=["tso4", "later", "tso4"])).offloads == Offload.TSO4
     assert Hello.from_json(payload(offloads=[])).offloads == NO_OFFLOADS
 
@@ -125,7 +125,7 @@ def test_unknown_keys_are_ignored() -> None:
     assert Hello.from_json(payload(windows=65536, later={"a": [1]})) == OURS
 
 
-def test_a_later_version_of_the_wire_is_welcome() -> None:
+def test_later_version_of_the_wire_is_accepted() -> None:
     assert Hello.from_json(payload(wire=3)).wire == 3
 
 
@@ -138,7 +138,7 @@ def test_a_later_version_of_the_wire_is_welcome() -> None:
         *(("program", ""), ("endpoint", "")),
     ],
 )
-def test_a_value_at_the_edge_is_taken(key: str, value: object) -> None:
+def test_value_at_a_limit_is_accepted(key: str, value: object) -> None:
     assert getattr(Hello.from_json(payload(**{key: value})), key) == value
 
 
@@ -154,17 +154,17 @@ def test_a_value_at_the_edge_is_taken(key: str, value: object) -> None:
         *(("wire", 10**400), ("timeout", -(10**400))),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(key: str, value: object) -> None:
+def test_error_for_an_invalid_value_names_its_key(key: str, value: object) -> None:
     with pytest.raises(RemoteProtocolError, match=f"'{key}'"):
         Hello.from_json(payload(**{key: value}))
 
 
 @pytest.mark.parametrize("value", ["yes", 1, "true", None, []])
-def test_an_mtu_is_fixed_only_by_true(value: object) -> None:
+def test_mtu_is_fixed_only_by_true(value: object) -> None:
     assert Hello.from_json(payload(mtu_fixed=value)).mtu_fixed is False
 
 
-def test_fractions_are_rounded_down_but_for_the_timeout() -> None:
+def test_fractions_are_rounded_down_except_in_the_timeout() -> None:
     hello = Hello.from_json(payload(frame_limit=99.9, mtu=1500.5, timeout=2.5))
     assert (hello.frame_limit, hello.mtu, hello.timeout) == (99, 1500, 2.5)
 
@@ -174,7 +174,7 @@ def test_fractions_are_rounded_down_but_for_the_timeout() -> None:
     [b"", b"{", b"hello", b"\xff\xff", b"{'wire':2}", b"[" * HELLO_LIMIT]
     + [OURS.to_json().replace(b"15.0", v) for v in (b"NaN", b"Infinity", b"-Infinity")],
 )
-def test_hello_that_is_not_json_is_refused_and_shown(text: bytes) -> None:
+def test_hello_that_is_not_json_is_rejected_and_shown(text: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="HELLO is not JSON: ") as caught:
         Hello.from_json(text)
     assert str(caught.value).isprintable()
@@ -182,12 +182,12 @@ def test_hello_that_is_not_json_is_refused_and_shown(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"[]", b"null", b"2", b'"hello"', b"true"])
-def test_hello_that_is_not_an_object_is_refused(text: bytes) -> None:
+def test_hello_that_is_not_an_object_is_rejected(text: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="not a JSON object"):
         Hello.from_json(text)
 
 
-def test_names_from_a_stranger_cannot_reach_the_terminal() -> None:
+def test_control_characters_of_received_names_are_escaped() -> None:
     hello = Hello.from_json(payload(program="evil\x1b[2J\n", endpoint="\u202e" + "x" * 500))
     assert hello.program == r"evil\x1b[2J\n"
     assert hello.endpoint.startswith(r"\u202exxx")

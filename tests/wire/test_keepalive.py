@@ -27,7 +27,7 @@ def follow(health: Keepalive, until: float, now: float = START) -> list[tuple[fl
     return events
 
 
-def test_a_silent_peer_is_asked_twice_and_then_dead(health: Keepalive) -> None:
+def test_silent_peer_gets_two_pings_and_is_then_dead(health: Keepalive) -> None:
     assert follow(health, START + 100) == [(5, "ping"), (10, "ping"), (15, "dead")]
 
 
@@ -38,7 +38,7 @@ def test_nothing_is_due_at_the_start(health: Keepalive) -> None:
     assert health.silence(START) == 0
 
 
-def test_any_byte_is_a_sign_of_life(health: Keepalive) -> None:
+def test_any_byte_shows_that_the_peer_is_alive(health: Keepalive) -> None:
     for second in range(100):
         now = START + second
         assert not health.is_dead(now)
@@ -56,7 +56,7 @@ def test_silence_counts_from_the_last_byte(health: Keepalive) -> None:
     assert health.is_dead(START + 19)
 
 
-def test_a_peer_that_answers_is_never_dead(health: Keepalive) -> None:
+def test_peer_that_answers_is_never_dead(health: Keepalive) -> None:
     now, pings = START, 0
     while now < START + 1000:
         now = health.next_check(now)
@@ -75,35 +75,35 @@ def test_no_ping_is_due_while_bytes_go_both_ways(health: Keepalive) -> None:
         assert not health.ping_due(START + second + 4.9)
 
 
-def test_a_ping_is_due_when_nothing_is_heard_though_much_is_sent(health: Keepalive) -> None:
+def test_ping_is_due_when_nothing_is_received_during_sending(health: Keepalive) -> None:
     for second in range(6):
         health.on_sent(START + second)
     assert not health.ping_due(START + 4.9)
     assert health.ping_due(START + 5)
 
 
-def test_a_ping_is_due_when_nothing_is_sent_though_much_is_heard(health: Keepalive) -> None:
+def test_ping_is_due_when_nothing_is_sent_during_receiving(health: Keepalive) -> None:
     for second in range(6):
         health.on_received(START + second)
     assert not health.ping_due(START + 4.9)
     assert health.ping_due(START + 5)
 
 
-def test_asking_for_a_ping_counts_as_sending_it(health: Keepalive) -> None:
+def test_ping_that_is_due_counts_as_sent(health: Keepalive) -> None:
     assert health.ping_due(START + 7)
     assert not health.ping_due(START + 7)
     assert not health.ping_due(START + 11.9)
     assert health.ping_due(START + 12)
 
 
-def test_sending_does_not_make_up_for_not_hearing(health: Keepalive) -> None:
+def test_sending_does_not_keep_a_silent_peer_alive(health: Keepalive) -> None:
     for second in range(16):
         health.on_sent(START + second)
     health.next_check(START + 15)
     assert health.is_dead(START + 15)
 
 
-def test_the_next_check_is_when_a_ping_or_death_is_due(health: Keepalive) -> None:
+def test_next_check_is_when_a_ping_or_the_timeout_is_due(health: Keepalive) -> None:
     assert health.next_check(START + 1) == START + 5
     assert health.ping_due(START + 9)
     assert health.next_check(START + 9) == START + 14
@@ -111,22 +111,22 @@ def test_the_next_check_is_when_a_ping_or_death_is_due(health: Keepalive) -> Non
     assert health.next_check(START + 14) == START + 15
 
 
-def test_the_next_check_is_never_in_the_past(health: Keepalive) -> None:
+def test_next_check_is_never_in_the_past(health: Keepalive) -> None:
     assert health.next_check(START + 50) == START + 50
 
 
-def test_a_more_impatient_peer_is_asked_as_often_as_it_needs() -> None:
+def test_peer_with_a_shorter_timeout_gets_more_pings() -> None:
     health = Keepalive(START, TIMEOUT, peer_timeout=3.0)
     events = follow(health, START + 100)
     assert events == [*((float(n), "ping") for n in range(1, 15)), (15, "dead")]
 
 
-def test_a_more_patient_peer_changes_nothing() -> None:
+def test_peer_with_a_longer_timeout_changes_nothing() -> None:
     health = Keepalive(START, TIMEOUT, peer_timeout=600.0)
     assert follow(health, START + 100) == [(5, "ping"), (10, "ping"), (15, "dead")]
 
 
-def test_who_was_stopped_does_not_take_its_own_sleep_for_the_peers_silence(
+def test_suspension_does_not_count_as_silence_of_the_peer(
     health: Keepalive,
 ) -> None:
     assert health.next_check(START) == START + 5
@@ -135,14 +135,14 @@ def test_who_was_stopped_does_not_take_its_own_sleep_for_the_peers_silence(
     assert health.next_check(now) <= now + INTERVAL
 
 
-def test_who_was_stopped_waits_another_third_for_what_is_in_the_pipe(health: Keepalive) -> None:
+def test_suspended_side_waits_another_third_for_queued_bytes(health: Keepalive) -> None:
     health.next_check(START)
     now = START + 60
     assert not health.is_dead(now)
     assert follow(health, START + 200, now)[-1] == (65, "dead")
 
 
-def test_who_was_stopped_and_finds_bytes_in_the_pipe_goes_on(health: Keepalive) -> None:
+def test_suspended_side_that_finds_bytes_keeps_the_link(health: Keepalive) -> None:
     health.next_check(START)
     now = START + 60
     assert not health.is_dead(now)
@@ -150,19 +150,19 @@ def test_who_was_stopped_and_finds_bytes_in_the_pipe_goes_on(health: Keepalive) 
     assert follow(health, START + 200, now)[-1] == (75, "dead")
 
 
-def test_a_check_that_is_a_little_late_is_no_excuse_for_the_peer(health: Keepalive) -> None:
+def test_slightly_late_check_does_not_extend_the_timeout(health: Keepalive) -> None:
     assert health.ping_due(START + 10)
     assert health.next_check(START + 10) == START + 15
     assert health.is_dead(START + 15 + 4.9)
 
 
-def test_sleeping_less_than_the_timeout_kills_nobody(health: Keepalive) -> None:
+def test_suspension_shorter_than_the_timeout_kills_no_link(health: Keepalive) -> None:
     health.next_check(START)
     assert not health.is_dead(START + 14)
     assert health.silence(START + 14) == 14
 
 
-def test_every_check_that_was_asked_for_finds_something_to_do() -> None:
+def test_something_is_due_at_every_requested_check() -> None:
     # Or else who follows `next_check` turns in circles until the clock moves.
     for start, timeout in [(0.1, 0.7), (832089.5703383038, 15.242289719451195), (3.3, 1.1)]:
         health = Keepalive(start, timeout)

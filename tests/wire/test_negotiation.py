@@ -61,7 +61,7 @@ def test_all_terms_follow_from_two_hellos() -> None:
     ("promised", "limit"),
     [(1, 1), (1500, 1500), (FRAME_LIMIT_V2, FRAME_LIMIT_V2), (2**31, FRAME_LIMIT_V2)],
 )
-def test_frame_limit_is_the_peers_up_to_that_of_the_wire(promised: int, limit: int) -> None:
+def test_frame_limit_is_that_of_the_peer_up_to_that_of_the_wire(promised: int, limit: int) -> None:
     theirs = replace(HELLO, frame_limit=promised)
     for ours in (HELLO, replace(HELLO, frame_limit=100)):
         assert negotiate(ours, theirs).frame_limit == limit
@@ -79,7 +79,7 @@ def test_frame_limit_is_the_peers_up_to_that_of_the_wire(promised: int, limit: i
         (ALL_OFFLOADS & ~Offload.TSO6, ALL_OFFLOADS & ~Offload.TSO4, Offload.CSUM | Offload.USO),
     ],
 )
-def test_offloads_are_those_of_both_that_work_together(
+def test_offloads_are_those_that_both_accept_with_their_dependencies(
     ours: Offload, theirs: Offload, common: Offload
 ) -> None:
     one, two = replace(HELLO, offloads=ours), replace(HELLO, offloads=theirs)
@@ -99,7 +99,7 @@ def test_offloads_are_those_of_both_that_work_together(
         (5000, 6000, 5000),
     ],
 )
-def test_window_is_off_if_either_side_wants_none_and_else_ones_own(
+def test_window_is_off_if_either_side_turns_it_off(
     ours: int | None, theirs: int | None, window: int | None
 ) -> None:
     terms = negotiate(replace(HELLO, window=ours), replace(HELLO, window=theirs))
@@ -113,7 +113,7 @@ def test_acks_are_stamped_if_the_peer_accepts_stamps(*, takes: bool) -> None:
     assert negotiate(replace(HELLO, ack_time=not takes), theirs).stamps_acks is takes
 
 
-def test_timeout_is_ones_own_unless_it_is_adopted() -> None:
+def test_timeout_is_the_own_one_unless_it_is_adopted() -> None:
     theirs = replace(HELLO, timeout=3.0)
     for adopt, timeout in ((False, 15.0), (True, 3.0)):
         terms = negotiate(HELLO, theirs, adopt_timeout=adopt)

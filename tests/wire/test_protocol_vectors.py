@@ -102,24 +102,24 @@ def test_every_vector_of_the_document_was_read() -> None:
 
 
 @each_vector
-def test_a_vector_is_marked_error_exactly_if_it_names_one(vector: Vector) -> None:
+def test_vector_is_marked_as_error_if_and_only_if_it_names_one(vector: Vector) -> None:
     assert (vector.kind == "error") == (vector.error is not None)
     assert (vector.kind == "error") == (vector.raised in ("feed", "end"))
 
 
 @each_vector
-def test_a_vector_replayed_whole(vector: Vector) -> None:
+def test_vector_in_one_piece_is_decoded(vector: Vector) -> None:
     check(vector, replay(vector.wire, [vector.stream], offload=vector.offload))
 
 
 @each_vector
-def test_a_vector_replayed_byte_by_byte(vector: Vector) -> None:
+def test_vector_in_single_bytes_is_decoded(vector: Vector) -> None:
     outcome = replay(vector.wire, one_by_one(vector.stream), offload=vector.offload)
     check(vector, outcome, in_order=True)
 
 
 @each_vector
-def test_a_vector_replayed_in_two_pieces_cut_anywhere(vector: Vector) -> None:
+def test_vector_in_any_two_pieces_is_decoded(vector: Vector) -> None:
     for cut in range(len(vector.stream) + 1):
         pieces = [vector.stream[:cut], vector.stream[cut:]]
         check(vector, replay(vector.wire, pieces, offload=vector.offload))
@@ -129,7 +129,7 @@ def test_a_vector_replayed_in_two_pieces_cut_anywhere(vector: Vector) -> None:
     "vector",
     [pytest.param(v, id=f"{v.name}-{v.wire.value}") for v in VECTORS if v.raised != "end"],
 )
-def test_a_vector_with_a_tail_of_the_next_block(vector: Vector) -> None:
+def test_vector_with_the_start_of_another_block_is_decoded(vector: Vector) -> None:
     following = frame_block(FRAME)
     for length in range(1, len(following)):
         stream = vector.stream + following[:length]
@@ -146,7 +146,7 @@ def test_a_vector_with_a_tail_of_the_next_block(vector: Vector) -> None:
     "vector",
     [pytest.param(v, id=f"{v.name}-{v.wire.value}") for v in VECTORS if v.kind == "valid"],
 )
-def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
+def test_encoder_returns_the_bytes_of_the_vectors(vector: Vector) -> None:
     for block in vector.expected:
         ((kind, value),) = block.items()
         if kind == "hello":
@@ -167,6 +167,6 @@ def test_the_encoder_makes_the_bytes_of_the_vectors(vector: Vector) -> None:
         assert made in vector.stream
 
 
-def test_the_encoder_makes_the_hello_of_the_document() -> None:
+def test_encoder_returns_the_hello_of_the_document() -> None:
     (stream,) = {v.stream for v in VECTORS if v.name == "hello"}
     assert stream == HELLO_BLOCK
