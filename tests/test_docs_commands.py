@@ -19,6 +19,7 @@ from vknet.cli.vknet_args import parse_arguments
 from vknet.cli.vknetd_args import Action
 from vknet.cli.vknetd_args import parse as parse_switch_arguments
 from vknet.errors import UsageError
+from vknet.transport.ssh_command import remote_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,8 +164,15 @@ def test_the_forced_commands_are_accepted() -> None:
 
 
 def test_the_rule_for_sudo_allows_what_the_client_runs() -> None:
-    (rule,) = re.findall(r"NOPASSWD: (.*)", (ROOT / "docs/guide.md").read_text())
-    assert rule == "/usr/local/bin/vknet -S *"
+    page = (ROOT / "docs/guide.md").read_text()
+    # sudoers(5) escapes an equals sign.
+    (rule,) = re.findall(r"NOPASSWD: (.*)", page)
+    (line,) = re.findall(r"^sudo (vknet .*--remote-command .*)$", page, re.M)
+    settings = parse_arguments(shlex.split(line)[1:])
+    assert settings.ssh is not None
+    assert settings.ssh.remote_vknet == "sudo -n vknet"
+    command = remote_command(settings.ssh).removeprefix("exec sudo -n ")
+    assert rule.replace(r"\=", "=") == f"/usr/local/bin/{command}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
