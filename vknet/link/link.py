@@ -2,9 +2,8 @@
 
     endpoint -> _pump_out -> stream          the `Sender`; it sends control blocks as well
     stream   -> _pump_in  -> endpoint        the only reader; it never waits for the sender
-    _watch_health                            declares a silent peer dead, asks for PINGs, and has
-    the
-                                             endpoint maintained
+    _watch_health                            declares a silent peer dead, asks for PINGs, and
+                                             maintains the endpoint
     the transport's own tasks                the ssh subprocess and its stderr
 
 When one of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
