@@ -1,4 +1,4 @@
-"""Super-frames between real hosts: what the kernels make of them, and who sees what."""
+"""Super-frames between real hosts: how the kernels segment them, and where they stay whole."""
 
 from __future__ import annotations
 

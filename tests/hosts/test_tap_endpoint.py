@@ -1,4 +1,4 @@
-"""TAP interfaces in a network namespace: the endpoint's contract, and who may have which."""
+"""TAP interfaces in a network namespace: the endpoint's contract, and their owners."""
 
 from __future__ import annotations
 

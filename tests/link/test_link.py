@@ -76,7 +76,7 @@ async def test_client_that_receives_a_frame_first_speaks_v1_until_the_end(
         await peer.send(frames(FRAME))
         assert await client.plug.receive() == [FRAME]
         assert (await client.up()).wire == 1
-        # Nothing but frames comes to a v1 peer, however long it is quiet, and it is never dead.
+        # A v1 peer gets only frames, and its silence never ends the link.
         await trio.sleep(10 * TIMEOUT)
         await client.plug.send([bytes(FRAME_LIMIT_V1 + 1), FRAME, bytes(FRAME_LIMIT_V1)])
         assert await peer.next() == FRAME
@@ -88,7 +88,7 @@ async def test_client_that_receives_a_frame_first_speaks_v1_until_the_end(
 
 
 class SlowLogin(StreamTransport):
-    """A carrier whose peer is reached a minute after the stream is open."""
+    """A transport whose peer is reached a minute after the stream is open."""
 
     async def open(self, start_soon: StartSoon) -> ByteStream:
         stream = await super().open(start_soon)
@@ -152,7 +152,7 @@ async def test_client_with_wire_1_sends_when_the_peer_is_reached(
         await trio.sleep(59)
         await client.plug.send([FRAME])
         await trio.sleep(2)
-        # It may have waited for a minute.
+        # This frame may have waited for a minute.
         assert client.link.monitor.counters.outbound.drops == {"stale": 1}
         assert (await client.up()).wire == 1
         await client.plug.send([FRAME[::-1]])
@@ -201,11 +201,11 @@ async def test_frame_limit_of_the_peer_below_the_mtu_is_a_warning(
     assert "frames over 1000 bytes are dropped; an MTU of 982 would fit" in caplog.text
 
 
-# --- it may not stall, and it may not pile up -----------------------------------------------------
+# --- no deadlock, and no unbounded queue ----------------------------------------------------------
 
 
 async def test_two_sides_with_full_pipes_continue_to_read(autojump_clock: MockClock) -> None:
-    # Streams that take a block only when it is read: the smallest pipes there are.
+    # Streams that accept a block only when it is read: the smallest possible pipes.
     streams = trio.testing.lockstep_stream_pair()
     one, two = side(streams[0]), side(streams[1])
     async with running(one, two):
@@ -225,7 +225,7 @@ async def test_flood_of_pings_queues_one_pong() -> None:
     one_way, peer_end = trio.testing.lockstep_stream_pair()
     one = side(one_way)
     async with running(one):
-        # Nothing is read here, so the writer is stuck with its HELLO from the first moment on.
+        # Nothing is read here, so the sender is blocked in the write of its HELLO.
         await peer_end.send_all(encode_control(hello()))
         for token in range(1000):
             await peer_end.send_all(encode_control(Ping(token)))

@@ -1,4 +1,4 @@
-"""How a link ends: one fails, all end; and how it is noticed that the peer is no more."""
+"""How a link ends: one failed task ends all, and a silent peer is noticed."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from tests.support.links import Streams
     from vknet.transport.base import ByteStream, StartSoon
 
-# --- one fails, all end ---------------------------------------------------------------------------
+# --- one failed task ends the link ----------------------------------------------------------------
 
 
 class FailingTransport(StreamTransport):
-    """A carrier with a task of its own, as ssh has, that fails when told."""
+    """A transport with a task of its own, as that of ssh, that fails on request."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream, "the other side")
@@ -194,7 +194,7 @@ async def test_cancelled_link_sends_a_bye_and_closes_the_stream(streams: Streams
 
 
 async def test_nothing_is_sent_after_a_truncated_block(autojump_clock: MockClock) -> None:
-    # A stream that takes a few bytes and then no more, like a full pipe.
+    # A stream that accepts a few bytes and then no more, like a full pipe.
     one_way, taken = trio.testing.lockstep_stream_pair()
     one = side(one_way, Wire.V1)
     got = bytearray()
@@ -207,7 +207,7 @@ async def test_nothing_is_sent_after_a_truncated_block(autojump_clock: MockClock
     assert got == frames(bytes(1000))[: len(got)], "no BYE in the middle of a frame"
 
 
-# --- health ---------------------------------------------------------------------------------------
+# --- keepalive ------------------------------------------------------------------------------------
 
 
 async def test_two_quiet_sides_keep_each_other_alive(

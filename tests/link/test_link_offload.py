@@ -1,4 +1,4 @@
-"""What is left undone in the frames of a link, and what is not."""
+"""Offloads of a link: which frames cross whole, and which as segments."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 def offload_side(
     stream: Stream, wire: Wire = Wire.V2, offloads: Offload = DEFAULT_OFFLOADS
 ) -> Side:
-    """A link on an endpoint that can do everything, as a TAP can."""
+    """Return a link on an endpoint with all offloads, as a TAP has."""
     plug, endpoint = memory_endpoint_pair(accepts=ALL_OFFLOADS)
     settings = LinkSettings(wire, TIMEOUT, offloads=offloads)
     return Side(Link(endpoint, StreamTransport(stream, "the other side"), settings), plug)
 
 
 async def taken(plug: MemoryEndpoint, count: int) -> list[AnyFrame]:
-    """So many frames, in however many batches they come."""
+    """Wait for this number of frames, in any number of batches."""
     got: list[AnyFrame] = []
     with trio.fail_after(10):
         while len(got) < count:

@@ -66,7 +66,7 @@ async def test_peer_that_sends_no_ack_gets_one_window(
         assert isinstance(await peer.next(), Hello)
         await one.plug.send([bytes([n]) * 1000 for n in range(5)])
         assert [await peer.next() for _ in range(3)] == [bytes([n]) * 1000 for n in range(3)]
-        # A PING is not held back by what waits, and nothing but PINGs comes.
+        # A PING passes the queued frames, and only PINGs come.
         assert isinstance(await peer.next(), Ping)
         assert trio.current_time() == pytest.approx(TIMEOUT / 3)
         await peer.send(Ack(1000))
@@ -91,7 +91,7 @@ async def test_acks_are_sent_soon_for_much_data_and_late_for_little(
         await peer.send(frames(bytes(60)))
         assert await peer.next() == Ack(2120)
         assert trio.current_time() == pytest.approx(0.022)
-        # After a while without one it waits only for company.
+        # After a time without an ACK it waits only for a frame to go with.
         await trio.sleep(1)
         await peer.send(frames(bytes(60)))
         await trio.testing.wait_all_tasks_blocked()
@@ -151,7 +151,7 @@ async def test_frames_that_wait_for_the_window_do_not_block_the_endpoint(
             await one.plug.send([bytes([n]) * 1000] * 100)
             await peer.send(frames(bytes([n]) * 100))
             assert await one.plug.receive() == [bytes([n]) * 100]
-        # The endpoint is empty: what there is too much of was dropped from the queue.
+        # The endpoint is empty: the excess was dropped from the queue.
         assert one.link.monitor.counters.outbound.drops[DropReason.QUEUE_FULL] > 10_000
 
 

@@ -1,4 +1,4 @@
-"""What goes to the peer next: what passes, what waits, and in which order it goes then."""
+"""The scheduler of a link: which frames pass, which are queued, and in which order they go."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROUND_TRIP = 0.1
 
 
 class Link:
-    """An egress, what it has written, and a peer that acknowledges."""
+    """A scheduler, the blocks it has written, and a peer that sends ACKs."""
 
     def __init__(self, window: int | None = None) -> None:
         self.counted = TrafficCounters()
@@ -64,7 +64,7 @@ class Link:
         return self.scheduler.on_ack(self.counted.bytes, now)
 
     def drain(self, now: float) -> list[bytes | OffloadFrame]:
-        """Acknowledge at once what is written, until nothing more is."""
+        """Acknowledge every write at once, until there is none left."""
         written = []
         while piece := self.next_writes(now=now):
             written += piece
@@ -73,7 +73,7 @@ class Link:
 
 
 def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
-    """The frames in what was written."""
+    """Return the frames that were written."""
     blocks: list[Item] = []
     decoder = Decoder(Wire.V2, offload=True)
     feed(decoder, GREETING + b"".join(parts), blocks)
@@ -193,7 +193,7 @@ def test_ack_without_a_window_is_ignored() -> None:
 
 @pytest.fixture
 def fast() -> Link:
-    """A link whose path is known to be a fast one, with nothing under way, at 1 s."""
+    """Return a link on a path that is known to be fast, with no bytes in flight, at 1 s."""
     link = Link()
     window = link.scheduler.window
     assert window is not None

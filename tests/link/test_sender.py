@@ -1,4 +1,4 @@
-"""The writer of a link: what goes at once, what it has to wait for, and that blocks stay whole."""
+"""The sender of a link: immediate writes, waits, and whole blocks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SHORT_PIPE = 4096
 
 
 class Rig:
-    """A writer between an endpoint, into which `plug` puts frames, and a pipe."""
+    """A sender between an endpoint, into which `plug` puts frames, and a pipe."""
 
     def __init__(self) -> None:
         there, back = os.pipe(), os.pipe()
@@ -65,13 +65,13 @@ class Rig:
         fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, SHORT_PIPE)
 
     def speak_v2(self) -> None:
-        """Have the writer acknowledge, and send long frames, and the reader understand it."""
+        """Let the sender send ACKs and long frames, and the reader decode them."""
         feed(self._decoder, encode_control(self.session.ours))
         terms = replace(TERMS, offloads=NO_OFFLOADS, window=0, sends_acks=True)
         self.sender.on_negotiated(terms, 0.0)
 
     def read_nowait(self) -> list[bytes]:
-        """The frames that are in the pipe."""
+        """Return the frames that are in the pipe."""
         blocks: list[Item] = []
         feed(self._decoder, os.read(self.fd, 1_000_000), blocks)
         self.acks += [block.total for block in blocks if isinstance(block, Ack)]
@@ -98,7 +98,7 @@ async def sending(rig: Rig) -> AsyncIterator[None]:
 
 
 def answer(rig: Rig) -> None:
-    """The endpoint was handed something, and may have an answer by now."""
+    """Tell the sender that the endpoint got a frame, so that it may have an answer now."""
     rig.sender.on_delivered(0, 0, trio.current_time())
 
 
@@ -145,7 +145,7 @@ async def test_answer_that_does_not_fit_the_pipe_is_finished_in_order(
     async with sending(rig):
         for number in range(0, len(sent), 10):
             rig.plug.send_nowait(sent[number : number + 10])
-            # The writer waits for the endpoint, for the pipe, or has been woken: all of them.
+            # The sender waits for the endpoint or for the pipe, or was woken; all of them occur.
             answer(rig)
             answer(rig)
             if number % 30 == 0:
@@ -190,14 +190,14 @@ async def test_nothing_is_sent_after_a_truncated_answer(rig: Rig) -> None:
         answer(rig)
     assert rig.read_nowait() == []
     await rig.sender.farewell(b"a block that would be taken for a part of the last one")
-    # The stream has ended, and that without a word.
+    # The stream has ended without another byte.
     assert rig.read_nowait() == []
     with pytest.raises(RemoteProtocolError, match="inside a block"):
         rig.end()
 
 
 class Looked(MemoryEndpoint):
-    """Notes how many frames it was asked for."""
+    """Records how many frames each call asked for."""
 
     asked: list[int]
 

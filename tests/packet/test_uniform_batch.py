@@ -1,4 +1,4 @@
-"""Frames that are alike: when they make a train, and what is then known of all of them."""
+"""Uniform batches: when frames form one, and what then holds for each of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HELLO: Final = encode_control(
 
 
 def raws(one: Super = DATAGRAM, count: int = UNIFORM_MIN) -> list[bytes]:
-    """What a TAP hands over for so many of these; each says in its last byte which it is."""
+    """Return this number of frames as a TAP returns them; the last byte is the number of each."""
     data = bytes(one.frame().data)
     return [data[:-1] + bytes([number % 256]) for number in range(count)]
 
@@ -63,20 +63,20 @@ def encoded(datas: Sequence[bytes]) -> bytes:
     return encode_frames(frames, FRAME_LIMIT_V2, header_kinds(ALL_OFFLOADS)).data
 
 
-# --- where trains are made ------------------------------------------------------------------------
+# --- creation -------------------------------------------------------------------------------------
 
 
 def test_flood_from_a_tap_is_a_uniform_batch_of_its_frames() -> None:
-    train = batch_from_kernel(raws())
-    assert isinstance(train, UniformBatch)
-    assert [*train] == [*map(OffloadFrame, raws())]
+    batch = batch_from_kernel(raws())
+    assert isinstance(batch, UniformBatch)
+    assert [*batch] == [*map(OffloadFrame, raws())]
 
 
 def test_flood_of_plain_frames_is_a_uniform_batch_without_offload_headers() -> None:
     plain = [bytes(10) + raw[10:] for raw in raws()]
-    train = batch_from_kernel(plain)
-    assert isinstance(train, UniformBatch)
-    assert [*train] == [raw[10:] for raw in raws()]
+    batch = batch_from_kernel(plain)
+    assert isinstance(batch, UniformBatch)
+    assert [*batch] == [raw[10:] for raw in raws()]
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_frames_that_differ_make_no_uniform_batch(why: str, batch: list[bytes]) 
 
 
 def test_flood_from_the_wire_is_a_uniform_batch_after_its_first_frame() -> None:
-    first, train = decoded(encoded(raws(count=100)))
+    first, batch = decoded(encoded(raws(count=100)))
     assert first == [OffloadFrame(raws()[0])]
-    assert isinstance(train, UniformBatch)
-    assert [*train] == [*map(OffloadFrame, raws(count=100)[1:])]
+    assert isinstance(batch, UniformBatch)
+    assert [*batch] == [*map(OffloadFrame, raws(count=100)[1:])]
 
 
 def test_long_flood_from_the_wire_is_several_uniform_batches() -> None:
-    _, *trains = decoded(encoded(raws(count=2 * UNIFORM_MAX + 1)))
-    assert [len(train) for train in trains if isinstance(train, UniformBatch)] == [UNIFORM_MAX] * 2
+    _, *batches = decoded(encoded(raws(count=2 * UNIFORM_MAX + 1)))
+    assert [len(batch) for batch in batches if isinstance(batch, UniformBatch)] == [UNIFORM_MAX] * 2
 
 
 def test_uniform_batch_from_the_wire_ends_at_a_frame_of_another_length() -> None:
@@ -119,9 +119,9 @@ def test_uniform_batch_from_the_wire_ends_at_a_frame_of_another_length() -> None
 def test_uniform_batch_from_the_wire_ends_at_a_frame_of_another_kind() -> None:
     to_cut = [with_byte(raw, 1, 1) for raw in raws(count=50)]
     blocks = decoded(encoded(raws(count=50)) + encoded(to_cut))
-    trains = [block for block in blocks if isinstance(block, UniformBatch)]
-    assert [len(train) for train in trains] == [49, 50]
-    assert [train.kind for train in trains] == [1, 257]
+    batches = [block for block in blocks if isinstance(block, UniformBatch)]
+    assert [len(batch) for batch in batches] == [49, 50]
+    assert [batch.kind for batch in batches] == [1, 257]
 
 
 def test_stream_that_resembles_uniform_batches_is_scanned_once() -> None:
@@ -134,7 +134,7 @@ def test_stream_that_resembles_uniform_batches_is_scanned_once() -> None:
     assert len(batch) == 250
 
 
-# --- what a train says of its frames --------------------------------------------------------------
+# --- the offsets of all frames --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -172,18 +172,18 @@ def test_plain_frames_have_no_offload_header_to_validate() -> None:
     assert UniformBatch([raw[10:] for raw in raws()], offload=False).offsets() is None
 
 
-# --- a train is a sequence of frames --------------------------------------------------------------
+# --- a batch as a sequence ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offload", [True, False])
 def test_uniform_batch_is_a_sequence(*, offload: bool) -> None:
-    train = UniformBatch(raws(), offload=offload)
+    batch = UniformBatch(raws(), offload=offload)
     frames = [OffloadFrame(raw) if offload else raw for raw in raws()]
-    assert [*train] == frames
-    assert len(train) == len(frames)
-    assert (train[0], train[-1]) == (frames[0], frames[-1])
-    assert train[3:] == frames[3:]
-    assert train[len(train) :] == []
+    assert [*batch] == frames
+    assert len(batch) == len(frames)
+    assert (batch[0], batch[-1]) == (frames[0], frames[-1])
+    assert batch[3:] == frames[3:]
+    assert batch[len(batch) :] == []
 
 
 @pytest.mark.parametrize(

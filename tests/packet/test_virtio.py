@@ -1,4 +1,4 @@
-"""The offload header: what passes, what is refused, and what is done here in the kernel's stead.
+"""The offload header: which frames are valid, and segmentation and checksums in software.
 
 That segments are the kernel's own, byte for byte, is seen in tests/hosts/test_offload.py.
 """
@@ -107,7 +107,7 @@ def test_udp_segmentation_is_off_by_default() -> None:
     assert Super(protocol=UDP).frame().kind not in header_kinds(DEFAULT_OFFLOADS)
 
 
-# --- what a stranger's header may say -------------------------------------------------------------
+# --- validation -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_segments_over_the_mtu_are_rejected_and_tags_do_not_count() -> None:
     assert isinstance(validate(short.data, 140), Offsets), "there is only one, and that is short"
 
 
-# --- what is done here ----------------------------------------------------------------------------
+# --- segmentation and checksums -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("frame", [Super(BIG), Super(BIG, version=6), Super(BIG, protocol=UDP)])

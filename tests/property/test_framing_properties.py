@@ -26,7 +26,7 @@ from tests.support.streams import (
     run,
     run_in_order,
     thoroughly,
-    trains,
+    uniform_frames,
 )
 from vknet.counters import DropReason
 from vknet.framing import (
@@ -79,7 +79,7 @@ def test_v2_blocks_in_any_pieces_are_decoded_unchanged(
 
 
 @thoroughly
-@given(hellos, st.lists(trains() | later_controls.map(lambda c: [c]), max_size=5), chops)
+@given(hellos, st.lists(uniform_frames() | later_controls.map(lambda c: [c]), max_size=5), chops)
 def test_uniform_batches_in_any_pieces_are_decoded_frame_by_frame(
     hello: Hello, groups: list[list[bytes | OffloadFrame | Control]], sizes: list[int]
 ) -> None:
@@ -93,7 +93,7 @@ def test_uniform_batches_in_any_pieces_are_decoded_frame_by_frame(
 
 @thoroughly
 @given(
-    trains(),
+    uniform_frames(),
     st.sampled_from([23, 24, 60, 65664]),
     offloads.map(header_kinds),
 )
@@ -102,9 +102,9 @@ def test_uniform_batch_is_encoded_like_its_frames(
 ) -> None:
     offload = isinstance(frames[0], OffloadFrame)
     datas = [bytes(f.data) if isinstance(f, OffloadFrame) else f for f in frames]
-    train = UniformBatch(datas, offload=offload)
-    assert [*train] == frames
-    whole, single = encode_frames(train, limit, taken), encode_frames(frames, limit, taken)
+    batch = UniformBatch(datas, offload=offload)
+    assert [*batch] == frames
+    whole, single = encode_frames(batch, limit, taken), encode_frames(frames, limit, taken)
     assert (whole.data, *whole[1:]) == (single.data, *single[1:])
 
 
@@ -150,7 +150,7 @@ def test_pieces_do_not_change_the_decoded_blocks(
     pieces = run(wire, promised, chopped(stream, sizes))
     assert pieces.blocks == whole.blocks
     assert pieces.where == whole.where
-    # Of what is no block at all an error shows what has come by then; all else reads the same.
+    # The error for an invalid block shows the bytes received so far; all other texts are equal.
     for shown in ("the remote side began with", "what the peer sent is not a block"):
         if whole.error is not None and whole.error.startswith(shown):
             assert pieces.error is not None

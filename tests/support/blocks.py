@@ -1,4 +1,4 @@
-"""What a decoder returned, one by one."""
+"""Decoding, with the blocks one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def flat(decoded: Decoded) -> list[Item]:
-    """The control messages in order, and then the frames in order, which are not views."""
+    """Return the control messages in order, and then copies of the frames in order."""
     return [*decoded.controls, *(owned(frame) for batch in decoded.batches for frame in batch)]
 
 
@@ -31,7 +31,7 @@ def owned(frame: AnyFrame) -> bytes | OffloadFrame:
 
 
 def apart(blocks: Iterable[T]) -> list[T]:
-    """The same blocks in the order of `flat`: a piece does not say how they were interleaved."""
+    """Return the blocks in the order of `flat`, which does not keep how they were interleaved."""
 
     def is_frame(block: Any) -> bool:
         if isinstance(block, dict):
@@ -42,7 +42,7 @@ def apart(blocks: Iterable[T]) -> list[T]:
 
 
 def feed(decoder: Decoder, data: bytes, blocks: list[Item] | None = None) -> None:
-    """Decode a piece, add what it held to `blocks`, and raise its error."""
+    """Decode a piece, add its blocks to `blocks`, and raise its error."""
     decoded = decoder.feed(data)
     if blocks is not None:
         blocks += flat(decoded)

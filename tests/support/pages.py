@@ -52,7 +52,7 @@ def words_of(block: str) -> list[str]:
 
 
 def type_in(host: Host, script: str) -> str:
-    """Run a block on a host, as root; what it prints.
+    """Run a block on a host, as root; return its output.
 
     Raises:
         AssertionError: a command of it failed; with what it said.

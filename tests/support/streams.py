@@ -1,4 +1,4 @@
-"""Streams of any blocks, chopped in any way; an oracle, and what a decoder makes of them."""
+"""Streams of any blocks in any pieces, an oracle, and the result of decoding them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def oracle_block(block: bytes | OffloadFrame | Control) -> bytes:
 
 
 def oracle_decode(data: bytes) -> tuple[list[bytes], bytes]:
-    """The frames of a v1 stream, and what is left where it stops making sense."""
+    """Return the frames of a v1 stream, and the bytes from the first invalid block on."""
     out: list[bytes] = []
     while data[:4] == V1_MAGIC and 0 < (n := int.from_bytes(data[4:8], "little")) <= len(data) - 8:
         if n > 8320:
@@ -71,7 +71,7 @@ def oracle_decode(data: bytes) -> tuple[list[bytes], bytes]:
     return out, data
 
 
-# --- what streams are made of ---------------------------------------------------------------------
+# --- the contents of streams ----------------------------------------------------------------------
 
 
 def frames_to(limit: int) -> st.SearchStrategy[bytes]:
@@ -117,8 +117,8 @@ offload_frames = st.builds(
 
 
 @st.composite
-def trains(draw: st.DrawFn) -> list[bytes | OffloadFrame]:
-    """Frames of one length and of one kind, about as many as make a train, or two."""
+def uniform_frames(draw: st.DrawFn) -> list[bytes | OffloadFrame]:
+    """Frames of one length and one kind, about as many as a uniform batch or two have."""
     data = draw(st.binary(min_size=24, max_size=80))
     if draw(st.booleans()):
         # A kind that a peer may take.

@@ -1,5 +1,4 @@
-"""Super-frames for tests, built field by field, and an account of packets that shares no code with
-the product's."""
+"""Super-frames, built field by field, and a parser of packets.  Neither shares code with vknet."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ UDP: Final = 17
 
 
 def ones_sum(data: bytes) -> int:
-    """RFC 1071, word by word as it is written there."""
+    """Return the one's complement sum of RFC 1071, word by word."""
     total = 0
     for (word,) in struct.iter_unpack("!H", data + bytes(len(data) % 2)):
         total += word
@@ -33,11 +32,11 @@ def ones_sum(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Super:
-    """A frame that a kernel left undone, and its header.
+    """A frame with a partial checksum or more than one segment, and its offload header.
 
     Attributes:
-        size: bytes of payload in a segment; 0 leaves only the checksum undone.
-        extensions: IPv6 extension headers, whole, of type `first`.
+        size: bytes of payload in a segment; 0 for a partial checksum alone.
+        extensions: IPv6 extension headers, of which the first has the type `first`.
     """
 
     payload: bytes = b"x" * 4000
@@ -57,11 +56,11 @@ class Super:
     header: dict[str, int] = field(default_factory=dict)
 
     def but(self, **changes: int) -> Super:
-        """The same with fields of the offload header replaced, whether that makes sense or not."""
+        """Return the same with fields of the offload header replaced, valid or not."""
         return replace(self, header=changes)
 
     def frame(self) -> OffloadFrame:
-        """What a TAP would hand over."""
+        """Return the frame as a TAP returns it."""
         transport = self._transport()
         ip = self._ip(len(transport))
         ethertype = b"\x08\x00" if self.version == 4 else b"\x86\xdd"
@@ -110,7 +109,7 @@ class Super:
 
 @dataclass(frozen=True)
 class Parts:
-    """A plain IP packet in a frame, taken apart."""
+    """The parts of the IP packet in a plain frame."""
 
     version: int
     ip: bytes
@@ -119,12 +118,12 @@ class Parts:
 
     @property
     def payload(self) -> bytes:
-        """What TCP or UDP carries."""
+        """The payload of TCP or UDP."""
         return self.transport[8 if self.protocol == UDP else self.transport[12] >> 4 << 2 :]
 
 
 def parts(frame: bytes) -> Parts:
-    """Take a frame apart that holds TCP or UDP, with tags and plain IPv6 extensions perhaps."""
+    """Parse a frame with TCP or UDP, which may have tags and plain IPv6 extension headers."""
     at = 12
     while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
         at += 4
@@ -142,7 +141,7 @@ def parts(frame: bytes) -> Parts:
 
 
 def checksums_hold(frame: bytes) -> bool:
-    """Whether the checksums of a plain frame are right."""
+    """Whether the checksums of a plain frame are valid."""
     packet = parts(frame)
     addresses = packet.ip[12:20] if packet.version == 4 else packet.ip[8:40]
     pseudo = addresses + struct.pack("!II", len(packet.transport), packet.protocol)

@@ -1,4 +1,4 @@
-"""The stream of two pipes: trio's own checks, and what is its own."""
+"""The stream of two pipes."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_suspension_shorter_than_the_timeout_kills_no_link(health: Keepalive) ->
 
 
 def test_something_is_due_at_every_requested_check() -> None:
-    # Or else who follows `next_check` turns in circles until the clock moves.
+    # Otherwise a task that follows `next_check` would loop until the clock moves.
     for start, timeout in [(0.1, 0.7), (832089.5703383038, 15.242289719451195), (3.3, 1.1)]:
         health = Keepalive(start, timeout)
         now = health.next_check(start)
