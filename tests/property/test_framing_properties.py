@@ -5,12 +5,11 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.blocks import apart
+from tests.support.blocks import Outcome, apart
 from tests.support.streams import (
     PROMISES,
     V1_MAGIC,
     WIRES,
-    Outcome,
     chopped,
     chops,
     frames_to,
@@ -55,7 +54,7 @@ def test_frames_in_any_pieces_are_decoded_unchanged(
     encoded = encode_frames(frames, FRAME_LIMIT_V1)
     assert (encoded.frames, encoded.drops) == (len(frames), {})
     assert encoded.size == sum(map(len, frames))
-    assert run(wire, 65664, chopped(encoded.data, sizes)) == Outcome([*frames], None, None)
+    assert run(wire, 65664, chopped(encoded.data, sizes)) == Outcome([*frames])
 
 
 @thoroughly
@@ -63,7 +62,7 @@ def test_frames_in_any_pieces_are_decoded_unchanged(
 def test_frames_in_equal_pieces_are_decoded_unchanged(frames: list[bytes], size: int) -> None:
     stream = encode_frames(frames, FRAME_LIMIT_V1).data
     pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
-    assert run(Wire.V1, 65664, pieces) == Outcome([*frames], None, None)
+    assert run(Wire.V1, 65664, pieces) == Outcome([*frames])
 
 
 @thoroughly
@@ -73,9 +72,9 @@ def test_v2_blocks_in_any_pieces_are_decoded_unchanged(
 ) -> None:
     pieces = [encode_control(hello), *map(oracle_block, blocks)]
     outcome = run(Wire.AUTO, 65664, chopped(b"".join(pieces), sizes))
-    assert outcome == Outcome(apart([hello, *blocks]), None, None)
+    assert outcome == Outcome(apart([hello, *blocks]))
     in_order = run_in_order(Wire.AUTO, 65664, pieces)
-    assert in_order == Outcome([hello, *blocks], None, None)
+    assert in_order == Outcome([hello, *blocks])
 
 
 @thoroughly
@@ -86,9 +85,9 @@ def test_uniform_batches_in_any_pieces_are_decoded_frame_by_frame(
     blocks = [block for group in groups for block in group]
     pieces = [encode_control(hello), *map(oracle_block, blocks)]
     outcome = run(Wire.AUTO, 65664, chopped(b"".join(pieces), sizes))
-    assert outcome == Outcome(apart([hello, *blocks]), None, None)
+    assert outcome == Outcome(apart([hello, *blocks]))
     in_order = run_in_order(Wire.AUTO, 65664, pieces)
-    assert in_order == Outcome([hello, *blocks], None, None)
+    assert in_order == Outcome([hello, *blocks])
 
 
 @thoroughly
@@ -149,7 +148,7 @@ def test_pieces_do_not_change_the_decoded_blocks(
     whole = run(wire, promised, [stream])
     pieces = run(wire, promised, chopped(stream, sizes))
     assert pieces.blocks == whole.blocks
-    assert pieces.where == whole.where
+    assert pieces.raised == whole.raised
     # The error for an invalid block shows the bytes received so far; all other texts are equal.
     for shown in ("the remote side began with", "what the peer sent is not a block"):
         if whole.error is not None and whole.error.startswith(shown):

@@ -360,14 +360,14 @@ def test_standing_queue_is_reduced_to_about_the_target(
     megabits: int, round_trip: float, ecn: bool
 ) -> None:
     queue = FlowQueue[bytes]()
-    wire = Bottleneck(queue, megabits * 125_000)
-    sender = Responsive(wire, 1, round_trip, ecn=2 if ecn else 0)
-    wire.run(12)
-    delays = wire.delays_after(1, 4)
-    in_flight = FULL / wire.rate
+    bottleneck = Bottleneck(queue, megabits * 125_000)
+    sender = Responsive(bottleneck, 1, round_trip, ecn=2 if ecn else 0)
+    bottleneck.run_until(12)
+    delays = bottleneck.delays_after(1, 4)
+    in_flight = FULL / bottleneck.rate
     assert delays[len(delays) // 2] <= 2 * TARGET + 2 * in_flight
     assert delays[len(delays) * 99 // 100] <= INTERVAL
-    assert wire.arrived[1] >= 0.8 * 12 * wire.rate
+    assert bottleneck.arrived[1] >= 0.8 * 12 * bottleneck.rate
     if ecn:
         assert sender.losses == queue.drops.total() == 0
         assert sender.marked == queue.ecn_marks > 0
@@ -383,15 +383,15 @@ def test_standing_queue_is_reduced_to_about_the_target(
 )
 def test_equal_flows_get_equal_shares_and_do_not_delay_a_ping(size: int, ecn: list[int]) -> None:
     queue = FlowQueue[bytes]()
-    wire = Bottleneck(queue, 1_250_000)
+    bottleneck = Bottleneck(queue, 1_250_000)
     for flow, kind in enumerate(ecn):
-        Responsive(wire, flow, 0.03, size, kind)
-    Steady(wire, 99, 0.05, 98)
-    wire.run(3)
-    before = dict(wire.arrived)
-    wire.run(9)
-    shares = [wire.arrived[flow] - before[flow] for flow in range(len(ecn))]
+        Responsive(bottleneck, flow, 0.03, size, kind)
+    Steady(bottleneck, 99, 0.05, 98)
+    bottleneck.run_until(3)
+    before = dict(bottleneck.arrived)
+    bottleneck.run_until(9)
+    shares = [bottleneck.arrived[flow] - before[flow] for flow in range(len(ecn))]
     assert sum(shares) ** 2 / len(shares) / sum(share**2 for share in shares) >= 0.95
     # The leaving frame, and one turn of another flow: more than one of them is rarely new.
-    delays = wire.delays_after(99, 3)
-    assert delays[len(delays) * 95 // 100] <= (size + FULL_FRAME + size + 99) / wire.rate
+    delays = bottleneck.delays_after(99, 3)
+    assert delays[len(delays) * 95 // 100] <= (size + FULL_FRAME + size + 99) / bottleneck.rate

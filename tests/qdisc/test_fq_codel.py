@@ -400,26 +400,26 @@ def test_state_of_idle_flows_is_bounded() -> None:
 
 
 def test_eight_downloads_share_a_slow_path_and_do_not_delay_a_ping() -> None:
-    wire = Bottleneck(FlowQueue[bytes](), 1_250_000)
+    bottleneck = Bottleneck(FlowQueue[bytes](), 1_250_000)
     for flow in range(8):
-        Responsive(wire, flow, 0.03)
-    Steady(wire, 99, 0.1, 98)
-    wire.run(10)
-    shares = [wire.arrived[flow] for flow in range(8)]
+        Responsive(bottleneck, flow, 0.03)
+    Steady(bottleneck, 99, 0.1, 98)
+    bottleneck.run_until(10)
+    shares = [bottleneck.arrived[flow] for flow in range(8)]
     assert sum(shares) ** 2 / 8 / sum(share**2 for share in shares) > 0.99
-    assert sum(shares) > 0.95 * 10 * wire.rate
-    pings = wire.delays_after(99, 1.0)
+    assert sum(shares) > 0.95 * 10 * bottleneck.rate
+    pings = bottleneck.delays_after(99, 1.0)
     assert pings[len(pings) * 95 // 100] < 0.005
 
 
 def test_flood_at_twice_the_rate_harms_only_itself() -> None:
     queue = FlowQueue[bytes]()
-    wire = Bottleneck(queue, 1_250_000)
-    Steady(wire, 1, FULL / wire.rate / 2, FULL)
-    sender = Responsive(wire, 2, 0.03)
-    Steady(wire, 99, 0.1, 98)
-    wire.run(10)
-    assert wire.delays_after(99, 1.0)[-1] < 0.005
-    assert wire.arrived[2] > 0.35 * 10 * wire.rate
+    bottleneck = Bottleneck(queue, 1_250_000)
+    Steady(bottleneck, 1, FULL / bottleneck.rate / 2, FULL)
+    sender = Responsive(bottleneck, 2, 0.03)
+    Steady(bottleneck, 99, 0.1, 98)
+    bottleneck.run_until(10)
+    assert bottleneck.delays_after(99, 1.0)[-1] < 0.005
+    assert bottleneck.arrived[2] > 0.35 * 10 * bottleneck.rate
     assert sender.losses < 100 < queue.drops.total()
-    assert wire.arrived[1] + wire.arrived[2] > 0.95 * 10 * wire.rate
+    assert bottleneck.arrived[1] + bottleneck.arrived[2] > 0.95 * 10 * bottleneck.rate

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from functools import partial
-from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from tests.support.events import EventQueue
 from tests.support.packets import ethernet
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def read(frame: bytes) -> tuple[int, int, bool]:
     return flow, number, (frame[15] if v4 else frame[15] >> 4) & CE == CE
 
 
-class Bottleneck:
+class Bottleneck(EventQueue):
     """Serves a queue at a constant rate, and reports each frame to the listener of its flow.
 
     Attributes:
@@ -82,25 +82,14 @@ class Bottleneck:
     """
 
     def __init__(self, queue: FlowQueue[bytes], rate: float) -> None:
-        self.now = 0.0
+        super().__init__()
         self.queue = queue
         self.rate = rate
         self.busy = False
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.order = count()
         self.arrived: defaultdict[int, int] = defaultdict(int)
         self.delays: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
         self.sent: dict[tuple[int, int], float] = {}
         self.listeners: dict[int, Listener] = {}
-
-    def at(self, when: float, act: Callable[[], None]) -> None:
-        heappush(self.events, (when, next(self.order), act))
-
-    def run(self, until: float) -> None:
-        while self.events and self.events[0][0] <= until:
-            self.now, _, act = heappop(self.events)
-            act()
-        self.now = until
 
     def send(self, frames: Sequence[bytes]) -> None:
         for frame in frames:

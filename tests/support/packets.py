@@ -26,11 +26,11 @@ EXPERIMENTAL = 0x88B5
 
 
 def station_mac(number: int) -> bytes:
-    """Return the MAC address of a station, 0 to 255."""
-    return bytes((2, 0, 0, 0, 0, number))
+    """Return the MAC address of a station, by its number."""
+    return b"\2\0" + number.to_bytes(4, "big")
 
 
-def station_frame(destination: bytes, source: bytes, vlan: int = 0, payload: bytes = b"") -> bytes:
+def station_frame(destination: bytes, source: bytes, payload: bytes = b"", vlan: int = 0) -> bytes:
     """Return a frame of at least 60 bytes with a type that is not IP, tagged unless `vlan` is 0."""
     tags = b"" if vlan == 0 else tag(vlan)
     payload = payload.ljust(46, b".")

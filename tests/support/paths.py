@@ -12,14 +12,13 @@ per second.
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections import deque
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.support.events import EventQueue
 from vknet.congestion.ack_policy import AckPolicy
 from vknet.congestion.reverse_delay import stamp
 from vknet.congestion.window import Window
@@ -69,7 +68,7 @@ class Ack(NamedTuple):
     """The round-trip time of the last byte it acknowledges, reverse delay included."""
 
 
-class Simulation:
+class Simulation(EventQueue):
     """A sender, its path and its receiver.  The sender is greedy unless `offer` limits it.
 
     Args:
@@ -90,15 +89,13 @@ class Simulation:
     def __init__(
         self, path: Path, seed: int = 0, *, tick_s: float = 0.0, timestamps: bool = False
     ) -> None:
+        super().__init__()
         self.path = path
-        self.now = 0.0
         self._tick_s = tick_s
         self.window = Window(self.clock())
         self.acks: list[Ack] = [Ack(0.0, 0, 0.0)]
         self.stalled_until = 0.0
         self._random = random.Random(seed)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
         # The sender.
         self._sent = 0
         self._offered = math.inf
@@ -122,24 +119,12 @@ class Simulation:
     def run(self, seconds: float) -> None:
         until = self.now + seconds
         self._send()
-        while self.next_at <= until:
-            self.step()
-        self.now = until
-
-    @property
-    def next_at(self) -> float:
-        """When the next event happens; infinity if there is none."""
-        return self._events[0][0] if self._events else math.inf
+        self.run_until(until)
 
     @property
     def queue_delay_s(self) -> float:
         """How long a byte that is written now waits for the bottleneck."""
         return self._queued_bytes / self.path.rate
-
-    def step(self) -> None:
-        """Run the next event."""
-        self.now, _, do = heapq.heappop(self._events)
-        do()
 
     def offer(self, size: float) -> None:
         """Give the sender this many bytes to send; infinity makes it greedy again."""
@@ -158,10 +143,6 @@ class Simulation:
             self.at(self.now + seconds, again)
 
         again()
-
-    def at(self, when: float, do: Callable[[], None]) -> None:
-        """Call a function at this time."""
-        heapq.heappush(self._events, (when, next(self._numbers), do))
 
     # --- results ----------------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-"""A stream of the wire, made and replayed; what comes out, as docs/protocol.md writes it."""
+"""Streams of the wire, built by hand and decoded; blocks as docs/protocol.md writes them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, Final
 
-from tests.support.blocks import apart, flat
-from vknet.errors import RemoteProtocolError
+from tests.support import blocks
+from tests.support.blocks import Outcome, apart
 from vknet.framing import (
     Ack,
     Bye,
@@ -41,16 +41,6 @@ MAGIC_BYTES: Final = b"\x2b\x78\x69\x5a"
 FRAME: Final = bytes(range(60))
 
 
-@dataclass
-class Outcome:
-    """What a decoder made of a stream."""
-
-    blocks: list[Any]
-    error: str | None = None
-    raised: str | None = None
-    held: int = 0
-
-
 def header(length: int, magic: bytes = MAGIC_BYTES) -> bytes:
     return magic + length.to_bytes(4, "little")
 
@@ -64,13 +54,13 @@ def frame_block(frame: bytes) -> bytes:
 
 
 def plain(block: bytes | OffloadFrame | Control) -> Any:
-    """A block as the document writes it."""
+    """Return a block as the document writes it."""
     match block:
         case Hello():
             keys = asdict(block)
             if not keys["ack_time"]:
                 del keys["ack_time"]
-            # The document leaves out what is as if it had been missing.
+            # The document leaves out keys with their default.
             if not keys.pop("offloads"):
                 del keys["window"]
                 return {"hello": keys}
@@ -92,22 +82,9 @@ def plain(block: bytes | OffloadFrame | Control) -> Any:
 
 
 def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
-    """Feed a stream, chopped like this, to a new decoder."""
-    decoder = Decoder(wire, offload=offload)
-    outcome = Outcome([])
-    for chunk in chunks:
-        piece = decoder.feed(chunk)
-        outcome.blocks += map(plain, flat(piece))
-        if piece.error is not None:
-            outcome.error, outcome.raised = str(piece.error), "feed"
-            break
-    if end and outcome.error is None:
-        try:
-            decoder.end()
-        except RemoteProtocolError as exc:
-            outcome.error, outcome.raised = str(exc), "end"
-    outcome.held = decoder.held
-    return outcome
+    """Decode a stream in these pieces; the blocks are as the document writes them."""
+    outcome = blocks.replay(Decoder(wire, offload=offload), chunks, end=end)
+    return replace(outcome, blocks=[plain(block) for block in outcome.blocks])
 
 
 def decoded(wire: Wire, stream: bytes) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from itertools import accumulate, pairwise
 from operator import or_
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from tests.support.blocks import apart, flat
-from vknet.errors import RemoteProtocolError
+from tests.support.blocks import Outcome, apart, replay
 from vknet.framing import (
     FRAME_LIMIT_V1,
     Ack,
@@ -38,6 +37,8 @@ from vknet.wire.hello import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.support.blocks import Item
 
 V1_MAGIC: Final = b"+xiZ"
 SHORTEST_BLOCK: Final = BLOCK_HEADER_SIZE + 1
@@ -176,15 +177,6 @@ def chopped(stream: bytes, sizes: Sequence[int]) -> list[bytes]:
     return [stream[a:b] for a, b in pairwise(cuts) if a < len(stream) or b > a]
 
 
-@dataclass
-class Outcome:
-    """What a decoder made of a stream: no memoryviews, so that outcomes compare."""
-
-    blocks: list[bytes | OffloadFrame | Control]
-    error: str | None
-    where: str | None
-
-
 def run(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
     """Decode as `run_in_order` does; the control messages come before the frames."""
     outcome = run_in_order(wire, promised, chunks)
@@ -197,22 +189,12 @@ def run_in_order(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
     The order of the blocks is the true one if no chunk completes more than one of them.
     """
     decoder = Decoder(wire, promised, offload=True)
-    blocks: list[bytes | OffloadFrame | Control] = []
-    error: str | None = None
-    where: str | None = None
-    for chunk in chunks:
-        decoded = decoder.feed(chunk)
-        blocks += flat(decoded)
-        if decoded.error is not None:
-            error, where = str(decoded.error), "feed"
-            break
+
+    def check(blocks: list[Item]) -> None:
         greeted = any(isinstance(block, Hello) for block in blocks)
         frame_limit = promised + 10 if greeted else FRAME_LIMIT_V1
         assert decoder.held < BLOCK_HEADER_SIZE + max(frame_limit, CONTROL_LIMIT)
-    else:
-        try:
-            decoder.end()
-        except RemoteProtocolError as exc:
-            error, where = str(exc), "end"
-    assert decoder.held == 0
-    return Outcome(blocks, error, where)
+
+    outcome = replay(decoder, chunks, check=check)
+    assert outcome.held == 0
+    return outcome

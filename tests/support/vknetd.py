@@ -16,26 +16,14 @@ from testbed.hosts import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BROADCAST", "VKNETD", "Vknetd", "client", "frame", "mac", "receive", "running"]
+__all__ = ["VKNETD", "Vknetd", "client", "receive", "running"]
 
 VKNETD: Final = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
-
-BROADCAST: Final = b"\xff" * 6
 
 # The time for an answer, and for a process to end.
 TIMEOUT_S: Final = 20
 
 _log_numbers = itertools.count(1)
-
-
-def mac(number: int) -> bytes:
-    """Return the MAC address of station `number`."""
-    return b"\x02\x00" + number.to_bytes(4, "big")
-
-
-def frame(destination: bytes, source: bytes, payload: bytes = b"") -> bytes:
-    """Return a frame of a local experimental EtherType (IEEE 802), padded to 60 bytes."""
-    return destination + source + b"\x88\xb5" + payload.ljust(46, b".")
 
 
 class Vknetd:

@@ -276,7 +276,7 @@ def test_every_frame_leaves_through_the_ports_that_a_bridge_would_choose(
                 frames = []
                 for destination, source, vlan in batch:
                     to = BROADCAST if destination == 0 else station_mac(destination)
-                    one = station_frame(to, station_mac(source), vlan, bytes([number]))
+                    one = station_frame(to, station_mac(source), bytes([number]), vlan)
                     frames.append(one)
                     known[vlan, station_mac(source)] = sender
                     there = known.get((vlan, to))

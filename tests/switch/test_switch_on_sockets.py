@@ -209,13 +209,13 @@ async def test_cancelled_port_with_queued_frames_leaves_the_switch_empty() -> No
 @pytest.mark.parametrize("tag", [0, 7], ids=["untagged", "tagged"])
 async def test_frames_follow_a_station_that_moves_within_a_batch(tag: int) -> None:
     async with clients(2) as (_, (a, b)):
-        b.send(station_frame(BROADCAST, station_mac(9), tag))
+        b.send(station_frame(BROADCAST, station_mac(9), vlan=tag))
         await receive_count(a, 1)
-        to_nine = station_frame(station_mac(9), station_mac(0), tag)
+        to_nine = station_frame(station_mac(9), station_mac(0), vlan=tag)
         # One batch: a frame to station 9 behind b, then frames of and to station 9 behind a.
         for one in (
             to_nine,
-            station_frame(BROADCAST, station_mac(9), tag),
+            station_frame(BROADCAST, station_mac(9), vlan=tag),
             to_nine,
             station_frame(BROADCAST, station_mac(0)),
         ):
@@ -223,6 +223,6 @@ async def test_frames_follow_a_station_that_moves_within_a_batch(tag: int) -> No
         got = await receive_count(b, 3)
         assert got == [
             to_nine,
-            station_frame(BROADCAST, station_mac(9), tag),
+            station_frame(BROADCAST, station_mac(9), vlan=tag),
             station_frame(BROADCAST, station_mac(0)),
         ]

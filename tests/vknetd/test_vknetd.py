@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.hosts import eventually
-from tests.support.vknetd import BROADCAST, VKNETD, Vknetd, client, frame, mac, receive, running
+from tests.support.packets import BROADCAST
+from tests.support.packets import station_frame as frame
+from tests.support.packets import station_mac as mac
+from tests.support.vknetd import VKNETD, Vknetd, client, receive, running
 from vknet.counters import DropReason
 from vknet.packet.ethernet import LONGEST_FRAME
 from vknet.switch.table import ENTRIES_MAX
