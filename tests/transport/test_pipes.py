@@ -21,10 +21,9 @@ from vknet.framing import (
     Bye,
     Wire,
     encode_control,
-    encode_frames,
 )
 from vknet.transport.base import RECEIVE_SIZE
-from vknet.transport.pipes import FAST_FOR_S, LONG_PIPE_RATE, PIPE_SIZE, SHORT_SIZE, PipeStream
+from vknet.transport.pipes import PIPE_SIZE, PipeStream
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -153,33 +152,6 @@ async def test_pipes_are_enlarged_and_sockets_are_accepted() -> None:
     right.close()
 
 
-# --- short pipes ----------------------------------------------------------------------------------
-
-
-def size_of(end: FdStream) -> int:
-    return fcntl.fcntl(end.fileno(), fcntl.F_GETPIPE_SZ)
-
-
-@pytest.mark.parametrize(
-    ("window", "greets", "size"),
-    [(None, False, SHORT_SIZE), (0, False, PIPE_SIZE), (None, True, PIPE_SIZE)],
-)
-async def test_pipe_is_short_if_the_peer_sends_no_acks(
-    window: int | None, greets: bool, size: int
-) -> None:
-    frame = bytes(range(60))
-    one, two = pair()
-    plug, endpoint = memory_endpoint_pair()
-    link = Link(endpoint, StreamTransport(one), LinkSettings(Wire.AUTO, window=window))
-    async with two, running(link):
-        if greets:
-            hello = Hello("test", "an endpoint", FRAME_LIMIT_V2, None, mtu_fixed=False, timeout=15)
-            await two.send_all(encode_control(hello))
-        await two.send_all(encode_frames([frame], FRAME_LIMIT_V2).data)
-        assert await plug.receive() == [frame]
-        assert size_of(one._sending) == size
-
-
 async def test_busy_link_that_is_stopped_sends_a_bye() -> None:
     one, two = pair()
     plug, endpoint = memory_endpoint_pair()
@@ -206,34 +178,3 @@ async def test_busy_link_that_is_stopped_sends_a_bye() -> None:
                 pass
     decoder.end()
     assert isinstance(blocks[-1], Bye)
-
-
-@pytest.mark.parametrize("is_fast", [False, True])
-async def test_short_pipe_is_enlarged_only_for_a_fast_reader(is_fast: bool) -> None:
-    clock = trio.testing.MockClock()
-
-    async def drain(stream: PipeStream) -> None:
-        while await stream.receive_some():
-            pass
-
-    async def check() -> None:
-        one, two = pair()
-        async with one, two, running(partial(drain, two)):
-            one.shorten()
-            assert size_of(one._sending) == SHORT_SIZE
-            # What a slow reader takes in at first may be much, in a moment.
-            for _ in range(3):
-                await one.send_all(
-                    bytes(int(LONG_PIPE_RATE * FAST_FOR_S * (1.1 if is_fast else 0.9)))
-                )
-                assert size_of(one._sending) == SHORT_SIZE
-                clock.jump(FAST_FOR_S)
-                await one.send_all(b"-")
-                if is_fast:
-                    break
-            assert size_of(one._sending) == (PIPE_SIZE if is_fast else SHORT_SIZE)
-            await one.send_eof()
-            one.shorten()
-
-    # A clock of its own, that stands still unless it is told to jump.
-    await trio.to_thread.run_sync(lambda: trio.run(check, clock=clock))

@@ -110,7 +110,6 @@ class Link:
             adopt_timeout=self._settings.adopt_timeout,
         )
         self._sender = Sender(endpoint, self._session, self.monitor.link_counters.outbound)
-        self._stream: ByteStream | None = None
         self._up = trio.Event()
         self._cause: VknetError | None = None
 
@@ -140,7 +139,7 @@ class Link:
                     nursery.start_soon(partial(self._run_task, run, *args))
 
                 with self._noting_failure():
-                    self._stream = stream = await self._transport.open(start_soon)
+                    stream = await self._transport.open(start_soon)
                 # It notes its own failure, on which its last block depends.
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
@@ -301,10 +300,6 @@ class Link:
         now = trio.current_time()
         if self._down_since is not None and now - self._down_since > STALE_AFTER_S:
             self._endpoint.discard(DropReason.STALE)
-        v1 = self._session.version == 1
-        if v1 and self._settings.window != 0 and self._stream is not None:
-            # v1 has no ACKs, so no window limits the sender; a short pipe does.
-            self._stream.shorten()
         self._sender.enable_frames()
 
     # --- watching ---------------------------------------------------------------------------------

@@ -55,9 +55,6 @@ class ByteStream(trio.abc.HalfCloseableStream):
         del parts
         return 0
 
-    def shorten(self) -> None:
-        """Buffer little in front of the reader unless it proves fast; by default a no-op."""
-
     @abstractmethod
     async def receive(self) -> bytes | memoryview:
         """Wait for bytes; they are empty at the end of the stream.

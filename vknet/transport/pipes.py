@@ -30,12 +30,6 @@ T = TypeVar("T")
 # with 256 KB two thirds.
 PIPE_SIZE: Final = 1024 * 1024
 
-# Without a window a pipe is short until its reader has taken this rate in bytes per second for this
-# time.  The time excludes what ssh buffers at first.
-SHORT_SIZE: Final = 64 * 1024
-LONG_PIPE_RATE: Final = 32e6
-FAST_FOR_S: Final = 0.5
-
 
 class PipeStream(ByteStream):
     """Two pipe ends as one stream; it owns them and closes them.
@@ -48,16 +42,10 @@ class PipeStream(ByteStream):
     def __init__(self, sending: FdStream, receiving: FdStream) -> None:
         self._sending = sending
         self._receiving = receiving
-        # While the pipe is short: when counting began, and the bytes written since then.
-        self._counted: tuple[float, int] | None = None
         self._buffer = bytearray(RECEIVE_SIZE)
         self._view = memoryview(self._buffer).toreadonly()
         for end in (sending, receiving):
             resize(end.fileno(), PIPE_SIZE)
-
-    def shorten(self) -> None:
-        resize(self._sending.fileno(), SHORT_SIZE)
-        self._counted = (trio.current_time(), 0)
 
     def send_nowait(self, *parts: bytes | bytearray | memoryview) -> int:
         fd = self._fd(self._sending)
@@ -67,8 +55,6 @@ class PipeStream(ByteStream):
             return 0
         except OSError as exc:
             raise self._broken(self._sending) from exc
-        if self._counted is not None:
-            self._count(sent)
         return sent
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -121,18 +107,6 @@ class PipeStream(ByteStream):
             await self._sending.aclose()
         finally:
             await self._receiving.aclose()
-
-    def _count(self, sent: int) -> None:
-        """Find out whether the reader is fast; if so, make the pipe long."""
-        since, before = self._counted or (0.0, 0)
-        now = trio.current_time()
-        if now - since < FAST_FOR_S:
-            self._counted = (since, before + sent)
-        elif before + sent >= LONG_PIPE_RATE * (now - since):
-            resize(self._sending.fileno(), PIPE_SIZE)
-            self._counted = None
-        else:
-            self._counted = (now, 0)
 
     def _fd(self, end: FdStream) -> int:
         fd = end.fileno()
