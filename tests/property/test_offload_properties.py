@@ -61,7 +61,8 @@ def everyday(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def much_alike(draw: st.DrawFn) -> list[bytes]:
-    """As many as make a train, and perhaps not quite alike: a byte, the last one's length, DHCP."""
+    """Frames of a uniform batch, some altered: a byte, the length of the last one, a port of
+    DHCP."""
     data = draw(hostile() | everyday())
     datas = [bytearray(data) for _ in range(draw(st.integers(16, 20)))]
     for _ in range(draw(st.integers(0, 2))):
