@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.blocks import feed
-from tests.support.bottleneck import CE, ECT0, FULL, datagram, read
+from tests.support.bottleneck import CE, ECT0, datagram, read
 from tests.support.superframes import Super
 from tests.support.terms import TERMS
 from vknet.counters import DropReason, TrafficCounters
@@ -21,6 +21,7 @@ from vknet.framing import (
     encode_control,
 )
 from vknet.link.scheduler import GRANT_S, SUPER_BYTES, SUPER_TIME_S, Scheduler
+from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.gso import plain_frames
 from vknet.packet.virtio import OffloadFrame
 from vknet.qdisc.codel import TARGET_S
@@ -86,7 +87,7 @@ def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
 
 
 def flood(flow: int, count: int, ecn: int = 0) -> list[bytes]:
-    return [datagram(flow, number, FULL, ecn=ecn) for number in range(count)]
+    return [datagram(flow, number, FULL_FRAME, ecn=ecn) for number in range(count)]
 
 
 def settled(seconds: float = 6.0, ecn: int = 0) -> Link:
@@ -97,7 +98,7 @@ def settled(seconds: float = 6.0, ecn: int = 0) -> Link:
     acks: deque[tuple[float, int]] = deque()
     for number in range(round(seconds / step)):
         now = number * step
-        link.next_writes(*flood(1, round(3 * RATE * step / FULL), ecn), now=now)
+        link.next_writes(*flood(1, round(3 * RATE * step / FULL_FRAME), ecn), now=now)
         carried = min(carried + RATE * step, link.counted.bytes)
         acks.append((now + ROUND_TRIP, int(carried)))
         while acks[0][0] <= now:
@@ -116,11 +117,11 @@ def test_batch_passes_unchanged_while_the_window_has_room() -> None:
     link = Link(window=10_000)
     frames = [*flood(1, 3), datagram(2, 0, 60), *flood(1, 3)]
     assert link.next_writes(*frames) == frames
-    assert (link.counted.frames, link.counted.bytes) == (7, 6 * FULL + 60)
+    assert (link.counted.frames, link.counted.bytes) == (7, 6 * FULL_FRAME + 60)
 
 
 def test_frames_over_the_window_wait_for_an_ack() -> None:
-    link = Link(window=3 * FULL)
+    link = Link(window=3 * FULL_FRAME)
     frames = flood(1, 7)
     assert link.next_writes(*frames) == frames[:3]
     assert link.next_writes() == []
@@ -132,7 +133,7 @@ def test_frames_over_the_window_wait_for_an_ack() -> None:
 
 
 def test_ping_passes_queued_frames() -> None:
-    link = Link(window=3 * FULL)
+    link = Link(window=3 * FULL_FRAME)
     link.next_writes(*flood(1, 30))
     ping = datagram(2, 0, 98)
     assert link.next_writes(ping) == []
@@ -141,7 +142,7 @@ def test_ping_passes_queued_frames() -> None:
 
 
 def test_two_queued_flows_share_the_window() -> None:
-    link = Link(window=10 * FULL)
+    link = Link(window=10 * FULL_FRAME)
     link.next_writes(*flood(1, 50))
     link.next_writes(*flood(2, 50))
     link.ack()
@@ -151,7 +152,7 @@ def test_two_queued_flows_share_the_window() -> None:
 
 
 def test_new_frame_does_not_overtake_its_own_flow() -> None:
-    link = Link(window=3 * FULL)
+    link = Link(window=3 * FULL_FRAME)
     frames = flood(1, 9)
     assert link.next_writes(*frames[:6]) == frames[:3]
     link.ack()
@@ -211,11 +212,11 @@ def test_fast_path_grants_the_window_for_many_turns_at_once(fast: Link) -> None:
     assert window is not None
     for next_writes in range(5):
         assert len(fast.next_writes(*flood(1, 10), now=3.0 + next_writes * GRANT_S / 5)) == 10
-    assert window.bytes_in_flight == 10 * FULL
+    assert window.bytes_in_flight == 10 * FULL_FRAME
     fast.next_writes(*flood(1, 10), now=3.0 + 1.01 * GRANT_S)
-    assert window.bytes_in_flight == 60 * FULL
+    assert window.bytes_in_flight == 60 * FULL_FRAME
     fast.next_writes(*flood(1, 10), now=3.0 + 1.02 * GRANT_S)
-    assert window.bytes_in_flight == 60 * FULL
+    assert window.bytes_in_flight == 60 * FULL_FRAME
     # The time is that of the first of them, and an ACK of all of them is one of what was sent.
     fast.ack(3.0 + 1.02 * GRANT_S + 0.0001)
     assert window.bytes_in_flight == 0
@@ -230,13 +231,13 @@ def test_grant_is_no_larger_than_the_room_in_the_window(fast: Link) -> None:
     room, gone = window.send_quota, 0
     while written := fast.next_writes(*flood(1, 100), now=3.0 + GRANT_S / 2):
         gone += sum(map(len, written))
-    assert room <= gone < room + FULL
+    assert room <= gone < room + FULL_FRAME
     assert fast.scheduler.is_queued
-    assert window.bytes_in_flight == gone + FULL
+    assert window.bytes_in_flight == gone + FULL_FRAME
     # The next ones do not pass those that wait.
     fast.ack(3.0 + GRANT_S)
-    assert fast.next_writes(datagram(1, 1000, FULL), now=3.0 + GRANT_S)[0] != datagram(
-        1, 1000, FULL
+    assert fast.next_writes(datagram(1, 1000, FULL_FRAME), now=3.0 + GRANT_S)[0] != datagram(
+        1, 1000, FULL_FRAME
     )
 
 
@@ -289,7 +290,7 @@ def test_super_frame_queued_on_a_fast_path_stays_whole() -> None:
 
 
 def test_super_frame_with_an_invalid_header_is_dropped_and_counted() -> None:
-    link = Link(window=FULL)
+    link = Link(window=FULL_FRAME)
     link.next_writes(*flood(1, 2))
     lying = Super(bytes(4000)).but(csum_start=60_000).frame()
     assert link.next_writes(lying) == []
@@ -297,7 +298,7 @@ def test_super_frame_with_an_invalid_header_is_dropped_and_counted() -> None:
 
 
 def test_partial_checksum_stays_partial_in_the_queue() -> None:
-    link = Link(window=FULL)
+    link = Link(window=FULL_FRAME)
     link.next_writes(*flood(1, 2))
     unfinished = Super(bytes(500), size=0).frame()
     assert link.next_writes(unfinished) == []
@@ -371,12 +372,12 @@ def test_window_on_a_slow_path_is_sent_piece_by_piece() -> None:
         now = link.scheduler.next_at
         written += len(link.next_writes(now=now))
     # Sooner than the path would have carried them, or it would be the limit.
-    assert 40 * FULL / (2 * RATE) < now - 1000.0 < 40 * FULL / RATE
+    assert 40 * FULL_FRAME / (2 * RATE) < now - 1000.0 < 40 * FULL_FRAME / RATE
     assert link.scheduler.next_at == math.inf
 
 
 def test_frames_queued_when_the_link_ends_are_counted() -> None:
-    link = Link(window=FULL)
+    link = Link(window=FULL_FRAME)
     link.next_writes(*flood(1, 10))
     link.scheduler.end()
     assert link.drops == {DropReason.LINK_ENDED: 9}

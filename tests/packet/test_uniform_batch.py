@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.blocks import feed
-from tests.support.superframes import UDP, Super
+from tests.support.packets import UDP
+from tests.support.superframes import Super
 from vknet.framing import (
     FRAME_LIMIT_V2,
     Wire,

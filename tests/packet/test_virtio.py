@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
+from tests.support.packets import TCP, UDP
+from tests.support.superframes import Super, checksums_hold, parts
 from vknet.counters import DropReason
 from vknet.packet.gso import from_kernel, plain_frames, segment
 from vknet.packet.virtio import (

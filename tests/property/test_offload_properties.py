@@ -7,7 +7,8 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.superframes import TCP, UDP, Super, checksums_hold, parts
+from tests.support.packets import TCP, UDP
+from tests.support.superframes import Super, checksums_hold, parts
 from vknet.counters import DropReason
 from vknet.packet.gso import batch_from_kernel, from_kernel, segment
 from vknet.packet.uniform_batch import UniformBatch

@@ -11,16 +11,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from tests.support.altered_frames import changed
-from tests.support.bottleneck import (
-    CE,
-    FULL,
-    NOT_CAPABLE,
-    Bottleneck,
-    Responsive,
-    Steady,
-    datagram,
-    read,
-)
+from tests.support.bottleneck import CE, NOT_CAPABLE, Bottleneck, Responsive, Steady, datagram, read
 from tests.support.packets import tag
 from vknet.counters import DropReason
 from vknet.packet.ecn import mark_ce
@@ -193,7 +184,7 @@ class Serve:
     times: int
 
 
-sizes = st.sampled_from([70, 70, 600, FULL, FULL, 9000, 30000])
+sizes = st.sampled_from([70, 70, 600, FULL_FRAME, FULL_FRAME, 9000, 30000])
 pushes = st.builds(
     Push, st.integers(0, 3), sizes, st.sampled_from([0, 0, 1, 2, 3]), st.integers(1, 40)
 )
@@ -364,7 +355,7 @@ def test_standing_queue_is_reduced_to_about_the_target(
     sender = Responsive(bottleneck, 1, round_trip, ecn=2 if ecn else 0)
     bottleneck.run_until(12)
     delays = bottleneck.delays_after(1, 4)
-    in_flight = FULL / bottleneck.rate
+    in_flight = FULL_FRAME / bottleneck.rate
     assert delays[len(delays) // 2] <= 2 * TARGET + 2 * in_flight
     assert delays[len(delays) * 99 // 100] <= INTERVAL
     assert bottleneck.arrived[1] >= 0.8 * 12 * bottleneck.rate
@@ -378,7 +369,7 @@ def test_standing_queue_is_reduced_to_about_the_target(
 
 @few_examples
 @given(
-    size=st.sampled_from([700, FULL, 6000]),
+    size=st.sampled_from([700, FULL_FRAME, 6000]),
     ecn=st.lists(st.sampled_from([0, 2]), min_size=2, max_size=8),
 )
 def test_equal_flows_get_equal_shares_and_do_not_delay_a_ping(size: int, ecn: list[int]) -> None:

@@ -6,18 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.bottleneck import (
-    CE,
-    ECT0,
-    FULL,
-    Bottleneck,
-    Responsive,
-    Steady,
-    checksum,
-    datagram,
-    read,
-)
-from tests.support.packets import tag
+from tests.support.bottleneck import CE, ECT0, Bottleneck, Responsive, Steady, datagram, read
+from tests.support.packets import ones_sum, tag
 from vknet.counters import DropReason
 from vknet.packet.ethernet import FULL_FRAME
 from vknet.qdisc.fq_codel import FLOWS_MAX, FlowQueue
@@ -27,7 +17,7 @@ SUPER = 65000
 
 
 def frames_of(
-    flow: int, count: int, size: int = FULL, *, start: int = 0, ecn: int = 0
+    flow: int, count: int, size: int = FULL_FRAME, *, start: int = 0, ecn: int = 0
 ) -> list[bytes]:
     return [datagram(flow, number, size, ecn=ecn) for number in range(start, start + count)]
 
@@ -73,7 +63,7 @@ def test_frames_of_a_flow_leave_in_order() -> None:
     frames = frames_of(1, 10)
     queue.push(frames[:4], 0.0)
     queue.push(frames[4:], 0.001)
-    assert (len(queue), queue.backlog_bytes) == (10, 10 * FULL)
+    assert (len(queue), queue.backlog_bytes) == (10, 10 * FULL_FRAME)
     assert queue.pull(0.002, EVERYTHING) == frames
     assert (len(queue), queue.backlog_bytes, queue.drops.total()) == (0, 0, 0)
 
@@ -84,9 +74,9 @@ def test_only_the_last_pulled_frame_exceeds_the_limit() -> None:
     assert queue.pull(0.0, 0) == []
     assert queue.pull(0.0, -5) == []
     assert len(queue.pull(0.0, 1)) == 1
-    assert len(queue.pull(0.0, FULL)) == 1
-    assert len(queue.pull(0.0, 2 * FULL + 1)) == 3
-    assert (len(queue), queue.backlog_bytes) == (5, 5 * FULL)
+    assert len(queue.pull(0.0, FULL_FRAME)) == 1
+    assert len(queue.pull(0.0, 2 * FULL_FRAME + 1)) == 3
+    assert (len(queue), queue.backlog_bytes) == (5, 5 * FULL_FRAME)
 
 
 def test_view_is_copied_so_that_a_small_frame_keeps_no_large_buffer() -> None:
@@ -106,7 +96,7 @@ def test_wrapped_frame_queues_by_its_frame_and_leaves_unchanged() -> None:
     queue.push(parcels, 0.0)
     queue.push([datagram(2)], 0.0)
     queue.push(frames_of(1, 1), 0.0)
-    assert queue.backlog_bytes == 3 * (SUPER + 10) + 64 + FULL
+    assert queue.backlog_bytes == 3 * (SUPER + 10) + 64 + FULL_FRAME
     out = queue.pull(0.0, EVERYTHING)
     assert out == [parcels[0], datagram(2), *parcels[1:], *frames_of(1, 1)]
     assert out[0] is parcels[0]
@@ -145,7 +135,9 @@ def test_ping_overtakes_a_download() -> None:
 
 def test_flows_of_large_and_small_frames_share_by_bytes() -> None:
     queue = FlowQueue[bytes](limit_bytes=EVERYTHING)
-    queue.push(frames_of(1, 5000, 100) + frames_of(2, 400, FULL) + frames_of(3, 10, SUPER), 0.0)
+    queue.push(
+        frames_of(1, 5000, 100) + frames_of(2, 400, FULL_FRAME) + frames_of(3, 10, SUPER), 0.0
+    )
     out = queue.pull(0.0, 6 * SUPER)
     shares = [sum(len(frame) for frame in out if read(frame)[0] == flow) for flow in (1, 2, 3)]
     assert max(shares) - min(shares) <= SUPER + 2 * FULL_FRAME
@@ -156,7 +148,7 @@ def test_flow_pays_for_a_super_frame_before_its_next_frame() -> None:
     queue.push(frames_of(1, 3, SUPER) + frames_of(2, 200), 0.0)
     out = flows_in(queue.pull(0.0, EVERYTHING))
     assert out[0] == 1
-    assert SUPER - FULL_FRAME <= out[1:].index(1) * FULL <= SUPER + 2 * FULL_FRAME
+    assert SUPER - FULL_FRAME <= out[1:].index(1) * FULL_FRAME <= SUPER + 2 * FULL_FRAME
 
 
 def test_flows_of_single_frames_do_not_stay_new() -> None:
@@ -169,7 +161,7 @@ def test_flows_of_single_frames_do_not_stay_new() -> None:
         queue.push([datagram(2 + number % 2, number)], 0.0)
         served += flows_in(queue.pull(0.0, 1))
     # Flows share by bytes.
-    assert served.count(1) * FULL > 0.9 * 64 * (served.count(2) + served.count(3)) / 2
+    assert served.count(1) * FULL_FRAME > 0.9 * 64 * (served.count(2) + served.count(3)) / 2
 
 
 def test_deficit_lapses_when_the_queue_is_empty() -> None:
@@ -265,7 +257,7 @@ def test_discarded_queue_starts_with_fresh_codel_state() -> None:
 def test_flow_that_lost_all_frames_is_not_above_target_when_it_returns() -> None:
     queue = FlowQueue[bytes](target=5.0, interval=100.0, floor=0, limit_frames=40)
     queue.push(frames_of(1, 2) + frames_of(1, 1, 70, start=2), 0.0)
-    queue.pull(0.0, 2 * FULL)
+    queue.pull(0.0, 2 * FULL_FRAME)
     queue.push(frames_of(2, 20, 100), 0.0)
     assert flows_in(queue.pull(10.0, 1)) == [2]
     # Flow 2 is above the target from here on.  It is the fattest and loses all its frames.
@@ -283,8 +275,8 @@ def test_flow_that_lost_all_frames_is_not_above_target_when_it_returns() -> None
 @pytest.mark.parametrize("tags", [b"", tag(5)], ids=["untagged", "tagged"])
 def test_ecn_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes) -> None:
     queue = millisecond_queue()
-    frames = [datagram(1, n, FULL, ecn=ECT0, tags=tags, version=version) for n in range(400)]
-    marked = datagram(1, 105, FULL, ecn=CE, tags=tags, version=version)
+    frames = [datagram(1, n, FULL_FRAME, ecn=ECT0, tags=tags, version=version) for n in range(400)]
+    marked = datagram(1, 105, FULL_FRAME, ecn=CE, tags=tags, version=version)
     queue.push(frames, 0.0)
     left = serve(queue, 0, 300)
     assert len(left) == 300
@@ -293,14 +285,14 @@ def test_ecn_capable_flow_is_marked_and_loses_nothing(version: int, tags: bytes)
     assert (queue.ecn_marks, queue.drops.total()) == (3, 0)
     if version == 4:
         start = 14 + len(tags)
-        assert all(checksum(frame[start : start + 20]) == 0 for frame in left)
+        assert all(ones_sum(frame[start : start + 20]) == 0xFFFF for frame in left)
 
 
 def test_wrapped_frame_is_marked_in_its_wrapper() -> None:
     queue = FlowQueue[Parcel](target=5.0, interval=100.0)
     queue.push([Parcel(b"ten bytes." + frame) for frame in frames_of(1, 300, ecn=ECT0)], 0.0)
     left = [parcel for ms in range(200) for parcel in queue.pull(float(ms), 1)]
-    assert left[105] == Parcel(b"ten bytes." + datagram(1, 105, FULL, ecn=CE))
+    assert left[105] == Parcel(b"ten bytes." + datagram(1, 105, FULL_FRAME, ecn=CE))
     assert (len(left), queue.ecn_marks, queue.drops.total()) == (200, 1, 0)
 
 
@@ -380,8 +372,8 @@ def test_flood_of_flows_does_not_starve_an_old_flow() -> None:
     queue.pull(0.0, 2 * FULL_FRAME)
     served = 0
     for turn in range(100):
-        queue.push(frames_of_other_flows(256, FULL, start=256 * turn), 0.0)
-        out = queue.pull(0.0, 256 * FULL)
+        queue.push(frames_of_other_flows(256, FULL_FRAME, start=256 * turn), 0.0)
+        out = queue.pull(0.0, 256 * FULL_FRAME)
         served += sum(frame[26:30] == datagram(7)[26:30] for frame in out)
     # The others have twice FLOWS_MAX queues; once each was new, all flows take turns.
     assert served >= 100 * 256 // (2 * FLOWS_MAX) - 2
@@ -415,7 +407,7 @@ def test_eight_downloads_share_a_slow_path_and_do_not_delay_a_ping() -> None:
 def test_flood_at_twice_the_rate_harms_only_itself() -> None:
     queue = FlowQueue[bytes]()
     bottleneck = Bottleneck(queue, 1_250_000)
-    Steady(bottleneck, 1, FULL / bottleneck.rate / 2, FULL)
+    Steady(bottleneck, 1, FULL_FRAME / bottleneck.rate / 2, FULL_FRAME)
     sender = Responsive(bottleneck, 2, 0.03)
     Steady(bottleneck, 99, 0.1, 98)
     bottleneck.run_until(10)

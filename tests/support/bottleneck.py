@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
 from itertools import count
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from tests.support.congestion_window import RENO_BETA, CongestionWindow
 from tests.support.events import EventQueue
-from tests.support.packets import ethernet
+from tests.support.packets import IPV4, IPV6, UDP, ethernet, ipv4, ipv6, udp
+from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,20 +23,8 @@ if TYPE_CHECKING:
     from vknet.qdisc.fq_codel import FlowQueue
 
 NOT_CAPABLE, ECT1, ECT0, CE = range(4)
-UDP: Final = 17
-FULL: Final = 1514
-ADDRESSES4: Final = IPv4Address("198.18.0.1").packed + IPv4Address("198.18.0.2").packed
-ADDRESSES6: Final = IPv6Address("fd00::1").packed + IPv6Address("fd00::2").packed
 
 Listener: TypeAlias = "Callable[[int, bool], None]"
-
-
-def checksum(header: bytes) -> int:
-    """Return the Internet checksum of a header; 0 if the header has a valid one (RFC 1071)."""
-    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def datagram(
@@ -51,17 +40,20 @@ def datagram(
         tags: VLAN tags.
         version: the IP version.
     """
-    length = size - len(tags) - 14
+    room = size - len(tags) - 14 - (20 if version == 4 else 40) - 8
+    body = udp(flow, 9, number.to_bytes(8, "big").ljust(room, b"\0"))
     if version == 4:
-        head = struct.pack("!BBHHHBBH", 0x45, 0xB8 | ecn, length, number & 0xFFFF, 0, 64, UDP, 0)
-        addresses = ADDRESSES4
-        head = head[:10] + checksum(head + addresses).to_bytes(2, "big") + addresses
+        packet = ipv4(
+            "198.18.0.1",
+            UDP,
+            body,
+            destination="198.18.0.2",
+            tos=0xB8 | ecn,
+            identification=number & 0xFFFF,
+        )
     else:
-        addresses = ADDRESSES6
-        head = struct.pack("!IHBB", 6 << 28 | ecn << 20, length - 40, UDP, 64) + addresses
-    body = struct.pack("!HHHHQ", flow, 9, length - len(head), 0, number)
-    packet = (head + body).ljust(length, b"\0")
-    return ethernet(0x0800 if version == 4 else 0x86DD, packet, tags=tags)
+        packet = ipv6("fd00::1", UDP, body, destination="fd00::2", traffic_class=ecn, hop_limit=64)
+    return ethernet(IPV4 if version == 4 else IPV6, packet, tags=tags)
 
 
 def read(frame: bytes) -> tuple[int, int, bool]:
@@ -159,13 +151,12 @@ class Responsive:
     """
 
     def __init__(
-        self, bottleneck: Bottleneck, flow: int, rtt_s: float, size: int = FULL, ecn: int = 0
+        self, bottleneck: Bottleneck, flow: int, rtt_s: float, size: int = FULL_FRAME, ecn: int = 0
     ) -> None:
         self.bottleneck, self.flow, self.rtt_s = bottleneck, flow, rtt_s
         self.size, self.ecn = size, ecn
-        self.window = 10.0
-        self.threshold = float("inf")
-        self.next = self.expected = self.reduced_at = 0
+        self.window = CongestionWindow(RENO_BETA)
+        self.next = self.expected = 0
         self.losses = self.marked = 0
         self.acked_at = bottleneck.now
         bottleneck.listeners[flow] = self._arrived
@@ -180,16 +171,14 @@ class Responsive:
         self.acked_at = self.bottleneck.now
         self.losses += number - self.expected
         self.marked += marked
-        if (marked or number > self.expected) and number >= self.reduced_at:
-            self.window = self.threshold = max(self.window / 2, 2.0)
-            self.reduced_at = self.next
-        else:
-            self.window += 1 if self.window < self.threshold else 1 / self.window
+        signal = marked or number > self.expected
+        if not (signal and self.window.reduce(number, self.next)):
+            self.window.grow()
         self.expected = number + 1
         self._fill()
 
     def _fill(self) -> None:
-        quota = int(self.window) - (self.next - self.expected)
+        quota = int(self.window.size) - (self.next - self.expected)
         numbers = range(self.next, self.next + max(quota, 0))
         self.next += len(numbers)
         if numbers:
@@ -198,7 +187,8 @@ class Responsive:
     def _watch(self) -> None:
         if self.bottleneck.now - self.acked_at >= 1:
             self.losses += self.next - self.expected
-            self.window, self.expected = 2.0, self.next
+            self.window.time_out()
+            self.expected = self.next
             self.acked_at = self.bottleneck.now
             self._fill()
         self.bottleneck.at(self.bottleneck.now + 1, self._watch)

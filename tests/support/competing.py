@@ -12,6 +12,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
+from tests.support.congestion_window import CUBIC_BETA, CongestionWindow
 from tests.support.paths import Path, Simulation
 from vknet.packet.ethernet import FULL_FRAME
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["CompetingSimulation"]
-
-# What remains of the congestion window after a loss: beta_cubic of RFC 9438.
-BETA = 0.7
 
 
 class Tcp:
@@ -36,7 +34,7 @@ class Tcp:
     Attributes:
         written: see above; it may be raised.
         delivered: the bytes delivered in order so far.
-        cwnd: the congestion window, in segments.
+        cwnd: the congestion window.
     """
 
     def __init__(
@@ -48,11 +46,10 @@ class Tcp:
     ) -> None:
         self.written = written
         self.delivered = 0
-        self.cwnd = 10.0
+        self.cwnd = CongestionWindow(CUBIC_BETA)
         self._simulation = simulation
         self._bottleneck = bottleneck
         self._arrive = arrive
-        self._threshold = math.inf
         # Numbers of segments: the next new one, and the lost ones to send again.
         self._next = 0
         self._lost: deque[int] = deque()
@@ -60,11 +57,9 @@ class Tcp:
         # At the receiver: segments that came out of order, and the next one in order.
         self._out_of_order: set[int] = set()
         self._expected = 0
-        # The first segment sent after the last loss was detected.
-        self._recovery_point = 0
 
     def send(self) -> None:
-        while self._in_flight < self.cwnd:
+        while self._in_flight < self.cwnd.size:
             if self._lost:
                 self._transmit(self._lost.popleft())
             elif (self._next + 1) * FULL_FRAME <= self.written:
@@ -103,15 +98,13 @@ class Tcp:
 
     def _acknowledge(self) -> None:
         # A congestion window that is not full does not grow.
-        if self._in_flight + 1 >= self.cwnd:
-            self.cwnd += 1.0 if self.cwnd < self._threshold else 1.0 / self.cwnd
+        if self._in_flight + 1 >= self.cwnd.size:
+            self.cwnd.grow()
         self._in_flight -= 1
         self.send()
 
     def _lose(self, number: int) -> None:
-        if number >= self._recovery_point:
-            self.cwnd = self._threshold = max(2.0, BETA * self.cwnd)
-            self._recovery_point = self._next
+        self.cwnd.reduce(number, self._next)
         self._lost.append(number)
         self._in_flight -= 1
         self.send()

@@ -17,7 +17,8 @@ from dataclasses import replace
 from fcntl import ioctl
 from typing import TYPE_CHECKING, Final
 
-from tests.support.superframes import TCP, UDP, Super
+from tests.support.packets import TCP, UDP
+from tests.support.superframes import Super
 from vknet.counters import DropReason
 from vknet.endpoints import tun
 from vknet.packet.gso import segment

@@ -25,6 +25,15 @@ EXPERIMENTAL = 0x88B5
 """The EtherType for local experiments (IEEE 802)."""
 
 
+def ones_sum(data: bytes) -> int:
+    """Return the one's complement sum of RFC 1071, word by word."""
+    total = 0
+    for (word,) in struct.iter_unpack("!H", data + bytes(len(data) % 2)):
+        total += word
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
 def station_mac(number: int) -> bytes:
     """Return the MAC address of a station, by its number."""
     return b"\2\0" + number.to_bytes(4, "big")
@@ -69,29 +78,45 @@ def ipv4(
     options: bytes = b"",
     version: int = 4,
     total: int | None = None,
+    tos: int = 0,
+    identification: int = 1,
+    whole: bool = False,
 ) -> bytes:
-    """Return an IPv4 packet; `offset` is that of a fragment, in units of eight bytes."""
+    """Return an IPv4 packet with a valid header checksum.
+
+    Args:
+        offset: that of a fragment, in units of eight bytes.
+        total: the length field, if it is not the length.
+        whole: whether the flag DF (do not fragment) is set.
+    """
     words = 5 + len(options) // 4
     size = 4 * words + len(payload) if total is None else total
-    return (
-        struct.pack("!BBHHH", version << 4 | words, 0, size, 1, more << 13 | offset)
-        + struct.pack("!BBH", 64, protocol, 0)
-        + IPv4Address(source).packed
-        + IPv4Address(destination).packed
-        + options
-        + payload
-    )
+    flags = whole << 14 | more << 13
+    head = struct.pack("!BBHHH", version << 4 | words, tos, size, identification, flags | offset)
+    addresses = IPv4Address(source).packed + IPv4Address(destination).packed
+    rest = addresses + options
+    check = ones_sum(head + struct.pack("!BB", 64, protocol) + rest) ^ 0xFFFF
+    return head + struct.pack("!BBH", 64, protocol, check) + rest + payload
 
 
-def tcp(flags: int, data: bytes = b"", *, options: bytes = b"", words: int | None = None) -> bytes:
-    """Return a TCP segment from port 40000 to port 22; `words` is its header length field."""
+def tcp(
+    flags: int,
+    data: bytes = b"",
+    *,
+    options: bytes = b"",
+    words: int | None = None,
+    ports: tuple[int, int] = (40000, 22),
+    sequence: int = 1,
+    checksum: int = 0,
+) -> bytes:
+    """Return a TCP segment; `words` is its header length field."""
     size = 5 + len(options) // 4 if words is None else words
-    header = struct.pack("!HHIIBBHHH", 40000, 22, 1, 2, size << 4, flags, 1024, 0, 0)
+    header = struct.pack("!HHIIBBHHH", *ports, sequence, 2, size << 4, flags, 1024, checksum, 0)
     return header + options + data
 
 
-def udp(source: int, destination: int, payload: bytes = bytes(8)) -> bytes:
-    return struct.pack("!HHHH", source, destination, 8 + len(payload), 0) + payload
+def udp(source: int, destination: int, payload: bytes = bytes(8), *, checksum: int = 0) -> bytes:
+    return struct.pack("!HHHH", source, destination, 8 + len(payload), checksum) + payload
 
 
 def arp(
@@ -120,10 +145,11 @@ def ipv6(
     hop_limit: int = 255,
     version: int = 6,
     length: int | None = None,
+    traffic_class: int = 0,
 ) -> bytes:
     size = len(payload) if length is None else length
     return (
-        struct.pack("!IHBB", version << 28, size, following, hop_limit)
+        struct.pack("!IHBB", version << 28 | traffic_class << 20, size, following, hop_limit)
         + IPv6Address(source).packed
         + IPv6Address(destination).packed
         + payload

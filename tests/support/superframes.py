@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address
 from typing import Final
 
+from tests.support.packets import IPV4, IPV6, TCP, UDP, ethernet, ipv4, ipv6, ones_sum, tcp, udp
 from vknet.packet.virtio import OffloadFrame
 
-__all__ = ["DESTINATION", "SOURCE", "Super", "checksums_hold", "ones_sum", "parts"]
+__all__ = ["DESTINATION", "SOURCE", "Super", "checksums_hold", "parts"]
 
 DESTINATION: Final = bytes.fromhex("020000000002")
 SOURCE: Final = bytes.fromhex("020000000001")
 
-V4: Final = (IPv4Address("198.18.1.1").packed, IPv4Address("198.18.1.2").packed)
-V6: Final = (IPv6Address("fd00:1::1").packed, IPv6Address("fd00:1::2").packed)
-
-TCP: Final = 6
-UDP: Final = 17
-
-
-def ones_sum(data: bytes) -> int:
-    """Return the one's complement sum of RFC 1071, word by word."""
-    total = 0
-    for (word,) in struct.iter_unpack("!H", data + bytes(len(data) % 2)):
-        total += word
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+V4: Final = ("198.18.1.1", "198.18.1.2")
+V6: Final = ("fd00:1::1", "fd00:1::2")
 
 
 @dataclass(frozen=True)
@@ -62,9 +51,14 @@ class Super:
     def frame(self) -> OffloadFrame:
         """Return the frame as a TAP returns it."""
         transport = self._transport()
-        ip = self._ip(len(transport))
-        ethertype = b"\x08\x00" if self.version == 4 else b"\x86\xdd"
-        frame = DESTINATION + SOURCE + self.tags + ethertype + ip + transport
+        ip = self._ip(transport)
+        frame = ethernet(
+            IPV4 if self.version == 4 else IPV6,
+            ip,
+            source=SOURCE,
+            destination=DESTINATION,
+            tags=self.tags,
+        )
         start = len(frame) - len(transport)
         headers = len(frame) - len(self.payload)
         gso = {(4, TCP): 1, (6, TCP): 4}.get((self.version, self.protocol), 5) if self.size else 0
@@ -80,31 +74,35 @@ class Super:
 
     def _transport(self) -> bytes:
         if self.protocol == UDP:
-            length = 8 + len(self.payload)
-            head = struct.pack("!HHHH", 5000, 5001, length, self._pseudo(length))
-            return head + self.payload
-        length = 20 + len(self.options) + len(self.payload)
-        head = struct.pack(
-            "!HHIIBBHHH",
-            *(5000, 5001, self.sequence, 77, (20 + len(self.options)) << 2, self.flags, 501),
-            *(self._pseudo(length), 0),
+            checksum = self._pseudo(8 + len(self.payload))
+            return udp(5000, 5001, self.payload, checksum=checksum)
+        return tcp(
+            self.flags,
+            self.payload,
+            options=self.options,
+            ports=(5000, 5001),
+            sequence=self.sequence,
+            checksum=self._pseudo(20 + len(self.options) + len(self.payload)),
         )
-        return head + self.options + self.payload
 
     def _pseudo(self, length: int) -> int:
-        addresses = V4 if self.version == 4 else V6
+        addresses = [ip_address(text).packed for text in (V4 if self.version == 4 else V6)]
         return ones_sum(b"".join(addresses) + struct.pack("!II", length, self.protocol))
 
-    def _ip(self, length: int) -> bytes:
+    def _ip(self, transport: bytes) -> bytes:
         if self.version == 6:
             kind = self.first if self.extensions else self.protocol
-            head = struct.pack("!IHBB", 6 << 28, len(self.extensions) + length, kind, 64)
-            return head + b"".join(V6) + self.extensions
-        size = 20 + len(self.ip_options)
-        fields = [0x40 | size // 4, 0, size + length, self.identification, 0x4000, 64]
-        head = struct.pack("!BBHHHBBH", *fields, self.protocol, 0) + b"".join(V4) + self.ip_options
-        check = ones_sum(head) ^ 0xFFFF
-        return head[:10] + check.to_bytes(2, "big") + head[12:]
+            payload = self.extensions + transport
+            return ipv6(V6[0], kind, payload, destination=V6[1], hop_limit=64)
+        return ipv4(
+            V4[0],
+            self.protocol,
+            transport,
+            destination=V4[1],
+            options=self.ip_options,
+            identification=self.identification,
+            whole=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from tests.support.superframes import UDP, Super, checksums_hold
+from tests.support.packets import UDP
+from tests.support.superframes import Super, checksums_hold
 from vknet.counters import DropReason
 from vknet.endpoints import tap, tun
 from vknet.endpoints.tap import open_tap
