@@ -103,7 +103,7 @@ def test_tap_in_another_bridge_is_refused(bed: Bed) -> None:
     for arguments in ("link add br1 type bridge", "tuntap add dev tap1 mode tap"):
         bed.here.ip(*arguments.split())
     bed.here.ip("link", "set", "tap1", "master", "br1")
-    assert "already a port of another bridge" in refused(bed, "-b", "br2", "tap1", "there:auto")
+    assert "tap1 is already a port of br1; give" in refused(bed, "-b", "br2", "tap1", "there:auto")
     assert bed.here.link("tap1")["master"] == "br1"
 
 

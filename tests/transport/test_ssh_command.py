@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -169,7 +170,7 @@ def test_remote_spec_is_one_word_for_the_shell(path: str) -> None:
         (126, ["sh: vknet: Permission denied"], SetupError, "may not be executed: sh: vknet: Per"),
         (126, [], SetupError, '"vknet" on home may not be executed'),
         (1, ["no TAP here"], SetupError, "vknet on home ended with status 1: no TAP here"),
-        (2, [], SetupError, "vknet on home ended with status 2"),
+        (2, [], SetupError, "vknet on home ended with status 2 and no message"),
         (255, [], PeerGone, "the connection to home broke"),
         (255, ["one", "two"], PeerGone, "the connection to home broke: two"),
         (255, ["Host key verification failed."], PeerGone, "check it by hand: ssh me@home true"),
@@ -245,3 +246,14 @@ def connect_timeout_of(transport: SshTransport) -> int:
     argv = ssh_argv(transport._settings, connect_timeout=transport._connect_timeout)
     (option,) = [word for word in argv if word.startswith("-oConnectTimeout=")]
     return int(option.removeprefix("-oConnectTimeout="))
+
+
+def test_command_to_try_by_hand_is_run_as_the_user_of_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["Host key verification failed."]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert str(diagnose(SETTINGS, 255, lines)).endswith(": ssh me@home true")
+    monkeypatch.setenv("SUDO_USER", "me")
+    assert str(diagnose(SETTINGS, 255, lines)).endswith(": sudo ssh me@home true")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert str(diagnose(SETTINGS, 255, lines)).endswith(": ssh me@home true")

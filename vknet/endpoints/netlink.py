@@ -193,13 +193,16 @@ def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
     """Put a TAP in a bridge, creating the bridge if needed; return the bridge's state."""
     master = _find(ipr, bridge)
     if master is not None and master.kind != "bridge":
-        raise SetupError(f"{bridge} is an interface, but not a bridge; choose another name")
+        raise SetupError(
+            f"{bridge} is an interface, but not a bridge;"
+            " put it in a bridge, and give the name of that bridge"
+        )
     if master is not None and tap.master == master.index:
         return master
     if tap.master is not None:
         raise SetupError(
-            f"{tap.name} is already a port of another bridge;"
-            f" take it out first: ip link set {tap.name} nomaster"
+            f"{tap.name} is already a port of {_get(ipr, tap.master).name}; give the name of that"
+            f" bridge, or take {tap.name} out of it: ip link set {tap.name} nomaster"
         )
     if master is None:
         master = _create_bridge(ipr, bridge, tap)

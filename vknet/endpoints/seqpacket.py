@@ -229,6 +229,8 @@ def _why_not(path: str, exc: OSError) -> str:
         return f"{path}: no such socket; is vknetd running?{hint}"
     if Path(path).is_dir():
         return f"{path}: is a directory, not a socket"
+    if not Path(path).is_socket():
+        return f"{path}: is a file, not a socket"
     if exc.errno == ECONNREFUSED:
         return f"{path}: no program listens there; is vknetd running?"
     if exc.errno == EPROTOTYPE:

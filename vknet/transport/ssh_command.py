@@ -11,6 +11,7 @@ more prompts, so from then on silence counts against the timeout.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import signal
@@ -163,7 +164,7 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
         stderr: the last lines of its stderr.
     """
     host = settings.target.host
-    by_hand = shlex.join(["ssh", *settings.options, settings.target.login, "true"])
+    by_hand = shlex.join([*_sudo(), "ssh", *settings.options, settings.target.login, "true"])
     lines = [line for line in stderr if not line.startswith(VERBOSE_ONLY)]
     if status is None:
         return PeerGone(f"{host} closed the stream")
@@ -185,7 +186,8 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
         if settings.command != DEFAULT_SSH:
             # Another program in place of ssh may exit with any status itself.
             program = f"{shlex.join(settings.command)}, or {program},"
-        return SetupError(f"{program} ended with status {status}{last}")
+        hint = "" if lines else f" and no message; a shell that ends early? try: {by_hand}; echo $?"
+        return SetupError(f"{program} ended with status {status}{last}{hint}")
     for pattern, text in SSH_ERRORS:
         if line := next((line for line in reversed(lines) if pattern in line), None):
             return PeerGone(text.format(host=host, by_hand=by_hand, line=line))
@@ -195,6 +197,11 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
         if any(pattern in line for pattern in USAGE_ERRORS):
             return UsageError(f"ssh refuses its options: {line}")
     return PeerGone(f"the connection to {host} broke{last}")
+
+
+def _sudo() -> list[str]:
+    """Return what runs a command as this user again: with sudo, ssh has the keys of root."""
+    return ["sudo"] if os.geteuid() == 0 and "SUDO_USER" in os.environ else []
 
 
 def _signal_name(number: int) -> str:
@@ -214,6 +221,8 @@ USAGE_ERRORS: Final = (
 )
 
 
+UNREACHABLE: Final = "{host} cannot be reached ({line}); check its address and the route to it"
+
 # The messages of ssh, and what they mean.  The first that matches any line counts.
 SSH_ERRORS: Final = (
     (
@@ -228,9 +237,9 @@ SSH_ERRORS: Final = (
     ),
     ("Connection refused", "no sshd answers on {host} ({line}); is it running, is the port right?"),
     ("not responding", "{host} has fallen silent ({line})"),
-    ("timed out", "{host} cannot be reached ({line})"),
-    ("No route to host", "{host} cannot be reached ({line})"),
-    ("Network is unreachable", "{host} cannot be reached ({line})"),
+    ("timed out", UNREACHABLE),
+    ("No route to host", UNREACHABLE),
+    ("Network is unreachable", UNREACHABLE),
 )
 
 

@@ -114,6 +114,8 @@ class Daemon:
                 nursery.start_soon(self._keep_tap, *tap)
                 uplink_text = f"uplink {tap[0].name}"
                 uplink_text += f", in {tap[0].bridge}" if tap[0].bridge else ""
+            # A signal may have come meanwhile.
+            await trio.lowlevel.checkpoint_if_cancelled()
             ready(f"listening on {self._listeners.path}, {uplink_text}")
         raise AssertionError("the nursery ends only when it is cancelled")
 
