@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,13 +32,17 @@ from vknet.framing import (
     Pong,
     encode_control,
 )
+from vknet.transport.base import Transport
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trio.abc import Stream
     from trio.testing import MockClock
 
     from tests.support.links import Streams
-    from vknet.transport.base import ByteStream, StartSoon
+    from vknet.transport.base import StartSoon
 
 
 async def test_frames_cross_both_ways_and_are_counted(streams: Streams) -> None:
@@ -90,7 +95,7 @@ async def test_client_that_receives_a_frame_first_speaks_v1_until_the_end(
 class SlowLogin(StreamTransport):
     """A transport whose peer is reached a minute after the stream is open."""
 
-    async def open(self, start_soon: StartSoon) -> ByteStream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         stream = await super().open(start_soon)
         self.reached = trio.Event()
         start_soon(self.log_in)
@@ -154,9 +159,46 @@ async def test_client_with_wire_1_sends_when_the_peer_is_reached(
         await trio.sleep(2)
         # This frame may have waited for a minute.
         assert client.link.monitor.counters.outbound.drops == {"stale": 1}
-        assert (await client.up()).wire == 1
         await client.plug.send([FRAME[::-1]])
         assert await peer.next() == FRAME[::-1]
+        assert not client.link.was_up, "the peer has not answered"
+        await peer.send(frames(FRAME))
+        assert (await client.up()).wire == 1
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(encode_control(hello())[i : i + 1] for i in range(50)), repeat(frames(FRAME))],
+    ids=["a slow hello", "frames"],
+)
+async def test_v2_side_gives_up_a_peer_that_sends_no_whole_hello(
+    streams: Streams, autojump_clock: MockClock, pieces: Iterable[bytes]
+) -> None:
+    remote, peer = side(streams[0], Wire.V2), Peer(streams[1])
+
+    async def send() -> None:
+        for piece in pieces:
+            await streams[1].send_all(piece)
+            await trio.sleep(TIMEOUT / 2)
+
+    async with running(send), ending(remote):
+        assert isinstance(await peer.next(), Hello)
+    assert "has sent no HELLO within 120 s" in str(remote.outcome)
+    assert not remote.link.was_up
+
+
+async def test_link_adapts_the_stream_of_a_transport(streams: Streams) -> None:
+    class Plain(Transport):
+        async def open(self, start_soon: StartSoon) -> Stream:
+            del start_soon
+            self.reached.set()
+            return streams[0]
+
+    one, peer = side(Plain("the other side")), Peer(streams[1])
+    async with running(one):
+        assert isinstance(await peer.next(), Hello)
+        await peer.send(hello())
+        assert (await one.up()).peer == "the other side"
 
 
 async def test_remote_half_without_the_mark_speaks_v1_at_once(streams: Streams) -> None:

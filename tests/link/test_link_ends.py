@@ -46,7 +46,7 @@ class FailingTransport(StreamTransport):
         super().__init__(stream, "the other side")
         self.fail = trio.Event()
 
-    async def open(self, start_soon: StartSoon) -> ByteStream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         stream = await super().open(start_soon)
         start_soon(self._task)
         return stream
@@ -139,7 +139,7 @@ async def test_failed_task_ends_the_whole_link_with_its_cause(
 
 async def test_link_whose_stream_cannot_be_opened_ends_with_that_error() -> None:
     class NoStream(Transport):
-        async def open(self, start_soon: StartSoon) -> ByteStream:
+        async def open(self, start_soon: StartSoon) -> Stream:
             raise SetupError("no ssh")
 
     one = side(NoStream("nowhere"))
@@ -149,7 +149,7 @@ async def test_link_whose_stream_cannot_be_opened_ends_with_that_error() -> None
 
 async def test_bug_in_a_task_is_not_reported_as_a_lost_link(streams: Streams) -> None:
     class Buggy(StreamTransport):
-        async def open(self, start_soon: StartSoon) -> ByteStream:
+        async def open(self, start_soon: StartSoon) -> Stream:
             start_soon(self._bug)
             return await super().open(start_soon)
 
@@ -164,7 +164,7 @@ async def test_bug_that_appears_on_cancellation_is_raised(
     streams: Streams,
 ) -> None:
     class Buggy(StreamTransport):
-        async def open(self, start_soon: StartSoon) -> ByteStream:
+        async def open(self, start_soon: StartSoon) -> Stream:
             start_soon(self._bug)
             return await super().open(start_soon)
 

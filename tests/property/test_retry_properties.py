@@ -9,7 +9,7 @@ import pytest
 import trio
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair
 
 from tests.support.retrying import (
     CAUSES,
@@ -29,10 +29,13 @@ from vknet import (
     RetryPolicy,
     SetupError,
     State,
+    StreamTransport,
     Transport,
     Up,
     UsageError,
+    Wire,
     keep_linked,
+    memory_endpoint_pair,
 )
 
 # --- any script -----------------------------------------------------------------------------------
@@ -172,6 +175,28 @@ def test_usage_error_is_never_retried() -> None:
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert len(tried) == 1
+
+
+def test_wire_1_without_an_answer_counts_as_a_failure() -> None:
+    tried: list[float] = []
+
+    def new_transport() -> Transport:
+        tried.append(trio.current_time())
+        ours, theirs = memory_stream_pair()
+        theirs.send_stream.close()
+        return StreamTransport(ours)
+
+    async def open_endpoint() -> MemoryEndpoint:
+        await trio.lowlevel.checkpoint()
+        return memory_endpoint_pair()[0]
+
+    async def main() -> None:
+        settings = LinkSettings(Wire.V1)
+        with pytest.raises(PeerGone):
+            await keep_linked(open_endpoint, new_transport, RetryPolicy(1.0, 2), settings)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert tried == [tried[0], tried[0] + 1, tried[0] + 2]
 
 
 def no_transport() -> Transport:

@@ -13,7 +13,13 @@ import pytest
 from vknet.errors import PeerGone, SetupError, VknetError
 from vknet.spec import Target
 from vknet.transport.ssh import SshDialer, SshTransport
-from vknet.transport.ssh_command import SshSettings, diagnose, remote_command, ssh_argv
+from vknet.transport.ssh_command import (
+    STARTER,
+    SshSettings,
+    diagnose,
+    remote_command,
+    ssh_argv,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,6 +175,8 @@ def test_remote_spec_is_one_word_for_the_shell(path: str) -> None:
         (127, ["sh: 1: vknet: not found"], SetupError, '"vknet" was not found on home; install'),
         (126, ["sh: vknet: Permission denied"], SetupError, "may not be executed: sh: vknet: Per"),
         (126, [], SetupError, '"vknet" on home may not be executed'),
+        (127, [f"{STARTER}: 1: exec: /x: not found"], SetupError, "cannot run ssh: not found"),
+        (3, [f"{STARTER}: 0: getcwd() failed"], SetupError, "status 3 and no message"),
         (1, ["no TAP here"], SetupError, "vknet on home ended with status 1: no TAP here"),
         (2, [], SetupError, "vknet on home ended with status 2 and no message"),
         (255, [], PeerGone, "the connection to home broke"),

@@ -16,7 +16,7 @@ from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
 from vknet.cli.signals import handle_signals
 from vknet.cli.vknetd_args import COMMAND, Action, Settings
-from vknet.errors import UsageError, VknetError
+from vknet.errors import SetupError, UsageError, VknetError
 from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.spec import DEFAULT_SOCKET
 from vknet.vknetd import control
@@ -122,7 +122,10 @@ async def _run_client(settings: Settings) -> None:
         await capture(settings.path, settings.pcap)
         return
     status = await control.ask(settings.path)
-    text = json.dumps(status, indent=2) if settings.json else text_of(status, _user_name)
+    try:
+        text = json.dumps(status, indent=2) if settings.json else text_of(status, _user_name)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise SetupError(f"{settings.path}: this status is not that of a vknetd") from exc
     # A reader such as head(1) may close the pipe early, which is not an error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.write(f"{text}\n")

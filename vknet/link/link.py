@@ -36,6 +36,7 @@ from vknet.link.settings import LinkSettings
 from vknet.monitor import Monitor, Up
 from vknet.packet.ethernet import ETHERNET_HEADER_SIZE, TAG_SIZE
 from vknet.packet.virtio import NO_OFFLOADS
+from vknet.transport.base import as_byte_stream
 from vknet.wire.blocks import FRAME_LIMIT_V2, Wire
 from vknet.wire.hello import Hello
 from vknet.wire.session import Session
@@ -139,7 +140,7 @@ class Link:
                     nursery.start_soon(partial(self._run_task, run, *args))
 
                 with self._noting_failure():
-                    stream = await self._transport.open(start_soon)
+                    stream = as_byte_stream(await self._transport.open(start_soon))
                 # It notes its own failure, on which its last block depends.
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
@@ -251,8 +252,8 @@ class Link:
             raise RemoteProtocolError(f"the peer {exc}") from exc
 
     async def _deliver(self, received: Received) -> None:
-        # Only AUTO takes a frame as the proof; V2 waits for the HELLO, and V1 is up already.
-        if not self.was_up and self._settings.wire is Wire.AUTO:
+        # A frame proves that the peer is vknet, but with V2 only a HELLO does.
+        if not self.was_up and self._settings.wire is not Wire.V2:
             self._come_up(None)
         await self._endpoint.send_batches(received.batches)
         frames = sum(map(len, received.batches))
@@ -309,13 +310,15 @@ class Link:
         reached_at = trio.current_time()
         self._session.start_keepalive(reached_at)
         if self._settings.wire is Wire.V1:
-            self._come_up(None)
+            # The link is not up: a peer that never answers counts as a failure.
+            log.info("sending frames to %s, which has not answered yet", self._transport.peer)
+            self._start_frames()
         warnings = 0
         while True:
             await self._endpoint.maintain()
             now = trio.current_time()
             await trio.sleep_until(min(now + MAINTAIN_INTERVAL_S, self._session.next_check(now)))
-            if self._settings.wire is Wire.AUTO and not self.was_up:
+            if self._settings.wire is not Wire.V1 and not self.was_up:
                 waited = trio.current_time() - reached_at
                 warnings = self._check_first_block(waited, warnings)
             silence = self._session.check_keepalive(trio.current_time())
@@ -330,7 +333,7 @@ class Link:
     def _check_first_block(self, waited: float, warnings: int) -> int:
         """Tell the user that the peer has not proved to be vknet yet; at last give up.
 
-        Until it has, no frame goes to it: a shell would take a frame's bytes for commands.
+        Until it has, a client sends it no frame: a shell would take its bytes for commands.
 
         Args:
             waited: seconds since the peer was reached.
@@ -342,20 +345,23 @@ class Link:
         Raises:
             PeerGone: no valid block came within `LinkSettings.hello_timeout`.
         """
-        peer = self._transport.peer
-        if waited >= self._settings.hello_timeout:
+        peer, limit = self._transport.peer, self._settings.hello_timeout
+        is_client = self._settings.wire is Wire.AUTO
+        if waited >= limit and not is_client:
+            raise PeerGone(f"{peer} has sent no HELLO within {limit:g} s")
+        if waited >= limit:
             raise PeerGone(
                 f"what runs on {peer} has not answered as vknet within"
-                f" {self._settings.hello_timeout:g} s; possible causes: a start-up file there that"
+                f" {limit:g} s; possible causes: a start-up file there that"
                 " starts a shell or hangs, a forced command that is not vknet, a command that asks"
                 " for a password, or a vknet of 2008 on a quiet network (then use --wire 1)"
             )
-        if waited >= VERY_SLOW_START_S and warnings < 2:
+        if is_client and waited >= VERY_SLOW_START_S and warnings < 2:
             log.warning(
                 "still waiting for vknet on %s; does a start-up file of the shell there hang?", peer
             )
             return 2
-        if waited >= SLOW_START_S and warnings < 1:
+        if is_client and waited >= SLOW_START_S and warnings < 1:
             log.info("waiting for vknet on %s to start", peer)
             return 1
         return warnings

@@ -24,8 +24,9 @@ class LinkSettings:
             `NO_OFFLOADS` is none.
         window: the limit on the bytes in flight to a peer that sends ACKs.  None measures the path
             and adapts the limit; 0 is no limit, in either direction.
-        hello_timeout: seconds from reaching the peer to its first valid block; as long as a login
-            may take.  Unless the wire is v1, no frame is sent before that block.
+        hello_timeout: seconds from reaching the peer until it proves to be vknet, by a HELLO or,
+            with `Wire.AUTO`, by a valid v1 block; as long as a login may take.  No frame is sent
+            before.  `Wire.V1` has no such limit, and sends as soon as the peer is reached.
     """
 
     wire: Wire = Wire.V2

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     StartSoon: TypeAlias = Callable[..., None]
     """Starts a task, as `trio.Nursery.start_soon` does."""
 
-__all__ = ["RECEIVE_SIZE", "AdaptedStream", "ByteStream", "StreamTransport", "Transport"]
+__all__ = [
+    "RECEIVE_SIZE",
+    "AdaptedStream",
+    "ByteStream",
+    "StreamTransport",
+    "Transport",
+    "as_byte_stream",
+]
 
 RECEIVE_SIZE: Final = 256 * 1024
 """The number of bytes to read at once.  Twice as many gain nothing; a quarter costs more turns."""
@@ -96,6 +103,11 @@ class AdaptedStream(ByteStream):
         await self._stream.aclose()
 
 
+def as_byte_stream(stream: Stream) -> ByteStream:
+    """Return the stream as a `ByteStream`, adapted unless it is one."""
+    return stream if isinstance(stream, ByteStream) else AdaptedStream(stream)
+
+
 class Transport(ABC):
     """Opens the byte stream of one link, once.
 
@@ -110,8 +122,10 @@ class Transport(ABC):
         self.reached = trio.Event()
 
     @abstractmethod
-    async def open(self, start_soon: StartSoon) -> ByteStream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         """Open the byte stream; the link closes it.
+
+        The link uses a `ByteStream` as it is, and adapts any other trio stream to one.
 
         Tasks that the stream needs are started with `start_soon`, in the link's own nursery: they
         end with it, and it ends with the first of them that fails.  If `open` is cancelled, nothing
@@ -134,7 +148,7 @@ class StreamTransport(Transport):
         super().__init__(peer)
         self._stream = stream
 
-    async def open(self, start_soon: StartSoon) -> ByteStream:
+    async def open(self, start_soon: StartSoon) -> Stream:
         del start_soon
         self.reached.set()
-        return self._stream if isinstance(self._stream, ByteStream) else AdaptedStream(self._stream)
+        return self._stream

@@ -26,6 +26,7 @@ from vknet.transport.pipes import PipeStream
 from vknet.transport.ssh_command import (
     AUTHENTICATED,
     KILLED,
+    STARTER,
     VERBOSE_ONLY,
     diagnose,
     shows_login,
@@ -73,7 +74,7 @@ TAIL_LINES: Final = 8
 
 # Runs a program with SIGUSR1 ignored, which exec preserves.  `systemctl kill -s USR1` sends the
 # signal to every process of a unit, and would kill ssh.
-IGNORE_USR1: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
+IGNORE_USR1: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', STARTER)
 
 
 async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
@@ -232,6 +233,9 @@ class SshTransport(Transport):
         line = escaped(raw.rstrip(b"\r"), STDERR_LINE_CHARS)
         if line:
             self._tail.append(line)
+        # What the starting shell says is for the diagnosis.
+        if line.startswith(STARTER):
+            return
         # "Killed by signal" also follows our own SIGTERM.  If it was not ours, the diagnosis names
         # the signal.
         if line and (self._settings.verbose or not line.startswith((*VERBOSE_ONLY, KILLED))):

@@ -32,6 +32,7 @@ __all__ = [
     "AUTHENTICATED",
     "DEFAULT_SSH",
     "KILLED",
+    "STARTER",
     "VERBOSE_ONLY",
     "WIRE2_MARK",
     "SshSettings",
@@ -64,6 +65,9 @@ AUTHENTICATED: Final = "Authenticated to "
 VERBOSE_ONLY: Final = (AUTHENTICATED, "Transferred: sent ", "Bytes per second: sent ")
 
 KILLED: Final = "Killed by signal "
+
+# The name of the shell that starts ssh (`vknet.transport.ssh`): its messages begin with it.
+STARTER: Final = "vknet-exec"
 
 # Exit statuses: of ssh itself (ssh(1)), and of the remote shell (POSIX, sh, EXIT STATUS).
 SSH_FAILED: Final = 255
@@ -165,7 +169,8 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
     """
     host = settings.target.host
     by_hand = shlex.join([*_sudo(), "ssh", *settings.options, settings.target.login, "true"])
-    lines = [line for line in stderr if not line.startswith(VERBOSE_ONLY)]
+    own = [line for line in stderr if line.startswith(STARTER)]
+    lines = [line for line in stderr if not line.startswith((STARTER, *VERBOSE_ONLY))]
     if status is None:
         return PeerGone(f"{host} closed the stream")
     if status < 0:
@@ -173,6 +178,9 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
     if status == 0:
         return PeerGone(f"{host} ended the link")
     last = f": {lines[-1]}" if lines else ""
+    if own and status in (NOT_FOUND, NOT_EXECUTABLE):
+        reason = own[-1].rpartition(": ")[2]
+        return SetupError(f"cannot run {settings.command[0]}: {reason}; is its interpreter there?")
     if status == NOT_FOUND:
         return SetupError(
             f'"{settings.remote_vknet}" was not found on {host};'

@@ -87,7 +87,7 @@ async def ask(path: str) -> dict[str, Any]:
         raise SetupError(f"the vknetd at {path} does not answer") from exc
     try:
         status = json.loads(answer)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SetupError(f"the program that answers at {control} is not vknetd") from exc
     if not isinstance(status, dict):
         raise SetupError(f"the program that answers at {control} is not vknetd")
