@@ -292,7 +292,7 @@ async def test_full_memory_endpoint_drops_the_newest_frame() -> None:
         (lambda path: None, "is vknetd running"),
         (lambda path: bound(path, socket.SOCK_SEQPACKET), "no program listens"),
         (lambda path: bound(path, socket.SOCK_STREAM, listen=True), "not SOCK_SEQPACKET"),
-        (lambda path: path.write_text("x"), "no program listens"),
+        (lambda path: path.write_text("x"), "is a file, not a socket"),
     ],
     ids=["missing", "stale", "of-another-type", "file"],
 )

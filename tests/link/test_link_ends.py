@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from tests.support.links import Streams
-    from vknet.transport.base import ByteStream, StartSoon
+    from vknet.transport.base import StartSoon
 
 # --- one failed task ends the link ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.lowlevel import FdStream
 
-from vknet.transport.base import AdaptedStream, ByteStream, StreamTransport
+from vknet.transport.base import AdaptedStream, StreamTransport, as_byte_stream
 from vknet.transport.pipes import PipeStream
 
 
@@ -84,16 +84,19 @@ async def test_adapted_stream_that_has_no_half_close_ignores_send_eof() -> None:
         await inner.send_all(b"x")
 
 
-async def test_stream_transport_adapts_only_what_is_no_byte_stream() -> None:
+async def test_stream_transport_opens_its_stream() -> None:
     def start_soon(*_: object) -> None:
         raise AssertionError("a stream that is open needs no task")
 
+    inner, _ = trio.testing.memory_stream_pair()
+    transport = StreamTransport(inner)
+    assert await transport.open(start_soon) is inner
+    assert transport.reached.is_set()
+
+
+async def test_only_what_is_no_byte_stream_is_adapted() -> None:
     one, two = await pipe_pair()
     async with one, two:
-        transport = StreamTransport(one)
-        assert await transport.open(start_soon) is one
-        assert transport.reached.is_set()
+        assert as_byte_stream(one) is one
     inner, _ = trio.testing.memory_stream_pair()
-    stream = await StreamTransport(inner).open(start_soon)
-    assert isinstance(stream, ByteStream)
-    assert isinstance(stream, AdaptedStream)
+    assert isinstance(as_byte_stream(inner), AdaptedStream)
