@@ -1,12 +1,13 @@
 """The sessions of nox, which `make test` runs.
 
-    nox                             lint, types, manual, unit on the newest other Python, tests
+    nox                             lint, types, manual, tests
     nox -s unit                     unit and property tests, on each Python that is installed
     nox -s "unit(3.13)"             the same, on that Python
     nox -s tests -- tests/cli -x    arguments of pytest
 
-`tests` runs every test on the Python that runs nox, with coverage.  `unit` runs the tests that need
-no root, with fewer examples for each property.  Both use all processors, unless they get arguments.
+`tests` runs every test on the Python that runs nox, with coverage: first those that need root, one
+after the other, then the rest on all processors.  `unit` runs the tests that need no root, with
+fewer examples for each property.  CI runs it on each Python.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = True
 nox.options.error_on_missing_interpreters = True
 
-# The tests that need root stay together, on one worker (tests/hosts/conftest.py).
-PARALLEL: Final = ("-n", "auto", "--dist", "loadgroup")
+PARALLEL: Final = ("-n", "auto")
 
 TOOLS = (".[test]", "mypy>=1.14", "nox", "ruff>=0.9")
 
@@ -62,8 +62,6 @@ def is_usable(python: str | Path, version: str) -> bool:
 
 
 FOUND: Final = {version: path for version in PYTHONS if (path := find_python(version))}
-# `nox` alone tests one other Python, the newest, to be quick; CI tests each one.
-NEWEST_OTHER: Final = [version for version in FOUND if version != CURRENT][-1:]
 if missing := [version for version in PYTHONS if version not in FOUND]:
     logger.info("not tested, because it is not installed: Python %s", ", ".join(missing))
 
@@ -71,7 +69,6 @@ nox.options.sessions = [
     "lint",
     "types",
     "manual",
-    *(f"unit({version})" for version in NEWEST_OTHER),
     "tests",
 ]
 
@@ -111,10 +108,10 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # The coverage limit (fail_under) applies only to a run of all tests.
     complete = not session.posargs and os.geteuid() == 0
-    # Only in one process does pytest say how many tests it left out for want of root.
-    arguments = PARALLEL if complete else session.posargs
+    runs = [("-m", "root"), ("-m", "not root", *PARALLEL)] if complete else [tuple(session.posargs)]
     try:
-        session.run("coverage", "run", "-m", "pytest", *arguments)
+        for arguments in runs:
+            session.run("coverage", "run", "-m", "pytest", *arguments)
     except BaseException:
         # Every measured process has left a file.
         session.run("coverage", "erase")

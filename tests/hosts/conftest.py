@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 def pytest_itemcollected(item: pytest.Item) -> None:
     # In this folder only: namespaces need root.
     item.add_marker(pytest.mark.root)
-    # With pytest-xdist one worker runs all of these: they wait for programs, and two at a time
-    # would slow each other down.
-    item.add_marker(pytest.mark.xdist_group("hosts"))
 
 
 @pytest.fixture
