@@ -62,12 +62,13 @@ def test_quiet_peer_of_2008_needs_wire_1(bed: Bed) -> None:
     there.run("sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
     remote = ("--remote-command", f"{sys.executable} {PEER}")
     vknet = Program(here, "vknet", "--wire", "1", *remote, "auto", "there:auto")
-    vknet.says("link up: tap0 to there, wire v1")
-    # With v1 the link is up when ssh has logged in; the peer starts after that.
+    vknet.says("sending frames to there, which has not answered yet")
+    # With v1, vknet sends when ssh has logged in; the peer starts after that.
     eventually(lambda: "tap0" in there.interfaces(), "the peer's TAP")
     for host, address in ((here, "198.18.1.1/24"), (there, "198.18.1.2/24")):
         host.ip("addr", "add", address, "dev", "tap0")
     here.run("ping", "-n", "-c1", "-W5", LAN_THERE)
+    vknet.says("link up: tap0 to there, wire v1")
 
 
 def test_two_current_programs_link_with_wire_1(lan: Lan) -> None:
