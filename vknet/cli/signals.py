@@ -9,32 +9,52 @@ from typing import TYPE_CHECKING
 import trio
 
 from vknet.cli.early_signals import STOP_SIGNALS, begin_work
+from vknet.exit_codes import EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-__all__ = ["handle_signals"]
+__all__ = ["run_until_signal"]
 
 log = logging.getLogger(__name__)
 
 
-async def handle_signals(
-    work: trio.CancelScope,
+async def run_until_signal(
+    work: Callable[[], Awaitable[int]],
     report: Callable[[], None],
     stopping: Callable[[], None] | None = None,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Cancel the work on SIGTERM, SIGINT or SIGHUP; report on SIGUSR1.
+) -> int:
+    """Work until that ends, or until SIGTERM, SIGINT or SIGHUP; report on SIGUSR1.
 
     A signal that was ignored when the process started stays ignored, as nohup(1) requires.
 
     Args:
-        work: cancelled by the first of the stop signals.
+        work: cancelled by the first of the stop signals; it returns the exit status.
         report: called on SIGUSR1.
         stopping: called before the work is cancelled.
-        task_status: started as soon as signals are received here.
+
+    Returns:
+        The exit status.
     """
+    status = EXIT_STOPPED
+    async with trio.open_nursery() as nursery:
+        # Only the work is cancelled: signals are received until it has cleaned up.
+        scope = trio.CancelScope()
+        await nursery.start(_handle_signals, scope, report, stopping)
+        with scope:
+            status = await work()
+        nursery.cancel_scope.cancel()
+    return status
+
+
+async def _handle_signals(
+    work: trio.CancelScope,
+    report: Callable[[], None],
+    stopping: Callable[[], None] | None,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Receive signals until cancelled; the task is started as soon as they are received here."""
     handled = (*STOP_SIGNALS, signal.SIGUSR1)
     signals = [s for s in handled if signal.getsignal(s) is not signal.SIG_IGN]
     if not signals:

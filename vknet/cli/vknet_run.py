@@ -11,12 +11,12 @@ import trio
 
 from vknet.cli.coalescing import Coalescing
 from vknet.cli.malloc import tune_malloc
-from vknet.cli.signals import handle_signals
+from vknet.cli.signals import run_until_signal
 from vknet.counters import Counters
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, escaped
-from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
 from vknet.link.link import Link
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Monitor
@@ -44,18 +44,11 @@ async def run(settings: Settings) -> int:
     tune_malloc()
     trio.lowlevel.add_instrument(Coalescing())
     monitor = Monitor()
-    status = EXIT_STOPPED
-    async with trio.open_nursery() as nursery:
-        # Only the work is cancelled: signals are received until it has cleaned up.
-        work = trio.CancelScope()
-        report = partial(_log_counters, monitor)
-        await nursery.start(handle_signals, work, report)
-        with work:
-            if settings.ssh is None:
-                status = await _remote_half(settings, monitor)
-            else:
-                status = await _client(settings, settings.ssh, monitor)
-        nursery.cancel_scope.cancel()
+    if settings.ssh is None:
+        work = partial(_remote_half, settings, monitor)
+    else:
+        work = partial(_client, settings, settings.ssh, monitor)
+    status = await run_until_signal(work, partial(_log_counters, monitor))
     counters = monitor.counters
     if counters != Counters():
         log.info("%s", _summary(counters))

@@ -8,13 +8,11 @@ import pwd
 import signal
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
-
-import trio
+from typing import TYPE_CHECKING, Any
 
 from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
-from vknet.cli.signals import handle_signals
+from vknet.cli.signals import run_until_signal
 from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import SetupError, UsageError, VknetError
 from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
@@ -39,7 +37,9 @@ log = logging.getLogger("vknet")
 
 async def run_client(settings: Settings) -> int:
     """Do -c or --status until it ends or a signal comes; return the exit status."""
-    return await _until_stopped(partial(_run_client, settings), _report_nothing)
+    return await run_until_signal(
+        partial(_status_of, partial(_run_client, settings)), _report_nothing
+    )
 
 
 async def run_switch(
@@ -69,8 +69,10 @@ async def run_switch(
     try:
         with _listening(settings) as listeners:
             daemon = Daemon(settings, listeners)
-            return await _until_stopped(
-                partial(daemon.run, ready), report, partial(notify, "STOPPING=1")
+            return await run_until_signal(
+                partial(_status_of, partial(daemon.run, ready)),
+                report,
+                partial(notify, "STOPPING=1"),
             )
     except VknetError as exc:
         log.error("%s", exc)
@@ -87,34 +89,17 @@ def _listening(settings: Settings) -> AbstractContextManager[Listeners]:
     return adopt(sockets)
 
 
-async def _until_stopped(
-    work: Callable[[], Awaitable[None]],
-    report: Callable[[], None],
-    stopping: Callable[[], None] | None = None,
-) -> int:
-    """Work until that ends or a signal comes; return the exit status.
-
-    Args:
-        work: cancelled by a stop signal.
-        report: called on SIGUSR1.
-        stopping: called before the work is cancelled.
-    """
-    status = EXIT_STOPPED
-    async with trio.open_nursery() as nursery:
-        # Only the work is cancelled: signals are received until it has cleaned up.
-        scope = trio.CancelScope()
-        await nursery.start(handle_signals, scope, report, stopping)
-        with scope:
-            try:
-                await work()
-            except UsageError as exc:
-                log.error("%s", exc)
-                status = EXIT_USAGE
-            except VknetError as exc:
-                log.error("%s", exc)
-                status = EXIT_FAILED
-        nursery.cancel_scope.cancel()
-    return status
+async def _status_of(work: Callable[[], Awaitable[None]]) -> int:
+    """Work, and return the exit status; an error is logged."""
+    try:
+        await work()
+    except UsageError as exc:
+        log.error("%s", exc)
+        return EXIT_USAGE
+    except VknetError as exc:
+        log.error("%s", exc)
+        return EXIT_FAILED
+    return EXIT_STOPPED
 
 
 async def _run_client(settings: Settings) -> None:
@@ -122,13 +107,17 @@ async def _run_client(settings: Settings) -> None:
         await capture(settings.path, settings.pcap)
         return
     status = await control.ask(settings.path)
-    try:
-        text = json.dumps(status, indent=2) if settings.json else text_of(status, _user_name)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
-        raise SetupError(f"{settings.path}: this status is not that of a vknetd") from exc
+    text = json.dumps(status, indent=2) if settings.json else _readable(status, settings.path)
     # A reader such as head(1) may close the pipe early, which is not an error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.write(f"{text}\n")
+
+
+def _readable(status: dict[str, Any], path: str) -> str:
+    try:
+        return text_of(status, _user_name)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise SetupError(f"{path}: this status is not that of a vknetd") from exc
 
 
 def _report_nothing() -> None:
