@@ -12,7 +12,7 @@ import pytest
 
 from vknet.errors import PeerGone, SetupError, VknetError
 from vknet.spec import Target
-from vknet.transport.ssh import SshDialer, SshTransport
+from vknet.transport.ssh import SshDialer, SshTransport, under_sudo
 from vknet.transport.ssh_command import (
     STARTER,
     SshSettings,
@@ -257,11 +257,14 @@ def connect_timeout_of(transport: SshTransport) -> int:
 
 
 def test_command_to_try_by_hand_is_run_as_the_user_of_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = ["Host key verification failed."]
+    def message() -> str:
+        lines = ["Host key verification failed."]
+        return str(diagnose(SETTINGS, 255, lines, sudo=under_sudo()))
+
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.delenv("SUDO_USER", raising=False)
-    assert str(diagnose(SETTINGS, 255, lines)).endswith(": ssh me@home true")
+    assert message().endswith(": ssh me@home true")
     monkeypatch.setenv("SUDO_USER", "me")
-    assert str(diagnose(SETTINGS, 255, lines)).endswith(": sudo ssh me@home true")
+    assert message().endswith(": sudo ssh me@home true")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert str(diagnose(SETTINGS, 255, lines)).endswith(": ssh me@home true")
+    assert message().endswith(": ssh me@home true")

@@ -243,7 +243,7 @@ class SshTransport(Transport):
 
     def _diagnosis(self) -> VknetError:
         status = None if self._process is None else self._process.returncode
-        return diagnose(self._settings, status, list(self._tail))
+        return diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
 
 
 class SshDialer:
@@ -279,6 +279,11 @@ class SshDialer:
         if self._login_time is None or self._failures % 3 == 2:
             return self._settings.timeout
         return min(self._settings.timeout, max(CONNECT_MIN_S, 4 * self._login_time))
+
+
+def under_sudo() -> bool:
+    """Whether sudo(8) started this program as root."""
+    return os.geteuid() == 0 and "SUDO_USER" in os.environ
 
 
 def _login_timeout(timeout: float) -> float:

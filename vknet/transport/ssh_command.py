@@ -11,7 +11,6 @@ more prompts, so from then on silence counts against the timeout.
 from __future__ import annotations
 
 import math
-import os
 import re
 import shlex
 import signal
@@ -158,7 +157,9 @@ def ssh_argv(
     ]
 
 
-def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> VknetError:
+def diagnose(
+    settings: SshSettings, status: int | None, stderr: list[str], *, sudo: bool = False
+) -> VknetError:
     """Return the error that explains the exit of ssh: the cause and the remedy.
 
     Args:
@@ -166,9 +167,11 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
         status: its exit status; the negative number of the signal that killed it; None if it is
             still running.
         stderr: the last lines of its stderr.
+        sudo: whether vknet was started by sudo, so that ssh has the keys of root.
     """
     host = settings.target.host
-    by_hand = shlex.join([*_sudo(), "ssh", *settings.options, settings.target.login, "true"])
+    ssh = ["sudo", "ssh"] if sudo else ["ssh"]
+    by_hand = shlex.join([*ssh, *settings.options, settings.target.login, "true"])
     own = [line for line in stderr if line.startswith(STARTER)]
     lines = [line for line in stderr if not line.startswith((STARTER, *VERBOSE_ONLY))]
     if status is None:
@@ -205,11 +208,6 @@ def diagnose(settings: SshSettings, status: int | None, stderr: list[str]) -> Vk
         if any(pattern in line for pattern in USAGE_ERRORS):
             return UsageError(f"ssh refuses its options: {line}")
     return PeerGone(f"the connection to {host} broke{last}")
-
-
-def _sudo() -> list[str]:
-    """Return what runs a command as this user again: with sudo, ssh has the keys of root."""
-    return ["sudo"] if os.geteuid() == 0 and "SUDO_USER" in os.environ else []
 
 
 def _signal_name(number: int) -> str:
