@@ -320,7 +320,10 @@ class Link:
             await trio.sleep_until(min(now + MAINTAIN_INTERVAL_S, self._session.next_check(now)))
             if self._settings.wire is not Wire.V1 and not self.was_up:
                 waited = trio.current_time() - reached_at
-                warnings = self._check_first_block(waited, warnings)
+                if waited >= self._settings.hello_timeout:
+                    raise self._no_answer()
+                if self._settings.wire is Wire.AUTO:
+                    warnings = self._report_waiting(waited, warnings)
             silence = self._session.check_keepalive(trio.current_time())
             if silence is not None:
                 raise PeerGone(
@@ -330,10 +333,23 @@ class Link:
             if self._session.has_data_to_send:
                 self._sender.wake()
 
-    def _check_first_block(self, waited: float, warnings: int) -> int:
-        """Tell the user that the peer has not proved to be vknet yet; at last give up.
+    def _no_answer(self) -> PeerGone:
+        """Return the error of a peer that has not proved to be vknet in time."""
+        peer, limit = self._transport.peer, self._settings.hello_timeout
+        if self._settings.wire is Wire.V2:
+            return PeerGone(f"{peer} has sent no HELLO within {limit:g} s")
+        return PeerGone(
+            f"what runs on {peer} has not answered as vknet within {limit:g} s; possible causes: a"
+            " start-up file there that starts a shell or hangs, a forced command that is not vknet,"
+            " a command that asks for a password, or a vknet of 2008 on a quiet network (then use"
+            " --wire 1)"
+        )
 
-        Until it has, a client sends it no frame: a shell would take its bytes for commands.
+    def _report_waiting(self, waited: float, warnings: int) -> int:
+        """Tell the user that vknet still waits for the peer.
+
+        Until the peer has proved to be vknet, a client sends it no frame: a shell would take its
+        bytes for commands.
 
         Args:
             waited: seconds since the peer was reached.
@@ -341,27 +357,14 @@ class Link:
 
         Returns:
             How often the user was told.
-
-        Raises:
-            PeerGone: no valid block came within `LinkSettings.hello_timeout`.
         """
-        peer, limit = self._transport.peer, self._settings.hello_timeout
-        is_client = self._settings.wire is Wire.AUTO
-        if waited >= limit and not is_client:
-            raise PeerGone(f"{peer} has sent no HELLO within {limit:g} s")
-        if waited >= limit:
-            raise PeerGone(
-                f"what runs on {peer} has not answered as vknet within"
-                f" {limit:g} s; possible causes: a start-up file there that"
-                " starts a shell or hangs, a forced command that is not vknet, a command that asks"
-                " for a password, or a vknet of 2008 on a quiet network (then use --wire 1)"
-            )
-        if is_client and waited >= VERY_SLOW_START_S and warnings < 2:
+        peer = self._transport.peer
+        if waited >= VERY_SLOW_START_S and warnings < 2:
             log.warning(
                 "still waiting for vknet on %s; does a start-up file of the shell there hang?", peer
             )
             return 2
-        if is_client and waited >= SLOW_START_S and warnings < 1:
+        if waited >= SLOW_START_S and warnings < 1:
             log.info("waiting for vknet on %s to start", peer)
             return 1
         return warnings
