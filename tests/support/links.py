@@ -51,6 +51,7 @@ __all__ = [
     "FRAME",
     "SUPER",
     "TIMEOUT",
+    "MemoryStream",
     "Peer",
     "Side",
     "Streams",

@@ -46,12 +46,9 @@ from vknet.wire.hello import Hello
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trio.testing import MemoryReceiveStream, MemorySendStream
-
     from tests.support.blocks import Item
+    from tests.support.links import MemoryStream
     from vknet.transport.base import ByteStream, StartSoon
-
-    MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 
 TIMEOUT_S: Final = 3.0
 # Of virtual time: much longer than any script takes.

@@ -21,4 +21,4 @@ TERMS: Final = Negotiated(
     mtu=None,
     may_change_mtu=False,
 )
-"""Between two sides that can do everything; a test replaces what it is about."""
+"""Between two sides that can do everything; a test replaces the terms that it checks."""

@@ -50,12 +50,11 @@ class PipeStream(ByteStream):
     def send_nowait(self, *parts: bytes | bytearray | memoryview) -> int:
         fd = self._fd(self._sending)
         try:
-            sent = os.write(fd, parts[0]) if len(parts) == 1 else os.writev(fd, parts)
+            return os.write(fd, parts[0]) if len(parts) == 1 else os.writev(fd, parts)
         except BlockingIOError:
             return 0
         except OSError as exc:
             raise self._broken(self._sending) from exc
-        return sent
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
