@@ -146,13 +146,15 @@ def is_pure(path: Path) -> bool:
 
 @pytest.mark.parametrize("module", [name_of(path) for path in MODULES if is_pure(path)])
 def test_pure_module_loads_no_io(module: str) -> None:
-    code = f"import sys, {module}; print(*sorted(set({NOT_PURE}) & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import {module}
+print(*sorted(set({NOT_PURE}) & set(sys.modules)))
+"""
+    # -S: no site-packages, where coverage has a hook that loads socket.
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
 

@@ -93,12 +93,9 @@ async def _status_of(work: Callable[[], Awaitable[None]]) -> int:
     """Work, and return the exit status; an error is logged."""
     try:
         await work()
-    except UsageError as exc:
-        log.error("%s", exc)
-        return EXIT_USAGE
     except VknetError as exc:
         log.error("%s", exc)
-        return EXIT_FAILED
+        return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
     return EXIT_STOPPED
 
 
