@@ -1,5 +1,6 @@
 # make demo        show two hosts being joined, in network namespaces
 # make test        run ruff, mypy and all tests (unit, property, host); a skipped test is a failure
+# make coverage    run all tests, and report the share of the code that they run
 # make bench       measure vknet beside other tunnels, about half an hour: docs/benchmarks.*
 #                  (shorter: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
 # make bench-wan   measure pings under load on long and slow paths, about an hour: the same page
@@ -10,21 +11,26 @@
 # owner of the directory.
 
 HOSTS = openssh-server openssh-client iproute2 iputils-ping
+TESTS = $(HOSTS) nftables tcpdump procps mandoc systemd user-mode-linux busybox-static
 
 # The number of rounds, the duration of each throughput test, and the directory of the results.
 ROUNDS = 3
 SECONDS = 5
 TO = docs
 
-.PHONY: demo test bench bench-wan clean
+.PHONY: demo test coverage bench bench-wan clean
 
 demo:
 	@testbed/prepare.sh demo $(HOSTS)
 	@testbed/give_back.sh .venv/bin/python -m demo
 
 test:
-	@testbed/prepare.sh test $(HOSTS) nftables tcpdump procps mandoc systemd user-mode-linux busybox-static
+	@testbed/prepare.sh test $(TESTS)
 	@CI=1 testbed/give_back.sh .venv/bin/nox
+
+coverage:
+	@testbed/prepare.sh test $(TESTS)
+	@testbed/give_back.sh .venv/bin/nox -s coverage
 
 bench:
 	@testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn vde2 vdeplug gcc libc6-dev
