@@ -156,6 +156,46 @@ def test_new_path_applies_to_the_frames_that_follow() -> None:
     assert drain(impairment) == [(1.0, 0), (3.5, 1), (3.5, 2)]
 
 
+def test_raised_rate_counts_at_once_for_the_frames_in_the_queue() -> None:
+    impairment = Impairment(Path(rate=8e3))
+    impairment.put([frame(number) for number in range(10)], 0.0)
+    impairment.path = Path(rate=8e6)
+    impairment.put([frame(10)], 0.5)
+    # Half of the first frame is sent by then; each of the others takes 1 ms.
+    expected = [(0.5005 + 0.001 * number, number) for number in range(11)]
+    found = drain(impairment)
+    assert [number for _, number in found] == [number for _, number in expected]
+    assert [due for due, _ in found] == pytest.approx([due for due, _ in expected])
+
+
+def test_lowered_rate_counts_at_once_for_the_frames_in_the_queue() -> None:
+    impairment = Impairment(Path(rate=8e6, delay=1.0))
+    impairment.put([frame(0), frame(1)], 0.0)
+    impairment.path = Path(rate=8e3, delay=5.0)
+    # The delay is that of the path on which the frame was put in.
+    assert impairment.take(0.0005) == []
+    found = drain(impairment)
+    assert [number for _, number in found] == [0, 1]
+    assert [due for due, _ in found] == pytest.approx([1.5005, 2.5005])
+
+
+def test_path_without_a_rate_empties_the_queue() -> None:
+    impairment = Impairment(Path(rate=8e3, limit=2000))
+    impairment.put([frame(0), frame(1)], 0.0)
+    impairment.path = Path()
+    impairment.put([frame(2)] * 3, 0.25)
+    assert numbers(impairment.take(0.25)) == [0, 1, 2, 2, 2]
+    assert not impairment.counts.drops
+
+
+def test_raised_rate_makes_room_in_the_queue() -> None:
+    impairment = Impairment(Path(rate=8e3, latency=2.0))
+    impairment.put([frame(number) for number in range(3)], 0.0)
+    impairment.path = Path(rate=8e6, latency=2.0)
+    impairment.put([frame(3)], 0.0)
+    assert len(drain(impairment)) == 4
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -212,6 +252,21 @@ async def test_frame_due_before_an_earlier_one_wakes_the_cable(
         assert trio.current_time() - start == 1.0
         assert numbers(await b.receive()) == [1]
         assert trio.current_time() - start == 10.0
+
+
+async def test_raised_rate_wakes_the_cable(autojump_clock: trio.testing.MockClock) -> None:
+    a, inner_a = vknet.memory_endpoint_pair()
+    b, inner_b = vknet.memory_endpoint_pair()
+    cable = Cable(inner_a, inner_b, there=Path(rate=8.0))
+    async with running(cable):
+        start = trio.current_time()
+        await a.send([frame(1)])
+        await trio.sleep(10)
+        cable.there.path = Path(rate=8e6)
+        assert numbers(await b.receive()) == [1]
+        assert trio.current_time() - start == pytest.approx(10.00099)
+    # Without a task on the cable there is nothing to wake.
+    cable.there.path = Path()
 
 
 async def test_two_runs_with_one_seed_are_equal(autojump_clock: trio.testing.MockClock) -> None:

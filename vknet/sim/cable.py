@@ -3,11 +3,14 @@
     a -> _take_in -> Impairment there -> _deliver -> b
     a <- _deliver <- Impairment back  <- _take_in <- b
 
-`_take_in` sets an alarm for the frame that is due next; `_deliver` waits for the alarm.
+`_take_in` sets an alarm for the frame that is due next; `_deliver` waits for the alarm.  A new path
+sets the alarm as well.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -62,7 +65,7 @@ class Cable:
             EndpointGone: an endpoint no longer exists.
             trio.ClosedResourceError: an endpoint was closed.
         """
-        with new_alarm() as there, new_alarm() as back:
+        with new_alarm() as there, new_alarm() as back, ExitStack() as at_end:
             async with trio.open_nursery() as nursery:
 
                 async def run(task: Awaitable[NoReturn]) -> None:
@@ -75,11 +78,21 @@ class Cable:
                 for (source, impairment, sink), alarm in zip(
                     self._directions, (there, back), strict=True
                 ):
+                    impairment.on_new_path = partial(_set_alarm, impairment, alarm)
+                    at_end.callback(setattr, impairment, "on_new_path", None)
                     nursery.start_soon(run, _take_in(source, impairment, alarm))
                     nursery.start_soon(run, _deliver(impairment, alarm, sink))
         if self._cause is None:
             raise AssertionError("a cable ends by an error or by cancellation")
         raise self._cause
+
+
+def _set_alarm(impairment: Impairment, alarm: Alarm) -> None:
+    """Wake `_deliver` when the next frame is due now that the path was replaced."""
+    impairment.take(trio.current_time(), 0)
+    due = impairment.next_due()
+    if due is not None:
+        alarm.set(due)
 
 
 async def _take_in(source: Endpoint, impairment: Impairment, alarm: Alarm) -> NoReturn:

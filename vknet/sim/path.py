@@ -13,6 +13,9 @@ would overtake another one waits for it, as on a real path.  Only `reorder` lets
 
 Due times are computed from earlier due times, and not from the times at which frames are taken out.
 So the rate is exact even if frames are taken out late.
+
+A new rate counts at once for the frames at the bottleneck: the bits that are left of them go at the
+new rate.  A new delay, jitter, loss or reordering applies to the frames that follow.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vknet.counters import DropReason
 from vknet.packet.ethernet import FULL_FRAME
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vknet.packet.ethernet import Frame
 
@@ -98,6 +101,22 @@ class Counts:
     drops: Counter[DropReason] = field(default_factory=Counter)
 
 
+class _Held(NamedTuple):
+    """A frame on its way.
+
+    Attributes:
+        due: when it comes out.
+        sent: when the bottleneck has sent it.
+        delay: the time between the two, unless an earlier frame is due later.
+        frame: the frame.
+    """
+
+    due: float
+    sent: float
+    delay: float
+    frame: bytes
+
+
 class Impairment:
     """One direction of a cable: frames go in, and come out when they are due.
 
@@ -106,20 +125,34 @@ class Impairment:
         seed: the seed of loss, jitter and reordering.
 
     Attributes:
-        path: as given; a new one applies to the frames that follow.
         counts: the counters so far.
+        on_new_path: called when `path` was replaced, because `next_due` may change.
     """
 
     def __init__(self, path: Path, seed: int | str = 0) -> None:
-        self.path = path
+        self._path = path
         self.counts = Counts()
+        self.on_new_path: Callable[[], None] | None = None
+        # The rate of all due times so far.
+        self._rate = path.rate
         self._random = random.Random(seed).random
         # When the bottleneck has sent all frames so far.
         self._idle_at = float("-inf")
-        # The frames with their due times, earliest first.
-        self._in_order: deque[tuple[float, bytes]] = deque()
-        self._reordered: deque[tuple[float, bytes]] = deque()
+        # Earliest first.
+        self._in_order: deque[_Held] = deque()
+        self._reordered: deque[_Held] = deque()
         self._held_bytes = 0
+
+    @property
+    def path(self) -> Path:
+        """The properties of the direction.  A new path applies from the next `put` or `take`."""
+        return self._path
+
+    @path.setter
+    def path(self, path: Path) -> None:
+        self._path = path
+        if self.on_new_path is not None:
+            self.on_new_path()
 
     def put(self, frames: Sequence[Frame], now: float) -> None:
         """Put frames in, in order.
@@ -128,7 +161,8 @@ class Impairment:
             frames: the frames.
             now: the time in seconds; it must not go backwards from call to call.
         """
-        path = self.path
+        self._apply_rate(now)
+        path = self._path
         in_order = self._in_order
         for frame in frames:
             # The same number of draws for each frame, so that the loss of one frame does not change
@@ -143,20 +177,48 @@ class Impairment:
             if self._is_full(size, now):
                 self.counts.drops[DropReason.QUEUE_FULL] += 1
                 continue
-            out = now
+            sent = now
             if path.rate is not None:
-                out = self._idle_at = max(now, self._idle_at) + 8 * size / path.rate
+                sent = self._idle_at = max(now, self._idle_at) + 8 * size / path.rate
             self._held_bytes += size
             if reordered:
-                self._reordered.append((out, bytes(frame)))
+                self._reordered.append(_Held(sent, sent, 0.0, bytes(frame)))
                 continue
-            due = max(out, out + path.delay + jitter)
-            if in_order and due < in_order[-1][0]:
-                due = in_order[-1][0]
-            in_order.append((due, bytes(frame)))
+            delay = max(0.0, path.delay + jitter)
+            due = sent + delay
+            if in_order and due < in_order[-1].due:
+                due = in_order[-1].due
+            in_order.append(_Held(due, sent, delay, bytes(frame)))
+
+    def _apply_rate(self, now: float) -> None:
+        """Let the frames at the bottleneck go at the rate of a new path from now on.
+
+        The bottleneck is busy from now until the last of them is sent.  So the time that is left
+        for each changes by the ratio of the rates.
+        """
+        old, new = self._rate, self._path.rate
+        self._rate = new
+        if old is None or old == new or self._idle_at <= now:
+            return
+        factor = 0.0 if new is None else old / new
+        self._idle_at = now + factor * (self._idle_at - now)
+
+        def apply(held: deque[_Held]) -> deque[_Held]:
+            result: deque[_Held] = deque()
+            latest = float("-inf")
+            for one in held:
+                if one.sent > now:
+                    sent = now + factor * (one.sent - now)
+                    one = _Held(max(sent + one.delay, latest), sent, one.delay, one.frame)
+                latest = one.due
+                result.append(one)
+            return result
+
+        self._in_order = apply(self._in_order)
+        self._reordered = apply(self._reordered)
 
     def _is_full(self, size: int, now: float) -> bool:
-        path = self.path
+        path = self._path
         if self._held_bytes + size > HELD_MAX_BYTES:
             return True
         wait = self._idle_at - now
@@ -172,9 +234,9 @@ class Impairment:
     def next_due(self) -> float | None:
         """Return when the next frame is due; None if there is none."""
         in_order, reordered = self._in_order, self._reordered
-        if reordered and (not in_order or reordered[0][0] < in_order[0][0]):
-            return reordered[0][0]
-        return in_order[0][0] if in_order else None
+        if reordered and (not in_order or reordered[0].due < in_order[0].due):
+            return reordered[0].due
+        return in_order[0].due if in_order else None
 
     def take(self, now: float, limit: int | None = None) -> list[Frame]:
         """Take out the frames that are due, in the order of their due times.
@@ -183,16 +245,17 @@ class Impairment:
             now: the time in seconds.
             limit: the maximum number of frames; None for no limit.
         """
+        self._apply_rate(now)
         frames: list[Frame] = []
         size = 0
         in_order, reordered = self._in_order, self._reordered
         while (in_order or reordered) and len(frames) != limit:
             source = in_order
-            if reordered and (not in_order or reordered[0][0] < in_order[0][0]):
+            if reordered and (not in_order or reordered[0].due < in_order[0].due):
                 source = reordered
-            if source[0][0] > now:
+            if source[0].due > now:
                 break
-            frame = source.popleft()[1]
+            frame = source.popleft().frame
             frames.append(frame)
             size += len(frame)
         self._held_bytes -= size
