@@ -21,28 +21,29 @@ TO = docs
 .PHONY: demo test coverage bench bench-wan clean
 
 demo:
-	@testbed/prepare.sh demo $(HOSTS)
+	@testbed/give_back.sh testbed/prepare.sh demo $(HOSTS)
 	@testbed/give_back.sh .venv/bin/python -m demo
 
 test:
-	@testbed/prepare.sh test $(TESTS)
-	@CI=1 testbed/give_back.sh .venv/bin/nox
+	@testbed/give_back.sh testbed/prepare.sh test $(TESTS)
+	@CI=1 exec testbed/give_back.sh .venv/bin/nox
 
 coverage:
-	@testbed/prepare.sh test $(TESTS)
+	@testbed/give_back.sh testbed/prepare.sh test $(TESTS)
 	@testbed/give_back.sh .venv/bin/nox -s coverage
 
 bench:
-	@testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn vde2 vdeplug gcc libc6-dev
+	@testbed/give_back.sh testbed/prepare.sh bench $(HOSTS) iperf3 openssl openvpn vde2 vdeplug gcc libc6-dev
 	@testbed/give_back.sh .venv/bin/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS) --to $(TO)
 	@testbed/give_back.sh .venv/bin/python -m bench.plot $(TO)/benchmarks.json $(TO)/benchmarks.png
 
 bench-wan:
-	@testbed/prepare.sh bench $(HOSTS)
+	@testbed/give_back.sh testbed/prepare.sh bench $(HOSTS)
 	@testbed/give_back.sh .venv/bin/python -m bench.wan --rounds $(ROUNDS) --to $(TO)
 	@testbed/give_back.sh .venv/bin/python -m bench.wan_plot $(TO)/benchmarks-wan.json $(TO)/benchmarks-wan.png
 
 clean:
-	rm -rf .venv .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-		build dist *.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .venv .nox .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		build dist *.egg-info 2>/dev/null; status=$$?; \
+	find . -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null && [ $$status = 0 ] || { \
+		echo "some files here belong to another user: sudo make clean" >&2; exit 1; }

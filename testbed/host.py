@@ -108,7 +108,9 @@ class Host:
         self._make_files()
         self._holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--pid",
-             "--fork", "--kill-child", "--", "bash", "-c", INIT]
+             "--fork", "--kill-child", "--", "bash", "-c", INIT],
+            # Ctrl-C must not take the host from the program that is to clean up.
+            start_new_session=True,
         )  # fmt: skip
         self.init = eventually(self._find_init, f"the first process of {self.name}")
         environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}

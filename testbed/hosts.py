@@ -7,7 +7,6 @@ namespaces.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -21,6 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["REPOSITORY", "Bed", "Host", "eventually", "two_hosts"]
+
+# Wait for a line on stdin, and remove a directory.  The end of stdin without a line is that of a
+# process that was killed.  What it had just started may live on: each program on a host has a home
+# directory there, so its environment names the directory.
+REMOVE: Final = """\
+directory=$1
+read -r line && exec rm -rf -- "$directory"
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    for file in $(grep -lsF -- "$directory" /proc/[0-9]*/environ); do
+        process=${file#/proc/}
+        kill -KILL "${process%/environ}"
+    done
+    rm -rf -- "$directory"
+    sleep 0.2
+done 2>/dev/null
+"""
 
 
 class Bed:
@@ -110,7 +125,9 @@ class Bed:
         argv = self.there.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(config))
         argv.insert(argv.index("--net"), "--pid")
         with (self.there.directory / "sshd.log").open("ab") as log:
-            self.sshd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
+            self.sshd = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
         self.there.keep(self.sshd)
         eventually(self._listening, "sshd listening")
 
@@ -146,12 +163,26 @@ class Bed:
 
 
 @contextmanager
+def vanishing_directory() -> Iterator[Path]:
+    """Yield a new directory that goes with this process, even if SIGKILL ends it."""
+    directory = Path(tempfile.mkdtemp(prefix="vknet-bed-"))
+    directory.chmod(0o755)
+    remover = subprocess.Popen(
+        ["sh", "-c", REMOVE, "remover", str(directory)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield directory
+    finally:
+        remover.communicate(b"\n")
+
+
+@contextmanager
 def two_hosts() -> Iterator[Bed]:
     """Yield two hosts that are set up; remove them at the end."""
     with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="vknet-bed-"))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        directory.chmod(0o755)
+        directory = stack.enter_context(vanishing_directory())
         here = stack.enter_context(Host("here", directory))
         there = stack.enter_context(Host("there", directory))
         bed = Bed(here, there, directory)

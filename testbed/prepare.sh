@@ -37,29 +37,19 @@ if [ -n "$missing" ]; then
         exit 1
     }
     echo "installing Debian packages:$missing"
-    # Keep apt from starting sshd on the machine itself; the tests start one in a namespace.  The
-    # policy file (invoke-rc.d(8)) is removed at exit and on a signal.  If it outlives this shell
-    # (SIGKILL, power loss), it allows everything from then on, and the next run removes it.
-    policy=/usr/sbin/policy-rc.d
-    marker="# made by vknet's testbed/prepare.sh"
-    if [ -e "$policy" ] && grep -qxF "$marker" "$policy" && "$policy"; then
-        rm -f "$policy"
-    fi
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        trap 'exit 129' HUP
-        trap 'exit 130' INT
-        trap 'exit 143' TERM
-        cat >"$policy" <<EOF
-#!/bin/sh
-$marker
-grep -q prepare.sh /proc/$$/cmdline 2>/dev/null && exit 101
-exit 0
-EOF
-        chmod +x "$policy"
-    fi
+    # Packages must not start services on the machine itself, such as sshd; the tests start one in a
+    # namespace.  The maintainer scripts find these programs in place of those that start services.
+    # apt-get alone knows of that, so nothing has to be undone, whatever ends this script.
+    case $PWD in
+    *:*)
+        echo "the path of this clone has a colon, which PATH cannot hold: $PWD" >&2
+        exit 1
+        ;;
+    esac
+    path="$PWD/testbed/no_services:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+        -o DPkg::Path="$path" $missing >/dev/null
 fi
 
 stamp=.venv/.prepared-$purpose

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from testbed.host import eventually
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HATCH: Final = PROJECT["tool"]["hatch"]["build"]["targets"]
@@ -233,30 +235,68 @@ def test_run_with_an_ignored_hangup_survives_one(tmp_path: Path) -> None:
 # --- what root leaves in a user's clone ---------------------------------------------------------
 
 
-@pytest.mark.root
-def test_files_that_root_made_go_to_the_owner_of_the_clone(tmp_path: Path) -> None:
+@pytest.fixture
+def users_clone(tmp_path: Path) -> Path:
+    """A clone of user 20001, with a file of user 20003 in it."""
     (tmp_path / "testbed").mkdir()
     shutil.copy(ROOT / "testbed/give_back.sh", tmp_path / "testbed")
     for path in (tmp_path, *tmp_path.rglob("*")):
         os.chown(path, 20001, 20002)
     (tmp_path / "other").touch()
     os.chown(tmp_path / "other", 20003, 20003)
+    return tmp_path
+
+
+@pytest.mark.root
+def test_files_that_root_made_go_to_the_owner_of_the_clone(users_clone: Path) -> None:
     program = "mkdir -p a/__pycache__; touch a/__pycache__/b; ln -s /etc/passwd c; exit 3"
-    done = subprocess.run([tmp_path / "testbed/give_back.sh", "sh", "-c", program], check=False)
+    done = subprocess.run([users_clone / "testbed/give_back.sh", "sh", "-c", program], check=False)
     assert done.returncode == 3
     for name in ("a", "a/__pycache__/b", "c"):
-        status = (tmp_path / name).lstat()
+        status = (users_clone / name).lstat()
         assert (status.st_uid, status.st_gid) == (20001, 20002), name
-    assert (tmp_path / "other").stat().st_uid == 20003
+    assert (users_clone / "other").stat().st_uid == 20003
     assert Path("/etc/passwd").stat().st_uid == 0
+
+
+# Creates a file, waits for an interrupt, and then creates another one.
+INTERRUPTED: Final = """\
+import pathlib, time
+try:
+    pathlib.Path("first").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("last").touch()
+    raise SystemExit(5)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("target", ["the script", "its parent"])
+def test_interrupted_command_cleans_up_and_its_files_are_given_back(
+    users_clone: Path, target: str
+) -> None:
+    command = [str(users_clone / "testbed/give_back.sh"), sys.executable, "-c", INTERRUPTED]
+    parent = ["sh", "-c", '"$@"; exit', "sh"] if target == "its parent" else []
+    process = subprocess.Popen([*parent, *command])
+    eventually((users_clone / "first").exists, "the command")
+    if target == "its parent":
+        process.kill()
+        process.wait()
+    else:
+        process.terminate()
+        assert process.wait(20) == 5
+    last = users_clone / "last"
+    eventually(lambda: last.exists() and last.stat().st_uid == 20001, "the owner's file")
+    assert (users_clone / "first").stat().st_uid == 20001
 
 
 def test_make_clean_leaves_nothing_that_was_built(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     kept = [tmp_path / "vknet/a.py", tmp_path / "docs/page.md"]
     made = ["vknet/__pycache__/a.pyc", "tests/x/__pycache__/b.pyc", ".venv/x", ".nox/x", "dist/x",
-            "build/x", "vknet.egg-info/x", ".coverage", ".coverage.host.1.x", ".hypothesis/x",
-            ".mypy_cache/x", ".pytest_cache/x", ".ruff_cache/x"]  # fmt: skip
+            "build/x", "vknet.egg-info/x", ".coverage", ".coverage.host.1.x", ".fuzz/x",
+            ".hypothesis/x", ".mypy_cache/x", ".pytest_cache/x", ".ruff_cache/x"]  # fmt: skip
     for path in (*kept, *(tmp_path / name for name in made)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
