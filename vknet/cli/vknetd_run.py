@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
+from vknet.cli.malloc import tune_malloc
 from vknet.cli.signals import run_until_signal
 from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import SetupError, UsageError, VknetError
@@ -66,6 +67,7 @@ async def run_switch(
         for line in text_of(daemon.status()).splitlines():
             log.warning("%s", line)
 
+    tune_malloc()
     try:
         with _listening(settings) as listeners:
             daemon = Daemon(settings, listeners)

@@ -124,6 +124,24 @@ class Endpoint(trio.abc.AsyncResource):
         del frames
         return 0
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the last `send` dropped frames because there was no room for a long time.
+
+        Then `wait_sendable` waits for room.  An endpoint that never waits for room never stalls.
+        """
+        return False
+
+    async def wait_sendable(self) -> None:
+        """Wait until there may be room for frames to send.
+
+        Do not call it while a `send` is running.
+
+        Raises:
+            trio.ClosedResourceError: this endpoint was closed, before the call or during it.
+        """
+        await trio.lowlevel.checkpoint()
+
     async def set_offload(self, offloads: Offload) -> None:
         """Enable these offloads for received frames, and disable all others.
 

@@ -147,6 +147,14 @@ class SeqpacketEndpoint(Endpoint):
             self._send_timeout = SEND_TIMEOUT_S
         return sent
 
+    @property
+    def is_stalled(self) -> bool:
+        return self._send_timeout <= 0
+
+    async def wait_sendable(self) -> None:
+        self._raise_if_closed()
+        await trio.lowlevel.wait_writable(self._sock)
+
     async def _wait_for_room(self, timeout: float) -> float:
         """Wait until the peer reads, or until the timeout; return the seconds that are left."""
         before = trio.current_time()

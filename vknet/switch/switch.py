@@ -1,18 +1,25 @@
 """The switch: endpoints are its ports, and a MAC table says which port a frame leaves through.
 
-    endpoint of port A -> _read -> _distribute -> a batch for each destination port
+    endpoint of port A -> _read -> _distribute -> a batch for each destination port, turn by turn
     a batch for port B -> endpoint of port B, as much as it takes without waiting
                        -> queue of port B -> _write -> endpoint of port B
 
-A port has two tasks.  The reader drains its endpoint and distributes a whole batch without waiting;
-each destination port gets its share of the batch in one call.  Usually that port's endpoint takes
-all of it at once, which saves waking the writer.  What it does not take is queued.  Later frames
-are queued, too, until the writer has sent all that was queued before: the frames of a flow keep
-their order.
+A port has two tasks.  The reader drains its endpoint and distributes the batch without waiting for
+any port; each destination port gets its share of the batch in one call.  Usually that port's
+endpoint takes all of it at once, which saves waking the writer.  What it does not take is queued.
+Later frames are queued, too, until the writer has sent all that was queued before: the frames of a
+flow keep their order.
+
+Turns: a flooded batch is copied to every port, which takes long if there are many ports.  The
+reader therefore counts its copies, and after `COPIES_PER_TURN` it lets the other tasks run.  The
+event loop runs each of them once before it returns to this one, so ports share the switch by
+copies, whatever they send.  A flood delays the frames of another port by one turn, not by a batch.
 
 Drops: the queue of a port is a flow queue (`vknet.qdisc.fq_codel`) of limited size.  It marks or
 drops frames that wait too long, and when it is full it drops from the flow with the longest queue.
 A client that reads slowly, or not at all, loses only its own frames.  No client can block a reader.
+An endpoint that has taken nothing for a while is stalled: the frames for it are dropped uncopied,
+until it has room again.
 
 The switch does not own the endpoints: the caller opens and closes them.
 """
@@ -20,7 +27,7 @@ The switch does not own the endpoints: the caller opens and closes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -49,6 +56,14 @@ __all__ = ["Port", "Switch"]
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
 
+# A reader lets other tasks run after this number of copies.  A copy takes up to 10 us, so a turn
+# takes less than 5 ms: at most this number, and one more batch of BATCH_FRAMES.
+COPIES_PER_TURN: Final = 128
+
+# What else a turn counts as copies: the call for one port, and each further 4 KiB of a batch.
+CALL_COPIES: Final = 8
+COPY_BYTES: Final = 4096
+
 # The destination ports of a frame depend on this number of leading bytes only: the addresses, and
 # the VLAN tag.  In an untagged frame the last two are payload.  They are the first two bytes of IP
 # or ARP, which hardly vary, so that they seldom cost a look-up of their own.
@@ -76,6 +91,8 @@ class Port:
         queue: the frames that wait to leave through the port.
         writer_wakeup: set while the writer has work.  While it is not set, the queue is empty and
             the writer is not sending.
+        stalled: the endpoint has no room and has taken nothing for a while.  Frames for it are
+            dropped until it has room.
     """
 
     name: str
@@ -84,6 +101,7 @@ class Port:
     counters: Counters = field(default_factory=Counters)
     queue: FlowQueue[Frame] = field(init=False)
     writer_wakeup: trio.Event = field(default_factory=trio.Event)
+    stalled: bool = False
 
     def __post_init__(self) -> None:
         self.queue = FlowQueue(
@@ -94,6 +112,9 @@ class Port:
 
     def forward(self, frames: list[Frame], now: float) -> None:
         """Send frames through this port, or queue them behind the frames that wait already."""
+        if self.stalled:
+            self.counters.outbound.drops[DropReason.ENDPOINT_FULL] += len(frames)
+            return
         if self.egress is not None:
             frames = list(self._filtered(self.egress, frames))
         if not self.writer_wakeup.is_set():
@@ -119,6 +140,15 @@ class Port:
         self._count_outbound(frames)
         self.counters.outbound.ecn_marks = self.queue.ecn_marks
         return frames
+
+    async def wait_while_stalled(self) -> None:
+        """Drop the queued frames and all further ones until the endpoint has room."""
+        self.stalled = True
+        self.queue.discard(DropReason.ENDPOINT_FULL)
+        try:
+            await self.endpoint.wait_sendable()
+        finally:
+            self.stalled = False
 
     def _count_outbound(self, frames: list[Frame]) -> None:
         self.counters.outbound.frames += len(frames)
@@ -158,11 +188,11 @@ class Switch:
         *,
         egress: FrameFilter | None = None,
         pinned: Iterable[bytes] = (),
-    ) -> NoReturn:
-        """Serve an endpoint as a port, until the endpoint is gone or this is cancelled.
+    ) -> None:
+        """Serve an endpoint as a port, until its owner closes it, it is gone, or this is cancelled.
 
         The caller owns the endpoint; it is not closed here.  At the end, the entries of the port
-        leave the MAC table.
+        leave the MAC table.  It returns when the endpoint was closed, before the call or during it.
 
         Args:
             endpoint: the source and sink of the port's frames.
@@ -178,16 +208,20 @@ class Switch:
             self.table.pin(mac, port)
         self._ports[port] = None
         gone: list[BaseException] = []
+        closed = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, port)
                 nursery.start_soon(self._write, port)
+        except* trio.ClosedResourceError:
+            closed = True
         except* EndpointGone as group:
             gone.extend(group.exceptions)
         finally:
             del self._ports[port]
             self.table.forget(port)
-        raise gone[0]
+        if gone and not closed:
+            raise gone[0]
 
     async def _read(self, port: Port) -> None:
         endpoint = port.endpoint
@@ -199,7 +233,7 @@ class Switch:
                 frames = endpoint.receive_nowait()
             except trio.WouldBlock:
                 continue
-            self._distribute(port, frames)
+            await self._distribute(port, frames)
 
     async def _write(self, port: Port) -> None:
         while True:
@@ -208,20 +242,29 @@ class Switch:
                 await port.writer_wakeup.wait()
             if frames := port.dequeue(trio.current_time()):
                 await port.endpoint.send(frames)
+                if port.endpoint.is_stalled:
+                    await port.wait_while_stalled()
 
-    def _distribute(self, port: Port, frames: list[Frame]) -> None:
-        """Forward a batch that came in through a port."""
+    async def _distribute(self, port: Port, frames: list[Frame]) -> None:
+        """Forward a batch that came in through a port; let other tasks run between two turns."""
         inbound = port.counters.inbound
         inbound.frames += len(frames)
         inbound.bytes += sum(map(len, frames))
         now = trio.current_time()
-        router = _BatchRouter(self.table, port, self._ports, now)
+        router = _BatchRouter(self.table, port, now)
         routes, find = router.routes, router.find
         for frame in frames:
             route = routes.get(frame[:ROUTE_KEY_BYTES])
             for batch in find(frame) if route is None else route:
                 batch.append(frame)
-        for other, batch in router.batches.items():
+        copies = 0
+        for other, batch, cost in router.shares(self._ports):
+            if copies >= COPIES_PER_TURN:
+                await trio.lowlevel.checkpoint()
+                copies, now = 0, trio.current_time()
+                if other not in self._ports:
+                    continue
+            copies += 1 if other.stalled else cost
             other.forward(batch, now)
 
 
@@ -232,25 +275,27 @@ class _BatchRouter:
     So the table is asked, and learns the source, once for each header.  The cached routes are
     dropped when the table has learned something that may change them.
 
+    All flooded frames are in one list, which most ports share.  Only a port that gets other frames
+    as well has a list of its own, with the flooded frames in their places.
+
     Attributes:
-        batches: the frames for each destination port.
-        routes: a cache: for the leading bytes of a frame, the batches that the frame belongs to.
+        routes: a cache: for the leading bytes of a frame, the lists that the frame belongs to.
     """
 
-    __slots__ = ("_ingress", "_now", "_ports", "_table", "batches", "routes")
+    __slots__ = ("_batches", "_flood", "_flooded", "_ingress", "_now", "_table", "routes")
 
-    def __init__(
-        self, table: MacTable[Port], port: Port, ports: Iterable[Port], now: float
-    ) -> None:
+    def __init__(self, table: MacTable[Port], port: Port, now: float) -> None:
         self._table = table
         self._ingress = port
-        self._ports = ports
         self._now = now
-        self.batches: dict[Port, list[Frame]] = {}
+        self._batches: dict[Port, list[Frame]] = {}
+        self._flooded: list[Frame] = []
+        # The lists of a flooded frame.
+        self._flood = [self._flooded]
         self.routes: dict[Frame, list[list[Frame]]] = {}
 
     def find(self, frame: Frame) -> list[list[Frame]]:
-        """Return the batches that a frame belongs to; count the frame if it is dropped."""
+        """Return the lists that a frame belongs to; count the frame if it is dropped."""
         header = addresses(frame)
         drops = self._ingress.counters.inbound.drops
         if header is None:
@@ -264,10 +309,40 @@ class _BatchRouter:
             drops[DropReason.SOURCE_NOT_ALLOWED] += 1
             return []
         known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
-        route = [
-            self.batches.setdefault(other, [])
-            for other in (self._ports if known is None else (known,))
-            if other is not self._ingress
-        ]
+        if known is None:
+            route = self._flood
+        elif known is self._ingress:
+            route = []
+        else:
+            route = [self._batch_of(known)]
         self.routes[frame[:ROUTE_KEY_BYTES]] = route
         return route
+
+    def _batch_of(self, port: Port) -> list[Frame]:
+        """Return the list of a port that gets more than the flooded frames."""
+        batch = self._batches.get(port)
+        if batch is None:
+            batch = self._batches[port] = self._flooded.copy()
+            self._flood.append(batch)
+        return batch
+
+    def shares(self, ports: Iterable[Port]) -> Iterator[tuple[Port, list[Frame], int]]:
+        """Yield each destination port with its frames, and what that counts as, in copies.
+
+        Args:
+            ports: all ports.  They may change between two steps.
+        """
+        for port, batch in self._batches.items():
+            yield port, batch, _copies(batch)
+        if self._flooded:
+            others = set(self._batches)
+            others.add(self._ingress)
+            cost = _copies(self._flooded)
+            for port in tuple(ports):
+                if port not in others:
+                    yield port, self._flooded, cost
+
+
+def _copies(batch: list[Frame]) -> int:
+    """Return what a batch for one port counts as, in copies."""
+    return CALL_COPIES + len(batch) + sum(map(len, batch)) // COPY_BYTES
