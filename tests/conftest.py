@@ -3,6 +3,9 @@
 A test that needs root has the marker ``root``; everything in tests/hosts has it.  Without root
 these tests are deselected, and the summary says so.
 
+A test that takes minutes has the marker ``slow``.  It runs only when the -m option names that
+marker; otherwise it is deselected, and the summary says so.
+
 With CI in the environment no test may be left out: a run without root is an error, unless it asks
 for ``-m "not root"``, and a skipped test fails the run.
 
@@ -27,6 +30,7 @@ QUICK: Final = "quick"
 QUICK_EXAMPLES: Final = 20
 
 LEFT_OUT: Final = pytest.StashKey[int]()
+SLOW: Final = pytest.StashKey[int]()
 
 # With CI set, Hypothesis would try the same examples in every run.
 settings.load_profile("default")
@@ -73,6 +77,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--hypothesis-profile") == QUICK:
         for item in items:
             limit_examples(item)
+    if "slow" not in config.getoption("-m"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.stash[SLOW] = len(slow)
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
     if os.geteuid() == 0:
         return
     left_out = [item for item in items if item.get_closest_marker("root")]
@@ -89,6 +98,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    if slow := config.stash.get(SLOW, 0):
+        terminalreporter.write_line(f"not run: {slow} slow tests; `-m slow` runs them")
     if left_out := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(
             f"not run: {left_out} tests that need root; `sudo make test` runs all"

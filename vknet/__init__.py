@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         UsageError,
         VknetError,
     )
+    from vknet.link.host_changes import HostChanges
     from vknet.link.link import Link
     from vknet.link.settings import LinkSettings
     from vknet.link.supervisor import keep_linked
@@ -69,6 +70,7 @@ __all__ = [
     "Endpoint",
     "EndpointGone",
     "Frame",
+    "HostChanges",
     "Idle",
     "Link",
     "LinkSettings",
@@ -123,6 +125,7 @@ _HOMES: Final = {
         "VknetError",
     ),
     "vknet.framing": ("Frame", "Wire"),
+    "vknet.link.host_changes": ("HostChanges",),
     "vknet.link.link": ("Link",),
     "vknet.link.settings": ("LinkSettings",),
     "vknet.counters": ("Counters", "DropReason", "TrafficCounters"),

@@ -20,7 +20,19 @@ __all__ = [
 
 
 class VknetError(Exception):
-    """The base class of the errors that vknet raises."""
+    """The base class of the errors that vknet raises.
+
+    Attributes:
+        refused: the other side refuses, or has no vknet.  A person has to change something there,
+            so further attempts can be rare.
+    """
+
+    refused = False
+
+    def __init__(self, message: str = "", *, refused: bool | None = None) -> None:
+        super().__init__(message)
+        if refused is not None:
+            self.refused = refused
 
 
 class UsageError(VknetError):
@@ -41,6 +53,8 @@ class PeerGone(VknetError):
 
 class RemoteProtocolError(VknetError):
     """The peer sent data that the protocol does not allow; the link ends."""
+
+    refused = True
 
 
 class LocalProtocolError(VknetError):

@@ -77,7 +77,7 @@ class Lost:
 
     Attributes:
         cause: the error that ended it.
-        retry_in: seconds until the next attempt; None if there will be none.
+        retry_in: seconds until the next attempt at the latest; None if there will be none.
     """
 
     cause: VknetError

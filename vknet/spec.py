@@ -93,7 +93,7 @@ class RetryPolicy:
     """When to try again.
 
     Attributes:
-        delay: seconds from the loss of a link to the next attempt.
+        delay: seconds from the loss of a link to the next attempt; it grows with each failure.
         retries: the number of retries that may fail in a row; None is no limit.
 
     Raises:

@@ -225,8 +225,13 @@ def test_failure_is_retried_only_on_request_and_as_often(bed: Bed) -> None:
     assert once.status() == 1
     assert "next try" not in once.log
 
-    thrice = Program(bed.here, "vknet", "-r", "0.05:2", *arguments)
+    thrice = Program(bed.here, "vknet", "-v", "-r", "0.05:2", *arguments)
     assert thrice.status() == 1
     assert thrice.log.count("next try") == 2
     assert thrice.log.count("was not found on there") == 3
+
+    quiet = Program(bed.here, "vknet", "-r", "0.05:2", *arguments)
+    assert quiet.status() == 1
+    # The cause is logged at its first occurrence and at the end.
+    assert quiet.log.count("no link") == quiet.log.count("was not found on there") == 2
     eventually(lambda: not bed.here.processes("ssh"), "the end of every ssh")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -14,6 +16,7 @@ from trio.testing import MockClock, memory_stream_pair
 from tests.support.retrying import (
     CAUSES,
     TIMEOUT_S,
+    Observed,
     ScriptBed,
     Step,
     WatchedMonitor,
@@ -37,6 +40,14 @@ from vknet import (
     keep_linked,
     memory_endpoint_pair,
 )
+from vknet.link.backoff import MIN_DELAY_S, Backoff, Failure
+from vknet.link.host_changes import HostChanges
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from tests.support.retrying import Kind
 
 # --- any script -----------------------------------------------------------------------------------
 
@@ -119,7 +130,7 @@ def test_lost_link_is_not_retried_without_a_policy() -> None:
 def test_retry_limit_does_not_count_the_first_attempt(retries: int) -> None:
     observed = perform([FAILS] * 20, RetryPolicy(1.0, retries))
     assert isinstance(observed.raised, SetupError)
-    assert [a.began for a in observed.attempts] == [1.5 * n for n in range(retries + 1)]
+    assert [a.began for a in observed.attempts] == [0.0, 1.5, 4.0, 8.5, 17.0, 33.5][: retries + 1]
 
 
 def test_link_that_was_up_resets_the_count_of_retries() -> None:
@@ -142,15 +153,128 @@ def test_endpoint_outlives_its_links() -> None:
 
 
 def test_endpoint_that_is_gone_is_opened_again_after_the_delay() -> None:
-    observed = perform([UP, Step("gone"), Step("endpoint fails", 0.25), UP], RetryPolicy(4.0))
+    observed = perform([UP, Step("gone", 2.0), Step("endpoint fails", 0.25), UP], RetryPolicy(4.0))
     assert [a.opened for a in observed.attempts] == [1, 1, 1, 2, 2]
-    assert [a.began for a in observed.attempts] == [0.0, 6.0, 11.0, 15.25, 21.25]
+    assert [a.began for a in observed.attempts] == [0.0, 6.0, 12.0, 20.25, 26.25]
 
 
 def test_delay_of_zero_becomes_the_minimum() -> None:
     observed = perform([FAILS, FAILS], RetryPolicy(0.0))
-    gaps = [b.began - (a.ended or 0) for a, b in pairwise(observed.attempts)]
-    assert gaps == [pytest.approx(0.1)] * 2
+    assert delays(observed) == [pytest.approx(0.1), pytest.approx(0.2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("endpoint fails", 10.0), ("transport fails", 60.0), ("stream ends", 60.0)],
+)
+def test_delay_doubles_up_to_the_limit_of_the_failure(kind: Kind, limit: float) -> None:
+    observed = perform([Step(kind, 1.0, greets=False)] * 12, RetryPolicy(5.0))
+    assert delays(observed) == [min(limit, 5.0 * 2**n) for n in range(12)]
+
+
+def test_refusal_doubles_the_delay_up_to_five_minutes() -> None:
+    observed = perform([Step("nonsense", 1.0, greets=False)] * 9, RetryPolicy(5.0))
+    assert delays(observed) == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_refusal_after_a_long_outage_only_doubles_its_delay() -> None:
+    script = [FAILS] * 9 + [Step("nonsense", 1.0, greets=False)] * 4 + [FAILS]
+    assert delays(perform(script, RetryPolicy(5.0)))[-6:] == [60, 120, 240, 300, 300, 60]
+
+
+def test_first_delay_above_the_limit_replaces_it() -> None:
+    assert delays(perform([FAILS] * 4, RetryPolicy(90.0))) == [90] * 4
+
+
+def test_lasting_link_begins_with_the_first_delay_again() -> None:
+    short = Step("stream ends", 1.0)
+    script = [FAILS, FAILS, short, short, UP, FAILS, UP]
+    assert delays(perform(script, RetryPolicy(1.0))) == [1, 2, 4, 8, 1, 2, 1]
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0, 400),
+    st.lists(st.sampled_from(Failure), min_size=1, max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_delay_is_within_its_limits(
+    first: float, failures: list[Failure], source: random.Random
+) -> None:
+    """Not shorter than the first, not longer than the limit, and half of the doubled one."""
+    backoff = Backoff(first)
+    first = max(first, MIN_DELAY_S)
+    expected = first / 2
+    with patch("vknet.link.backoff.random.uniform", source.uniform):
+        for number, failure in enumerate(failures):
+            delay = backoff.next_delay(failure)
+            expected = min(2 * expected, max(first, failure.value))
+            assert max(first, expected / 2) <= delay <= expected
+            assert number > 0 or delay == first
+    backoff.reset()
+    assert backoff.next_delay(Failure.OUTAGE) == first
+
+
+def test_delays_of_two_clients_differ() -> None:
+    one, two = Backoff(1.0), Backoff(1.0)
+    pairs = [(one.next_delay(Failure.OUTAGE), two.next_delay(Failure.OUTAGE)) for _ in range(9)]
+    assert pairs[0] == (1.0, 1.0)
+    assert all(a != b for a, b in pairs[1:])
+
+
+# --- changes of this host -------------------------------------------------------------------------
+
+
+class FakeChanges(HostChanges):
+    """Reports a change of the host at each of these times after the start."""
+
+    def __init__(self, times: Sequence[float]) -> None:
+        self.began = trio.current_time()
+        self.times = [self.began + time for time in times]
+
+    def clear(self) -> None:
+        self.times = [time for time in self.times if time > trio.current_time()]
+
+    async def wait(self) -> str:
+        await trio.sleep_until(self.times[0] if self.times else math.inf)
+        self.clear()
+        return "a change"
+
+
+def attempts_with_changes(script: Sequence[Step], *times: float, first: float = 8.0) -> list[float]:
+    observed = perform(script, RetryPolicy(first), lambda: FakeChanges(times))
+    return [attempt.began for attempt in observed.attempts]
+
+
+QUICK_FAILURE: Final = Step("transport fails", 1.0)
+
+
+def test_change_of_the_host_ends_the_delay_and_its_growth() -> None:
+    began = attempts_with_changes([QUICK_FAILURE] * 5, 20.0)
+    # Without the change: 0, 9, 26, 59.
+    assert began == [0, 9, 21, 30, 47, 80]
+
+
+def test_change_during_an_attempt_shortens_the_delay_after_it() -> None:
+    slow = Step("transport fails", 15.0)
+    assert attempts_with_changes([slow] * 2, 5.0) == [0, 16, 39]
+
+
+def test_frequent_changes_end_one_delay_a_minute() -> None:
+    began = attempts_with_changes([QUICK_FAILURE] * 60, *range(1, 4000, 3))
+    for at in began:
+        assert sum(at <= other < at + 60 for other in began) <= 5
+
+
+def test_frequent_changes_leave_refusals_rare() -> None:
+    refusal = Step("nonsense", 1.0, greets=False)
+    began = attempts_with_changes([refusal] * 40, *range(1, 20_000, 3))
+    late = [b - a for a, b in pairwise(began)][8:]
+    assert min(late) >= 300
+
+
+def test_change_while_the_link_is_up_has_no_effect() -> None:
+    assert attempts_with_changes([Step("stream ends", 5.0)], 3.0) == [0, 13]
 
 
 def test_silent_peer_is_lost_after_the_timeout() -> None:
@@ -196,7 +320,13 @@ def test_wire_1_without_an_answer_counts_as_a_failure() -> None:
             await keep_linked(open_endpoint, new_transport, RetryPolicy(1.0, 2), settings)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    assert tried == [tried[0], tried[0] + 1, tried[0] + 2]
+    assert tried[1] == tried[0] + 1
+    assert tried[1] + 1 <= tried[2] <= tried[1] + 2
+
+
+def delays(observed: Observed) -> list[float]:
+    """The seconds from the end of each attempt to the next one."""
+    return [b.began - (a.ended or 0) for a, b in pairwise(observed.attempts)]
 
 
 def no_transport() -> Transport:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from unittest.mock import patch
 
 import trio
 from trio.testing import MockClock, memory_stream_pair
@@ -44,13 +45,16 @@ from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.support.blocks import Item
     from tests.support.links import MemoryStream
+    from vknet.link.host_changes import HostChanges
     from vknet.transport.base import ByteStream, StartSoon
 
 TIMEOUT_S: Final = 3.0
+# A link that was up for a shorter time counts as one that was never up.
+LASTING_LINK_S: Final = 2.0
 # Of virtual time: much longer than any script takes.
 DEADLINE_S: Final = 86_400.0
 PEER_HELLO: Final = Hello("peer", "peer0", 65664, None, mtu_fixed=False, timeout=TIMEOUT_S)
@@ -104,6 +108,7 @@ def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
     """Return the expected attempts, and the one after the script if the policy allows it."""
     attempts: list[Attempt] = []
     now, failures, opened, have_endpoint = 0.0, 0, 0, False
+    last_delay = 0.0
     for step in script:
         kind = "farewell" if step.kind == "endpoint fails" and have_endpoint else step.kind
         opened += not have_endpoint and kind != "endpoint fails"
@@ -111,13 +116,29 @@ def model(script: Sequence[Step], policy: RetryPolicy | None) -> list[Attempt]:
         ended = now + step.after + (TIMEOUT_S if kind == "silence" else 0)
         failures = 1 if came_up else failures + 1
         gives_up = policy is None or (policy.retries is not None and failures > policy.retries)
-        delay = None if policy is None or gives_up else policy.delay
+        if came_up and ended - now >= LASTING_LINK_S:
+            last_delay = 0.0
+        delay = None
+        if policy is not None and not gives_up:
+            limit = max(limit_of(kind), policy.delay)
+            delay = last_delay = min(limit, 2 * last_delay) if last_delay else policy.delay
         attempts.append(Attempt(now, came_up, ended, delay, CAUSES[kind], opened))
         have_endpoint = kind not in ("endpoint fails", "gone")
         if delay is None:
             return attempts
         now = ended + delay
     return [*attempts, Attempt(now, opened=opened + (not have_endpoint))]
+
+
+def limit_of(kind: Kind) -> float:
+    """Return the longest delay after this event."""
+    match kind:
+        case "endpoint fails" | "gone":
+            return 10.0
+        case "nonsense":
+            return 300.0
+        case _:
+            return 60.0
 
 
 # --- the test bed ---------------------------------------------------------------------------------
@@ -289,7 +310,11 @@ class Observed:
         return self.bed.monitor.states
 
 
-def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Observed:
+def perform(
+    script: Sequence[Step],
+    policy: RetryPolicy | None,
+    changes: Callable[[], HostChanges] | None = None,
+) -> Observed:
     """Run a script under `keep_linked`, until the policy gives up or the script ends."""
 
     async def main() -> Observed:
@@ -303,9 +328,12 @@ def perform(script: Sequence[Step], policy: RetryPolicy | None) -> Observed:
                     policy,
                     LinkSettings(timeout=TIMEOUT_S),
                     monitor=bed.monitor,
+                    changes=None if changes is None else changes(),
                 )
             except VknetError as exc:
                 observed.raised = exc
         return observed
 
-    return trio.run(main, clock=MockClock(autojump_threshold=0))
+    # Without a random part, the delays equal those of the model.
+    with patch("vknet.link.backoff.part", return_value=1.0):
+        return trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -7,6 +7,7 @@ restates them, so that each names the option and what it needs.
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vknet.errors import UsageError, escaped
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Parser", "parse_number"]
+
+
+_NEGATIVE = re.compile(r"-(?:[0-9]+\.?[0-9]*|\.[0-9]+)", re.ASCII)
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,12 +48,31 @@ class Parser(argparse.ArgumentParser):
             UsageError: what is wrong with it, in one line.
         """
         try:
-            args, unknown = self.parse_known_intermixed_args(argv)
+            args, unknown = self.parse_known_intermixed_args(self._joined(argv))
         except argparse.ArgumentError as exc:
             raise UsageError(self._message(exc)) from exc
         if unknown:
             raise UsageError(self.unknown_message(unknown))
         return args
+
+    def _joined(self, argv: Sequence[str]) -> list[str]:
+        """Join an option and a negative number after it, which argparse takes for an option.
+
+        So the type of the option refuses the number, with the range that is allowed.
+        """
+        with_value = {
+            option
+            for action in self._options.values()
+            if action.nargs is None
+            for option in action.option_strings
+        }
+        words: list[str] = []
+        for word in argv:
+            if words and words[-1] in with_value and _NEGATIVE.fullmatch(word):
+                words[-1] += f"={word}" if words[-1].startswith("--") else word
+            else:
+                words.append(word)
+        return words
 
     def unknown_message(self, words: Sequence[str]) -> str:
         """Return the error message for words that fit no argument."""

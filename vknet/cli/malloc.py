@@ -13,9 +13,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["tune_malloc"]
+from vknet.monitor import Lost
+
+if TYPE_CHECKING:
+    from vknet.monitor import Monitor
+
+__all__ = ["collect_after_links", "tune_malloc"]
 
 # Allocations, less deallocations, that start a collection: more than a full queue has.
 GC_THRESHOLD_OBJECTS: Final = 50_000
@@ -41,3 +46,14 @@ def tune_malloc() -> None:
     if mallopt is not None:
         for parameter, size in MALLOPT_BYTES.items():
             mallopt(parameter, size)
+
+
+async def collect_after_links(monitor: Monitor) -> None:
+    """Collect the cyclic garbage after each link; it ends only when it is cancelled.
+
+    The tasks of a link and their exceptions refer to each other.  Without this, hundreds of ended
+    links would wait for the threshold.
+    """
+    async for state in monitor.changes():
+        if isinstance(state, Lost):
+            gc.collect()

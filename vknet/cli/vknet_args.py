@@ -79,8 +79,10 @@ brackets: [2001:db8::2]:auto.
   -B BRIDGE              the same for the remote TAP
   -C                     have ssh compress the data
   -r DELAY[:RETRIES]     when the link is lost or cannot be established, wait
-                         DELAY seconds and try again: without limit, or at
-                         most RETRIES times in a row
+                         DELAY seconds (0.1 or more) and try again: without
+                         limit, or at most RETRIES times in a row; the delay
+                         grows with each failure, up to one minute, or five
+                         minutes if the other side refuses
   -S                     be the remote half, on stdin and stdout; ssh runs this
 
   -F FILE, -i FILE, -J HOST, -o OPTION, -p PORT, -4, -6

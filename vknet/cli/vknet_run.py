@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from vknet.cli.coalescing import Coalescing
-from vknet.cli.malloc import tune_malloc
+from vknet.cli.malloc import collect_after_links, tune_malloc
 from vknet.cli.signals import run_until_signal
 from vknet.counters import Counters
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
 from vknet.errors import PeerGone, UsageError, VknetError, escaped
 from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
+from vknet.link.host_changes import HostChanges
 from vknet.link.link import Link
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Monitor
@@ -79,19 +80,33 @@ async def _open_endpoint(settings: Settings) -> Endpoint:
 
 async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int:
     try:
-        await keep_linked(
-            partial(_open_endpoint, settings),
-            SshDialer(ssh),
-            settings.retry,
-            settings.link,
-            monitor=monitor,
-        )
+        await _keep_linked(settings, ssh, monitor)
     except UsageError as exc:
         log.error("%s", exc)
         return EXIT_USAGE
     except VknetError:
         # `keep_linked` has logged it, as it logs every loss.
         return EXIT_FAILED
+
+
+async def _keep_linked(settings: Settings, ssh: SshSettings, monitor: Monitor) -> NoReturn:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect_after_links, monitor)
+        try:
+            with HostChanges() as changes:
+                await keep_linked(
+                    partial(_open_endpoint, settings),
+                    SshDialer(ssh),
+                    settings.retry,
+                    settings.link,
+                    monitor=monitor,
+                    changes=changes,
+                )
+        except VknetError as exc:
+            # Not raised in the nursery, which would make an exception group of it.
+            failure = exc
+        nursery.cancel_scope.cancel()
+    raise failure
 
 
 async def _remote_half(settings: Settings, monitor: Monitor) -> int:

@@ -77,6 +77,9 @@ class Link:
         monitor: is told the state, and counts the traffic.
         down_since: since when there has been no link, on trio's clock; None is the call of `run`.
             If that was too long ago, what waits in the endpoint when the link comes up is dropped.
+
+    Attributes:
+        up_since: when the link came up, on trio's clock; None before.
     """
 
     def __init__(
@@ -111,13 +114,13 @@ class Link:
             adopt_timeout=self._settings.adopt_timeout,
         )
         self._sender = Sender(endpoint, self._session, self.monitor.link_counters.outbound)
-        self._up = trio.Event()
+        self.up_since: float | None = None
         self._cause: VknetError | None = None
 
     @property
     def was_up(self) -> bool:
         """Whether the link is or was up."""
-        return self._up.is_set()
+        return self.up_since is not None
 
     async def run(self) -> NoReturn:
         """Carry frames until the link ends; cancel it to end it cleanly, with a BYE to the peer.
@@ -275,7 +278,8 @@ class Link:
 
     def _come_up(self, hello: Hello | None) -> None:
         """Mark the link as up and enable frames: the peer is known to be vknet."""
-        self._up.set()
+        if self.up_since is None:
+            self.up_since = trio.current_time()
         if not self._sender.frames_enabled:
             self._start_frames()
         up = Up(
@@ -337,12 +341,13 @@ class Link:
         """Return the error of a peer that has not proved to be vknet in time."""
         peer, limit = self._transport.peer, self._settings.hello_timeout
         if self._settings.wire is Wire.V2:
-            return PeerGone(f"{peer} has sent no HELLO within {limit:g} s")
+            return PeerGone(f"{peer} has sent no HELLO within {limit:g} s", refused=True)
         return PeerGone(
             f"what runs on {peer} has not answered as vknet within {limit:g} s; possible causes: a"
             " start-up file there that starts a shell or hangs, a forced command that is not vknet,"
             " a command that asks for a password, or a vknet of 2008 on a quiet network (then use"
-            " --wire 1)"
+            " --wire 1)",
+            refused=True,
         )
 
     def _report_waiting(self, waited: float, warnings: int) -> int:

@@ -105,6 +105,9 @@ class PipeStream(ByteStream):
         try:
             await self._sending.aclose()
         finally:
+            # Something may refer to this stream for longer, such as the traceback of an error.
+            self._buffer = bytearray()
+            self._view = memoryview(b"")
             await self._receiving.aclose()
 
     def _fd(self, end: FdStream) -> int:

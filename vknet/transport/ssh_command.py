@@ -188,20 +188,25 @@ def diagnose(
         return SetupError(
             f'"{settings.remote_vknet}" was not found on {host};'
             " install it there, or give its path with --remote-command"
-            " (or in the forced command, if there is one)"
+            " (or in the forced command, if there is one)",
+            refused=True,
         )
     if status == NOT_EXECUTABLE:
-        return SetupError(f'"{settings.remote_vknet}" on {host} may not be executed{last}')
+        return SetupError(
+            f'"{settings.remote_vknet}" on {host} may not be executed{last}', refused=True
+        )
     if status != SSH_FAILED:
         program = f"vknet on {host}"
         if settings.command != DEFAULT_SSH:
             # Another program in place of ssh may exit with any status itself.
             program = f"{shlex.join(settings.command)}, or {program},"
         hint = "" if lines else f" and no message; a shell that ends early? try: {by_hand}; echo $?"
-        return SetupError(f"{program} ended with status {status}{last}{hint}")
+        return SetupError(f"{program} ended with status {status}{last}{hint}", refused=True)
     for pattern, text in SSH_ERRORS:
         if line := next((line for line in reversed(lines) if pattern in line), None):
-            return PeerGone(text.format(host=host, by_hand=by_hand, line=line))
+            return PeerGone(
+                text.format(host=host, by_hand=by_hand, line=line), refused=pattern in REFUSALS
+            )
     if lines and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", lines[-1])):
         return PeerGone(f"ssh was killed by {_signal_name(int(killed[1]))}")
     for line in lines:
@@ -246,6 +251,13 @@ SSH_ERRORS: Final = (
     ("timed out", UNREACHABLE),
     ("No route to host", UNREACHABLE),
     ("Network is unreachable", UNREACHABLE),
+)
+
+# Those that stay until a person changes a key or a configuration.
+REFUSALS: Final = (
+    "Host key verification failed",
+    "Permission denied",
+    "Too many authentication failures",
 )
 
 
