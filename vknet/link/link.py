@@ -289,6 +289,7 @@ class Link:
             peer_endpoint=None if hello is None else hello.endpoint,
             took=trio.current_time() - self._started_at,
         )
+        self._transport.up.set()
         self.monitor.set_state(up)
         log.info("link up: %s", up.summary)
         limit, mtu = self._session.frame_limit, self._endpoint.mtu

@@ -115,11 +115,13 @@ class Transport(ABC):
         peer: what people call the other end.
         reached: set when the peer may be expected to answer: its silence counts from then on.
             Frames wait for the link to be up, not for this.
+        up: set by the link when it is up.
     """
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.reached = trio.Event()
+        self.up = trio.Event()
 
     @abstractmethod
     async def open(self, start_soon: StartSoon) -> Stream:

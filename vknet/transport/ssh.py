@@ -32,6 +32,7 @@ from vknet.transport.ssh_command import (
     shows_login,
     ssh_argv,
 )
+from vknet.transport.ssh_lines import HOLD_S, KnownLines, LineLog
 
 if TYPE_CHECKING:
     from trio.abc import ReceiveStream
@@ -115,18 +116,25 @@ class SshTransport(Transport):
         settings: the host, and how to reach it.
         connect_timeout: seconds for connecting and the key exchange; None means the timeout of the
             settings.
+        known_lines: the lines that ssh printed at earlier attempts; None if there were none.
 
     Attributes:
         login_time: seconds from the start of ssh to the login.  None before the login, or if the
             log level of ssh does not show it.
     """
 
-    def __init__(self, settings: SshSettings, connect_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        settings: SshSettings,
+        connect_timeout: float | None = None,
+        known_lines: KnownLines | None = None,
+    ) -> None:
         super().__init__(settings.target.host)
         self.login_time: float | None = None
         self._connect_timeout = connect_timeout
         self._started_at = math.inf
         self._settings = settings
+        self._lines = LineLog(self.peer, known_lines or KnownLines())
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: trio.Process | None = None
         self._exited = trio.Event()
@@ -198,6 +206,7 @@ class SshTransport(Transport):
         finally:
             with trio.CancelScope(shield=True):
                 await _end(process)
+            self._lines.release()
 
     async def _log_stderr(self, stderr: ReceiveStream) -> None:
         """Log the lines of ssh and of the remote command, and keep the last ones."""
@@ -205,7 +214,7 @@ class SshTransport(Transport):
         # Small reads, so that one turn of the event loop handles few lines.  stderr is read to its
         # end, because ssh blocks while its pipe is full.
         async with stderr:
-            while data := await stderr.receive_some(STDERR_READ_BYTES):
+            while data := await self._receive_stderr(stderr):
                 *lines, rest = (rest + data).split(b"\n")
                 if len(rest) > STDERR_LINE_CHARS:
                     lines.append(rest)
@@ -215,6 +224,12 @@ class SshTransport(Transport):
             if rest:
                 self._on_line(rest)
         self._stderr_ended.set()
+
+    async def _receive_stderr(self, stderr: ReceiveStream) -> bytes:
+        with trio.move_on_after(HOLD_S if self._lines.holds_line else math.inf):
+            return bytes(await stderr.receive_some(STDERR_READ_BYTES))
+        self._lines.release()
+        return bytes(await stderr.receive_some(STDERR_READ_BYTES))
 
     def _on_line(self, raw: bytes) -> None:
         now = trio.current_time()
@@ -239,11 +254,13 @@ class SshTransport(Transport):
         # "Killed by signal" also follows our own SIGTERM.  If it was not ours, the diagnosis names
         # the signal.
         if line and (self._settings.verbose or not line.startswith((*VERBOSE_ONLY, KILLED))):
-            log.warning("%s: %s", self.peer, line)
+            self._lines.add(line, at_once=self.up.is_set())
 
     def _diagnosis(self) -> VknetError:
         status = None if self._process is None else self._process.returncode
-        return diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
+        error = diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
+        self._lines.quoted(str(error))
+        return error
 
 
 class SshDialer:
@@ -264,15 +281,18 @@ class SshDialer:
         self._transport: SshTransport | None = None
         self._login_time: float | None = None
         self._failures = 0
+        self._known_lines = KnownLines()
 
     def __call__(self) -> SshTransport:
         """Return the transport of the next link."""
+        if self._transport is not None and self._transport.up.is_set():
+            self._known_lines.clear()
         if self._transport is not None and self._transport.login_time is not None:
             self._login_time = self._transport.login_time
             self._failures = 0
         elif self._transport is not None:
             self._failures += 1
-        self._transport = SshTransport(self._settings, self._connect_timeout())
+        self._transport = SshTransport(self._settings, self._connect_timeout(), self._known_lines)
         return self._transport
 
     def _connect_timeout(self) -> float:
