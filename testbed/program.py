@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Program"]
 
 _numbers = itertools.count(1)
+
+# The time in front of a line of vknet and vknetd.
+TIME: Final = re.compile(r"^[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d (?=vknetd?: )", re.MULTILINE)
 
 EXIT_TIMEOUT_S: Final = 15.0
 
@@ -45,6 +49,11 @@ class Program:
 
     @property
     def log(self) -> str:
+        """Everything that it has written so far, without the time in front of each line."""
+        return TIME.sub("", self.timed_log)
+
+    @property
+    def timed_log(self) -> str:
         """Everything that it has written so far."""
         return self._log.read_text(errors="replace")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +29,46 @@ def test_message_is_one_line_on_stderr() -> None:
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "vknet: a message\n")
+
+
+def run_script(script: str, **variables: str) -> str:
+    """Run a script; return its stderr, which is a pipe."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        env=os.environ | {"TZ": "UTC"} | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+
+def test_timed_line_begins_with_the_date_and_the_time() -> None:
+    line = run_script(SCRIPT.replace('log, "vknet"', 'log, "vknet", timed=True'))
+    assert re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d vknet: a message\n", line)
+
+
+JOURNAL_SCRIPT = """
+import logging, os
+from vknet.cli.logs import background_log
+status = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
+log = logging.getLogger("vknet")
+log.setLevel(logging.DEBUG)
+with background_log(log, "vknet", timed=True):
+    for level in (10, 20, 30, 40, 50):
+        log.log(level, "a message")
+"""
+
+
+def test_line_for_the_journal_has_its_priority_and_no_time() -> None:
+    assert run_script(JOURNAL_SCRIPT) == "".join(
+        f"<{priority}>vknet: a message\n" for priority in (7, 6, 4, 3, 2)
+    )
+
+
+def test_journal_of_another_descriptor_is_not_stderr() -> None:
+    assert run_script(SCRIPT, JOURNAL_STREAM="8:12345") == "vknet: a message\n"
 
 
 @pytest.mark.parametrize("handler", [_StderrHandler(), _SyslogHandler()])

@@ -1,5 +1,9 @@
 """Logging to stderr or to syslog that never blocks the program.
 
+systemd's journal adds the time to each line, and takes the priority from a prefix such as ``<4>``
+(sd-daemon(3)).  Elsewhere each line of a program that goes on for days has the time itself: on a
+terminal, in a file, and in a pipe.
+
 A terminal that was stopped with Ctrl-S, or a full pipe, would otherwise block the frames and the
 signal handling.  A thread writes the lines, from a bounded queue.  When the queue is full, the
 newest lines are lost.
@@ -28,7 +32,11 @@ PRIORITIES: Final = {
     logging.DEBUG: syslog.LOG_DEBUG,
     logging.WARNING: syslog.LOG_WARNING,
     logging.ERROR: syslog.LOG_ERR,
+    logging.CRITICAL: syslog.LOG_CRIT,
 }
+
+# As in traditional syslog files; strftime(3) in the C locale, since Python sets no other.
+TIME_FORMAT: Final = "%b %d %H:%M:%S"
 
 QUEUED_LINES_MAX: Final = 1000
 
@@ -47,17 +55,33 @@ def keep_standard_descriptors() -> None:
 
 
 @contextmanager
-def background_log(log: logging.Logger, command: str) -> Iterator[None]:
+def background_log(log: logging.Logger, command: str, *, timed: bool = False) -> Iterator[None]:
     """Log to stderr, one line for each record, from a thread of its own.
 
     Args:
         log: the logger.
         command: the name in front of every line.
+        timed: whether each line has the time; never in the journal.
     """
     writer = _StderrHandler()
-    writer.setFormatter(logging.Formatter(f"{command}: %(message)s"))
+    line = f"{command}: %(message)s"
+    if stderr_is_journal():
+        writer.setFormatter(_JournalFormatter(line))
+    else:
+        writer.setFormatter(
+            logging.Formatter(f"%(asctime)s {line}" if timed else line, TIME_FORMAT)
+        )
     with _logging_through(log, queue.Queue(QUEUED_LINES_MAX), writer):
         yield
+
+
+def stderr_is_journal() -> bool:
+    """Whether stderr goes to systemd's journal: see JOURNAL_STREAM in systemd.exec(5)."""
+    stream = os.environ.get("JOURNAL_STREAM", "")
+    with suppress(OSError):
+        status = os.fstat(STDERR)
+        return stream == f"{status.st_dev}:{status.st_ino}"
+    return False
 
 
 @contextmanager
@@ -116,8 +140,20 @@ class _StderrHandler(_UnlockedHandler):
             os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
 
+class _JournalFormatter(logging.Formatter):
+    """Puts the priority in front of a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{priority(record)}>{super().format(record)}"
+
+
 class _SyslogHandler(_UnlockedHandler):
     """Writes to syslog.  On a host without a syslog daemon the lines are lost, without an error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        syslog.syslog(PRIORITIES.get(record.levelno, syslog.LOG_INFO), self.format(record))
+        syslog.syslog(priority(record), self.format(record))
+
+
+def priority(record: logging.LogRecord) -> int:
+    """Return the syslog priority of a record."""
+    return PRIORITIES.get(record.levelno, syslog.LOG_INFO)

@@ -31,9 +31,17 @@ def main() -> NoReturn:
     from vknet.spec import TapSpec
 
     keep_standard_descriptors()
+    settings = None
     with background_log(log, "vknet"):
         try:
             settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        except UsageError as exc:
+            log.error("%s", exc)
+    if settings is None:
+        sys.exit(EXIT_USAGE)
+    # The client adds the time to the lines of a remote half.
+    with background_log(log, "vknet", timed=settings.ssh is not None):
+        try:
             # The remote half prints warnings and errors only: they appear at the client's terminal.
             level = logging.INFO if settings.ssh else logging.WARNING
             log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))

@@ -43,7 +43,9 @@ def main() -> NoReturn:
         Background() if is_switch and not settings.foreground and not is_managed() else None
     )
     with ExitStack() as log_stack:
-        log_stack.enter_context(background_log(log, COMMAND))
+        # Before it detaches, its lines are those of a command that ends at once.
+        timed = is_switch and background is None
+        log_stack.enter_context(background_log(log, COMMAND, timed=timed))
         import trio
 
         from vknet.cli.vknetd_run import run_client, run_switch
