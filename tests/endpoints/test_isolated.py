@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vknet.endpoints import isolated as module
-from vknet.endpoints.isolated import dismiss, isolated, prestart
+from vknet.endpoints.isolated import Interrupt, dismiss, isolated, prestart
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
@@ -230,3 +230,42 @@ def test_child_imports_nothing_from_the_working_directory(tmp_path: Path) -> Non
     )
     assert done.stdout == "True\n"
     assert not (tmp_path / "ran").exists()
+
+
+# --- a child that hangs ---------------------------------------------------------------------------
+
+HANGS = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Let each child stop itself before it reads its call; return the children."""
+    started: list[subprocess.Popen[bytes]] = []
+    start = module._start
+
+    def recorded() -> subprocess.Popen[bytes]:
+        started.append(start())
+        return started[-1]
+
+    monkeypatch.setattr(module, "CHILD_CODE", HANGS)
+    monkeypatch.setattr(module, "_start", recorded)
+    return started
+
+
+def test_stopped_child_is_killed_after_the_timeout(
+    children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CALL_TIMEOUT_S", 0.2)
+    with pytest.raises(SetupError, match=r"did not answer within 0\.2 s; was it stopped"):
+        pid_of_callee()
+    assert [child.returncode for child in children] == [-9]
+
+
+def test_interrupted_thread_starts_no_further_child(
+    children: list[subprocess.Popen[bytes]],
+) -> None:
+    interrupt = Interrupt()
+    interrupt.set()
+    with pytest.raises(SetupError, match="interrupted"):
+        interrupt.run(pid_of_callee)
+    assert all(child.returncode == -9 for child in children)

@@ -122,7 +122,7 @@ async def test_failed_task_ends_the_whole_link_with_its_cause(
     async with ending(one):
         await peer.send(hello())
         await one.up()
-        assert trio.lowlevel.current_statistics().tasks_living == before + 5, "and its run()"
+        assert trio.lowlevel.current_statistics().tasks_living == before + 6, "and its run()"
         await fail(one, transport, peer)
     assert trio.lowlevel.current_statistics().tasks_living == before
     assert type(one.outcome) is kind
@@ -271,3 +271,15 @@ async def test_remote_half_adopts_the_timeout_of_its_client(
         await peer.send(hello(timeout=3))
     assert isinstance(remote.outcome, PeerGone)
     assert trio.current_time() == pytest.approx(3, abs=0.5)
+
+
+async def test_silent_peer_is_noticed_while_the_endpoint_is_maintained(
+    streams: Streams, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, peer = side(streams[0]), Peer(streams[1])
+    # The helper process for interfaces hangs.
+    monkeypatch.setattr(one.link._endpoint, "maintain", trio.sleep_forever)
+    async with ending(one):
+        await peer.send(hello())
+    assert isinstance(one.outcome, PeerGone)
+    assert trio.current_time() == pytest.approx(TIMEOUT, abs=0.5)

@@ -12,6 +12,7 @@ reads from its stdin, pickled one after the other:
 
 and writes one pickled pair to its stdout: whether the function raised, and its result or its error.
 If no child can be started, or it ends without an answer, the function is called in this process.
+A child that does not answer in time is killed.
 
 `prestart` starts the child of the next call early, so that both processes import at the same time;
 that saves a quarter of a second before the first frame.  This module owns a prestarted child.  It
@@ -25,17 +26,19 @@ import pickle
 import select
 import subprocess
 import sys
+import threading
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from vknet.errors import VknetError
+from vknet.errors import SetupError, VknetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["dismiss", "isolated", "prestart"]
+__all__ = ["Interrupt", "dismiss", "isolated", "prestart"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,14 +54,58 @@ CHILD_CODE: Final = (
 # program that embeds Python; without this it would start itself without end.
 CHILD_VARIABLE: Final = "VKNET_ISOLATED"
 
+# The time for a call, the start of Python included.  Another process may hold the RTNL lock of the
+# kernel for seconds.
+CALL_TIMEOUT_S: Final = 20.0
+
 # The children of `prestart` that have not had their call.
 _prestarted: list[subprocess.Popen[bytes]] = []
+
+
+class Interrupt:
+    """Ends the calls of one thread early, from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = False
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call a function, whose isolated calls this object ends."""
+        token = _interrupt.set(self)
+        try:
+            return function()
+        finally:
+            _interrupt.reset(token)
+
+    def set(self) -> None:
+        """Kill the child of the current call, and let it and all further calls raise SetupError."""
+        with self._lock:
+            self._is_set = True
+            if self._child is not None:
+                self._child.kill()
+
+    def watch(self, child: subprocess.Popen[bytes] | None) -> None:
+        """Kill this child when `set` is called; None ends that.
+
+        Raises:
+            SetupError: `set` was called.
+        """
+        with self._lock:
+            self._child = child
+            if self._is_set:
+                raise SetupError("the change of an interface was interrupted")
+
+
+# That of the current thread; None if there is none.
+_interrupt: ContextVar[Interrupt | None] = ContextVar("_interrupt", default=None)
 
 
 def isolated(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a module's function so that each call runs in a child process.
 
-    The call blocks until the child has ended.  The arguments, the result and every `VknetError`
+    The call blocks until the child has ended, or for `CALL_TIMEOUT_S`, and then raises SetupError.
+    An `Interrupt` ends it early.  The arguments, the result and every `VknetError`
     that the function raises must be picklable.  The function may be called twice for one call, so
     repeating it must be harmless.
     """
@@ -109,8 +156,11 @@ def _call_in_child(*call: object) -> tuple[bool, Any] | None:
         # It may have been killed since; then a new one is started.
         answer = _communicate(_prestarted.pop(), pickle.dumps(call))
     if answer is None:
-        with suppress(Exception):
-            answer = _communicate(_start(), _preamble() + pickle.dumps(call))
+        try:
+            child = _start()
+        except Exception:  # noqa: BLE001 - such as a lack of memory; the call is made here
+            return None
+        answer = _communicate(child, _preamble() + pickle.dumps(call))
     return answer
 
 
@@ -120,11 +170,30 @@ def _preamble(modules: Sequence[str] = ()) -> bytes:
 
 
 def _communicate(process: subprocess.Popen[bytes], data: bytes) -> tuple[bool, Any] | None:
-    """Write to a child and return its answer; None if it has none."""
+    """Write to a child and return its answer; None if it has none.
+
+    Raises:
+        SetupError: it did not answer in time, or the call was interrupted.
+    """
+    interrupt = _interrupt.get() or Interrupt()
     try:
         with process:
-            output, _ = process.communicate(data)
+            try:
+                interrupt.watch(process)
+                output, _ = process.communicate(data, CALL_TIMEOUT_S)
+            finally:
+                # The exit of the context waits for it.
+                process.kill()
+        interrupt.watch(None)
         raised, value = pickle.loads(output)
+    except subprocess.TimeoutExpired as exc:
+        raise SetupError(
+            f"the process that changes interfaces (pid {process.pid}) did not answer within"
+            f" {CALL_TIMEOUT_S:g} s; was it stopped, or is another program changing interfaces all"
+            " the time?"
+        ) from exc
+    except VknetError:
+        raise
     except Exception:  # noqa: BLE001 - a broken child may answer anything; the call is made here
         return None
     return None if process.returncode else (bool(raised), value)

@@ -28,6 +28,7 @@ from vknet.counters import DropReason
 from vknet.endpoints import netlink, tun
 from vknet.endpoints.base import Endpoint
 from vknet.endpoints.tap_attach import open_named, open_unused, stable_mac
+from vknet.endpoints.threads import run_in_thread
 from vknet.errors import EndpointGone, SetupError
 from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES, ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.gso import batch_from_kernel, plain_frames, segment
@@ -273,7 +274,7 @@ class TapEndpoint(Endpoint):
         if not self.created:
             await trio.lowlevel.checkpoint()
             return False
-        await trio.to_thread.run_sync(netlink.set_mtu, self.index, mtu)
+        await run_in_thread(partial(netlink.set_mtu, self.index, mtu))
         self.mtu = mtu
         return True
 
@@ -299,7 +300,7 @@ class TapEndpoint(Endpoint):
             return
         self._bridge_missing = False
         try:
-            interface, _ = await trio.to_thread.run_sync(
+            interface, _ = await run_in_thread(
                 partial(netlink.set_up_tap, self.index, bridge=self.bridge)
             )
         except SetupError as exc:
@@ -336,7 +337,7 @@ async def open_tap(
         SetupError: it cannot be opened; the message gives the cause and the command that helps.
     """
     # In a thread: the system calls take the RTNL lock, which another process may hold for seconds.
-    return await trio.to_thread.run_sync(partial(_open, name, bridge, mtu))
+    return await run_in_thread(partial(_open, name, bridge, mtu))
 
 
 def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:

@@ -2,8 +2,8 @@
 
     endpoint -> _pump_out -> stream          the `Sender`; it sends control blocks as well
     stream   -> _pump_in  -> endpoint        the only reader; it never waits for the sender
-    _watch_health                            declares a silent peer dead, asks for PINGs, and
-                                             maintains the endpoint
+    _watch_health                            declares a silent peer dead, and asks for PINGs
+    _maintain                                maintains the endpoint, which may take seconds
     the transport's own tasks                the ssh subprocess and its stderr
 
 When one of them fails, the nursery cancels all of them, and `Link.run` raises the first cause as an
@@ -62,6 +62,7 @@ VERY_SLOW_START_S: Final = 15.0
 STALE_AFTER_S: Final = 3.0
 
 MAINTAIN_INTERVAL_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 
 # The bytes of a frame beyond the MTU: its header and one VLAN tag.
 ETHERNET_OVERHEAD: Final = ETHERNET_HEADER_SIZE + TAG_SIZE
@@ -148,6 +149,7 @@ class Link:
                 nursery.start_soon(self._pump_out, stream)
                 start_soon(self._pump_in, stream)
                 start_soon(self._watch_health)
+                start_soon(self._maintain)
         except* VknetError:
             # `_noting_failure` has kept the first one.
             pass
@@ -308,6 +310,12 @@ class Link:
             self._endpoint.discard(DropReason.STALE)
         self._sender.enable_frames()
 
+    async def _maintain(self) -> None:
+        await self._transport.reached.wait()
+        while True:
+            await self._endpoint.maintain()
+            await trio.sleep(MAINTAIN_INTERVAL_S)
+
     # --- watching ---------------------------------------------------------------------------------
 
     async def _watch_health(self) -> None:
@@ -320,9 +328,8 @@ class Link:
             self._start_frames()
         warnings = 0
         while True:
-            await self._endpoint.maintain()
             now = trio.current_time()
-            await trio.sleep_until(min(now + MAINTAIN_INTERVAL_S, self._session.next_check(now)))
+            await trio.sleep_until(min(now + CHECK_INTERVAL_S, self._session.next_check(now)))
             if self._settings.wire is not Wire.V1 and not self.was_up:
                 waited = trio.current_time() - reached_at
                 if waited >= self._settings.hello_timeout:

@@ -27,6 +27,7 @@ from vknet._version import __version__
 from vknet.endpoints import netlink
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
+from vknet.endpoints.threads import run_in_thread
 from vknet.errors import EndpointGone, SetupError, escaped
 from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch.filter import SourceFilter
@@ -175,7 +176,7 @@ class Daemon:
             raise AssertionError("an isolated switch opens no TAP")
         tap = await open_tap(settings.tap.name, bridge=settings.bridge, mtu=settings.mtu)
         try:
-            return tap, await trio.to_thread.run_sync(partial(_set_up_uplink, settings, tap))
+            return tap, await run_in_thread(partial(_set_up_uplink, settings, tap))
         except BaseException:
             with trio.CancelScope(shield=True):
                 await tap.aclose()
@@ -214,7 +215,7 @@ class Daemon:
         If that fails, it logs the cause and returns the old rules.
         """
         try:
-            return await trio.to_thread.run_sync(partial(_set_up_uplink, self._settings, tap))
+            return await run_in_thread(partial(_set_up_uplink, self._settings, tap))
         except SetupError as exc:
             log.warning("%s", exc)
             return uplink
