@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vknet.endpoints import netlink, tun
+from vknet.endpoints.container import container_cure, is_user_namespace
 from vknet.errors import SetupError
 
 __all__ = ["open_named", "open_unused", "stable_mac"]
@@ -99,7 +100,13 @@ def _open_device() -> int:
 
 
 def _why_no_device(exc: OSError) -> str:
-    if exc.errno in (ENOENT, ENXIO, ENODEV):
+    cure = container_cure()
+    missing = exc.errno in (ENOENT, ENXIO, ENODEV)
+    # EPERM: the device is there, but the container may not use it (cgroup-v2, devices).
+    if cure is not None and (missing or exc.errno == EPERM):
+        what = "no" if missing else "no permission to open"
+        return f"{what} {tun.TUN_DEVICE}; this is a container: {cure}"
+    if missing:
         return f"no {tun.TUN_DEVICE}; as root: modprobe tun"
     if exc.errno in (EACCES, EPERM):
         return f"no permission to open {tun.TUN_DEVICE}; as root: chmod 0666 {tun.TUN_DEVICE}"
@@ -118,6 +125,8 @@ def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
         )
     if exc.errno == EPERM and exists:
         return f"the TAP {name} was created for another user; name another TAP, or auto"
+    if exc.errno == EPERM and os.geteuid() == 0:
+        return f"no permission to create a TAP; {_why_powerless()}"
     if exc.errno == EPERM:
         if name == NEW_TAP:
             name = next(tap for n in count() if (tap := f"tap{n}") not in names)
@@ -127,6 +136,19 @@ def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
         commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
         return f"no permission to create the TAP {name}; as root, once: {' && '.join(commands)}"
     return f"cannot open the TAP {name}: {exc.strerror}"
+
+
+def _why_powerless() -> str:
+    """Return why root may not create a TAP."""
+    cure = container_cure()
+    if cure is not None:
+        return f"this is a container: {cure}"
+    if is_user_namespace():
+        return (
+            "this is the root of a user namespace, which may create one only in a network namespace"
+            " of its own, such as: unshare --map-root-user --net"
+        )
+    return "this process runs as root, but without the capability CAP_NET_ADMIN"
 
 
 def _user() -> str:
