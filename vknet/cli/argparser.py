@@ -10,10 +10,13 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vknet.cli.output import write_stdout
 from vknet.errors import UsageError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from _typeshed import SupportsWrite
 
 __all__ = ["Parser", "parse_number"]
 
@@ -84,6 +87,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise any other error of argparse as a `UsageError`."""
         raise UsageError(escaped(message))
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help or the version.  argparse would ignore errors."""
+        del file
+        write_stdout(message)
 
     def format_help(self) -> str:
         """Return the help text."""

@@ -15,7 +15,7 @@ import sys
 from typing import NoReturn
 
 from vknet.cli.early_signals import exit_on_signals
-from vknet.exit_codes import EXIT_USAGE
+from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
 
 __all__ = ["main"]
 
@@ -27,18 +27,20 @@ def main() -> NoReturn:
     exit_on_signals()
     from vknet.cli.logs import background_log, keep_standard_descriptors
     from vknet.cli.vknet_args import parse_arguments
-    from vknet.errors import UsageError
+    from vknet.errors import UsageError, VknetError
     from vknet.spec import TapSpec
 
     keep_standard_descriptors()
     settings = None
+    status = EXIT_USAGE
     with background_log(log, "vknet"):
         try:
             settings = parse_arguments(sys.argv[1:], os.environ.get("SSH_ORIGINAL_COMMAND", ""))
-        except UsageError as exc:
+        except VknetError as exc:
             log.error("%s", exc)
+            status = EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
     if settings is None:
-        sys.exit(EXIT_USAGE)
+        sys.exit(status)
     # The client adds the time to the lines of a remote half.
     with background_log(log, "vknet", timed=settings.ssh is not None):
         try:

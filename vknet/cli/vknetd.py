@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import NoReturn
 
 from vknet.cli.early_signals import exit_on_signals
-from vknet.exit_codes import EXIT_USAGE
+from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
 
 __all__ = ["main"]
 
@@ -24,18 +24,20 @@ def main() -> NoReturn:
     exit_on_signals()
     from vknet.cli.logs import background_log, keep_standard_descriptors
     from vknet.cli.vknetd_args import COMMAND, Action, parse
-    from vknet.errors import UsageError
+    from vknet.errors import UsageError, VknetError
     from vknet.vknetd.systemd import Background, is_managed
 
     keep_standard_descriptors()
     settings = None
+    status = EXIT_USAGE
     with background_log(log, COMMAND):
         try:
             settings = parse(sys.argv[1:])
-        except UsageError as exc:
+        except VknetError as exc:
             log.error("%s", exc)
+            status = EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
     if settings is None:
-        sys.exit(EXIT_USAGE)
+        sys.exit(status)
     log.setLevel(max(logging.DEBUG, logging.INFO - 10 * settings.verbosity))
     is_switch = settings.action is Action.SWITCH
     # It forks, so it comes before the second log starts a thread.

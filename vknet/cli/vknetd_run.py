@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import pwd
-import signal
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
 from vknet.cli.malloc import tune_malloc
+from vknet.cli.output import write_stdout
 from vknet.cli.signals import run_until_signal
 from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import SetupError, UsageError, VknetError
@@ -107,9 +106,7 @@ async def _run_client(settings: Settings) -> None:
         return
     status = await control.ask(settings.path)
     text = json.dumps(status, indent=2) if settings.json else _readable(status, settings.path)
-    # A reader such as head(1) may close the pipe early, which is not an error.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.stdout.write(f"{text}\n")
+    write_stdout(f"{text}\n")
 
 
 def _readable(status: dict[str, Any], path: str) -> str:
