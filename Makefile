@@ -1,5 +1,7 @@
 # make demo        show two hosts being joined, in network namespaces
-# make test        run ruff, mypy and all tests (unit, property, host); a skipped test is a failure
+# make test        run ruff, mypy, all tests (unit, property, host) and the fuzzers; a skipped test is a
+#                  failure
+# make soak        run the slow tests: what each fault does to a link, hours of restarts in minutes
 # make coverage    run all tests, and report the share of the code that they run
 # make bench       measure vknet beside other tunnels, about half an hour: docs/benchmarks.*
 #                  (shorter: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
@@ -18,7 +20,7 @@ ROUNDS = 3
 SECONDS = 5
 TO = docs
 
-.PHONY: demo test coverage bench bench-wan clean
+.PHONY: demo test soak coverage bench bench-wan clean
 
 demo:
 	@testbed/give_back.sh testbed/prepare.sh demo $(HOSTS)
@@ -27,6 +29,10 @@ demo:
 test:
 	@testbed/give_back.sh testbed/prepare.sh test $(TESTS)
 	@CI=1 exec testbed/give_back.sh .venv/bin/nox
+
+soak:
+	@testbed/give_back.sh testbed/prepare.sh test $(TESTS)
+	@testbed/give_back.sh .venv/bin/nox -s soak
 
 coverage:
 	@testbed/give_back.sh testbed/prepare.sh test $(TESTS)

@@ -1,10 +1,12 @@
 """The sessions of nox, which `make test` runs.
 
-    nox                             lint, types, manual, tests
+    nox                             lint, types, manual, tests, fuzz
     nox -s unit                     unit and property tests, on each Python that is installed
     nox -s "unit(3.13)"             the same, on that Python
     nox -s tests -- tests/cli -x    arguments of pytest
     nox -s coverage                 all tests, and the share of the code that they run
+    nox -s fuzz                     the fuzzers, for 45 seconds
+    nox -s soak                     the slow tests, such as the matrix of faults
 
 `tests` runs every test on the Python that runs nox.  `unit` runs the tests that need no root, with
 fewer examples for each property; CI runs it on each Python.  `coverage` takes twice the time of
@@ -14,6 +16,7 @@ fewer examples for each property; CI runs it on each Python.  `coverage` takes t
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -124,3 +127,22 @@ def coverage(session: nox.Session) -> None:
         raise
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", *([] if complete else ["--fail-under=0"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Run the fuzzers on all processors; the default time suits CI."""
+    if platform.machine() != "x86_64":
+        session.skip("atheris has no wheel for this machine")
+    session.install("--editable", ".[fuzz]")
+    session.run("python", "-m", "fuzz", *(session.posargs or ("--all", "--seconds", "45")))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run the tests that take long, one after the other."""
+    session.install("--editable", ".[test]")
+    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+nox.options.sessions = [*nox.options.sessions, "fuzz"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-FOLDERS: Final = ("vknet", "tests", "testbed", "bench", "demo")
+FOLDERS: Final = ("vknet", "tests", "testbed", "bench", "demo", "fuzz")
 SOURCES: Final = sorted(
     [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
 )
