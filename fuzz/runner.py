@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Result:
         target: its name.
         status: the exit status; 0 if nothing was found.
         executions: the number of inputs that were run.
-        seconds: how long that took.
+        cpu_s: the processor time that they took, in seconds.
         failures: the files of inputs that failed.
         log: the output of the process.
     """
@@ -52,13 +52,13 @@ class Result:
     target: str
     status: int
     executions: int
-    seconds: float
+    cpu_s: float
     failures: tuple[Path, ...]
     log: Path
 
     def __str__(self) -> str:
-        rate = self.executions / max(self.seconds, 0.001)
-        text = f"{self.target:10} {self.executions:>11,} inputs, {rate:>9,.0f} a second"
+        rate = self.executions / max(self.cpu_s, 0.001)
+        text = f"{self.target:10} {self.executions:>11,} inputs, {rate:>6,.0f} a second of CPU time"
         return text if self.status == 0 else f"{text}, FAILED"
 
     @property
@@ -101,7 +101,6 @@ def run(name: str, *, seconds: float | None, runs: int | None) -> Result:
         *([f"-runs={runs}"] if runs is not None else []),
         str(corpus),
     ]
-    started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.engine", name, *options],
@@ -110,19 +109,24 @@ def run(name: str, *, seconds: float | None, runs: int | None) -> Result:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            # The process got the signal of the terminal as well, and ends with its figures.
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
+        status, cpu_s = wait_for(process)
     text = log.read_text(errors="replace")
     found = re.search(r"^stat::number_of_executed_units: +(\d+)", text, re.MULTILINE)
     failures = tuple(sorted(set(directory.glob("*-*")) - before))
     executions = int(found[1]) if found else 0
-    return Result(name, status, executions, time.monotonic() - started, failures, log)
+    return Result(name, status, executions, cpu_s, failures, log)
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for the end of a process; return its exit status and the processor time it took."""
+    while True:
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            # The process got the signal of the terminal as well, and ends with its figures.
+            continue
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def run_all(names: Sequence[str], *, seconds: float, jobs: int) -> list[Result]:

@@ -205,7 +205,7 @@ def run(data: bytes) -> None:
     pattern = source.number()
     stream = source.rest()
     whole = decode(Decoder(wire, promised, offload=offload), [stream])
-    cut = decode(Decoder(wire, promised, offload=offload), [*pieces(stream, pattern)])
+    cut = decode(Decoder(wire, promised, offload=offload), [*pieces(stream, pattern, 12)])
     assert cut == whole, "pieces change what is decoded"
     frames, controls, failed, held = whole
     expected = read(stream, wire, promised, offload=offload)

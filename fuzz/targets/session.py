@@ -126,7 +126,7 @@ def run(data: bytes) -> None:
     )
     now = float(source.number())
     sides[1].session.start_keepalive(now)
-    for _ in range(40):
+    for _ in range(20):
         if not source:
             break
         step = source.number() % 5
@@ -144,7 +144,7 @@ def run(data: bytes) -> None:
         elif step == 3:
             number = source.number()
             choose = source.number()
-            frames: list[AnyFrame] = [bytes([choose]) * size for size in (60, 700)[: choose & 3]]
+            frames: list[AnyFrame] = [bytes([choose]) * size for size in (60, 300)[: choose & 3]]
             frames += OFFLOADED[: choose >> 2 & 7]
             sides[number & 1].send(frames, now)
         else:
@@ -163,7 +163,7 @@ def deliver(source: Side, sink: Side, pattern: int, now: float) -> None:
     data = b"".join(source.sent)
     source.sent.clear()
     frames = size = 0
-    for piece in pieces(data, pattern, 6):
+    for piece in pieces(data, pattern, 3):
         received = sink.session.feed(piece, now)
         assert received.error is None, f"a peer of ours broke the protocol: {received.error}"
         frames += sum(map(len, received.batches))
@@ -211,7 +211,7 @@ def hear(side: Side, source: Source, now: float) -> None:
     pattern = source.number()
     stream = source.rest()
     answers = 0
-    for piece in pieces(stream, pattern, 12):
+    for piece in pieces(stream, pattern, 8):
         received = side.session.feed(piece, now)
         check_received(received)
         if received.hello is not None:
