@@ -25,11 +25,12 @@ def test_one_prefix_is_enough() -> None:
 
 def test_every_option_of_the_switch() -> None:
     words = "-dvb bridge0 -p ./s -t tap7 198.18.5.1/24 fd00:5::1/64 --mode 0666 --group kvm"
-    words += " --age 60 --clients 9 --mtu 1400"
+    words += " --age 60 --clients 9 --mtu 1400 -i ./pid"
     settings = parse(words.split(" "))
     assert settings.foreground
     assert settings.bridge == "bridge0"
     assert settings.path == "./s"
+    assert settings.pidfile == "./pid"
     assert settings.tap == TapSpec("tap7")
     assert [str(i) for i in settings.interfaces] == ["198.18.5.1/24", "fd00:5::1/64"]
     assert (settings.mode, settings.group, settings.mtu) == (0o666, "kvm", 1400)
@@ -77,9 +78,9 @@ def test_running_vknetd_is_asked_with_c_or_status() -> None:
         ("-U -p ", "-p needs the path of a socket"),
         ("-U --mode 9", "not an octal mode"),
         ("-U --mode 4755", "not an octal mode"),
-        ("-U --age 0", '--age: "0" is not a number from 1 to 1000000'),
-        ("-U --clients none", "not a whole number from 1 to 65536"),
-        ("-U --mtu 67", "not a whole number from 68 to 65521"),
+        ("-U --age 0", '--age: "0" must be a number from 1 to 1000000'),
+        ("-U --clients none", "must be a whole number from 1 to 65536"),
+        ("-U --mtu 67", "must be a whole number from 68 to 65521"),
         ("-U --pcap x", "--pcap is for -c only"),
         ("-U --json", "--json is for --status only"),
         ("-c --status", "give one of them"),
@@ -92,6 +93,12 @@ def test_running_vknetd_is_asked_with_c_or_status() -> None:
         ("-U -p", "-p needs a value: SOCKET"),
         ("-U --clients", "--clients needs a value: N"),
         ("-U --json=1", "--json takes no value"),
+        ("-U -i ", '-i "" is not the path of a file'),
+        ("--status -i x", "--status asks a running vknetd; -i is for starting one"),
+        ("stop", r'there is no command "stop"; to stop vknetd: kill \$\(cat /var/run/vknetd.pid\)'),
+        ("restart", "or systemctl stop vknetd; then start it again"),
+        ("start", "give it an address/prefix"),
+        ("status", "for the status: vknetd --status"),
     ],
 )
 def test_usage_error_says_what_is_wrong(words: str, message: str) -> None:

@@ -1,8 +1,8 @@
 """Each fault of a link, and what has to follow: one table.
 
-Each row runs between two hosts of its own.  It starts `vknet -r`, brings the fault about, checks what
-has to hold while the fault lasts, ends the fault, and checks that frames are carried.  In the end
-nothing is left of vknet on either host.
+Each row runs between two hosts of its own.  It starts `vknet -r`, brings the fault about, checks
+what has to hold while the fault lasts, ends the fault, and checks that frames are carried.  In the
+end nothing is left of vknet on either host.
 """
 
 from __future__ import annotations

@@ -120,6 +120,17 @@ def nd(source: str, message: bytes, destination: str = "ff02::1") -> bytes:
     return ethernet(IPV6, ipv6(source, ICMPV6, message, destination=destination))
 
 
+def test_daemon_prints_its_tap_and_its_pid_file_stops_it(here: Host) -> None:
+    assert here.output("vknetd", "198.18.5.1/24") == "/dev/tap0\n"
+    assert "tap0" in here.interfaces()
+    pid = here.output("cat", "/var/run/vknetd.pid").strip()
+    assert f"pid {pid}," in here.output("vknetd", "--status")
+    here.output("bash", "-c", "kill $(cat /var/run/vknetd.pid)")
+    eventually(lambda: "tap0" not in here.interfaces(), "the end of the daemon")
+    gone = "! test -e /var/run/vknetd.pid && ! test -e /var/run/vknet"
+    eventually(lambda: here.run("bash", "-c", gone, check=False).returncode == 0, "no file left")
+
+
 LEGITIMATE = [
     packet("198.18.5.7"),
     packet("fd00:5::7"),

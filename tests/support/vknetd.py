@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,15 +89,12 @@ class Vknetd:
     def wait_for_clients(self, number: int) -> dict[str, Any]:
         """Wait until the status has this number of clients, and return it.
 
-        The daemon reuses an answer for a moment, and gives none while too many ask.
+        The daemon reuses an answer for a moment, and answers that it is busy while too many ask.
         """
 
         def status_with_clients() -> dict[str, Any] | None:
-            with suppress(json.JSONDecodeError):
-                status = self.status()
-                if status["clients"] == number:
-                    return status
-            return None
+            status = self.status()
+            return status if status.get("clients") == number else None
 
         status = eventually(status_with_clients, f"a status with {number} clients")
         assert status is not None

@@ -135,6 +135,6 @@ def parse_number(kind: type[int] | type[float], low: float, high: float, text: s
     if not low <= value <= high:
         whole = "whole " if kind is int else ""
         raise argparse.ArgumentTypeError(
-            f'"{escaped(text)}" is not a {whole}number from {low:.12g} to {high:.12g}'
+            f'"{escaped(text)}" must be a {whole}number from {low:.12g} to {high:.12g}'
         )
     return value

@@ -6,6 +6,7 @@ Exit status: 0 after SIGTERM, SIGINT or SIGHUP; 1 if something failed; 2 for wro
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from contextlib import ExitStack
@@ -52,8 +53,15 @@ def main() -> NoReturn:
 
         from vknet.cli.vknetd_run import run_client, run_switch
 
-        if is_switch:
-            status = trio.run(run_switch, settings, background, log_stack)
-        else:
-            status = trio.run(run_client, settings)
+        try:
+            if is_switch:
+                status = trio.run(run_switch, settings, background, log_stack)
+            else:
+                status = trio.run(run_client, settings)
+        except OSError as exc:
+            # The event loop itself needs descriptors.
+            if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            log.error("cannot start: %s; raise the limit of open files (ulimit -n)", exc.strerror)
+            status = EXIT_FAILED
     sys.exit(status)

@@ -26,6 +26,7 @@ from vknet.vknetd.settings import (
     CONTROL_SUFFIX,
     DEFAULT_CLIENTS,
     DEFAULT_MODE,
+    DEFAULT_PIDFILE,
     Interface,
     VknetdSettings,
 )
@@ -50,8 +51,8 @@ AGE_MIN_S: Final = 1
 AGE_MAX_S: Final = 1_000_000
 
 HELP: Final = """\
-usage: vknetd [-dU] [-b bridge] [-p socket] [-t tap] [option ...]
-              [address/prefix ...]
+usage: vknetd [-dU] [-b bridge] [-i pidfile] [-p socket] [-t tap]
+              [option ...] [address/prefix ...]
        vknetd -c [-p socket] [--pcap FILE]
        vknetd --status [--json] [-p socket]
 
@@ -65,6 +66,9 @@ kernels.  Its uplink is a TAP interface.
   -b BRIDGE              put the TAP in this bridge; vknetd creates the bridge
                          if it does not exist, and keeps it
   -d                     stay in the foreground, and log to stderr
+  -i PIDFILE             write the process ID to this file, and remove it at
+                         the end (default /var/run/vknetd.pid, if vknetd runs
+                         in the background and -p is not given)
   -p SOCKET              the socket to listen on (default /var/run/vknet)
   -t TAP                 the uplink: auto (default), tapN, tap:NAME, or none
                          for an isolated switch, which needs no address and,
@@ -90,10 +94,26 @@ kernels.  Its uplink is a TAP interface.
 Example: a network for user-space kernels that this host is on as well:
   vknetd 198.18.5.1/24
 
-On SIGUSR1, vknetd logs its status.
+On SIGUSR1, vknetd logs its status.  SIGTERM stops it.
 Exit status: 0 after a signal to stop; 1 if something failed; 2 for wrong
 arguments.
 """
+
+
+# Words that are commands of other daemons.
+STOP: Final = f"to stop vknetd: kill $(cat {DEFAULT_PIDFILE}), or systemctl stop vknetd"
+START: Final = (
+    "to start vknetd, give it an address/prefix, such as 198.18.5.1/24; see vknetd --help"
+)
+RESTART: Final = f"{STOP}; then start it again"
+COMMANDS: Final = {
+    "start": START,
+    "stop": STOP,
+    "restart": RESTART,
+    "reload": RESTART,
+    "status": "for the status: vknetd --status",
+    "help": "for the help: vknetd --help",
+}
 
 
 class Action(enum.Enum):
@@ -111,6 +131,7 @@ class Settings(VknetdSettings):
     Attributes:
         action: the task.
         foreground: stay in the foreground.
+        pidfile: the file for the process ID; None for the default.
         pcap: a file for -c to write, ``-`` for stdout; None for lines of text.
         json: print the status as JSON.
         verbosity: -v less -q.
@@ -118,6 +139,7 @@ class Settings(VknetdSettings):
 
     action: Action
     foreground: bool
+    pidfile: str | None
     pcap: str | None
     json: bool
     verbosity: int
@@ -157,6 +179,7 @@ def parse(argv: Sequence[str]) -> Settings:
         interfaces=interfaces,
         secure=secure,
         foreground=args.foreground,
+        pidfile=None if args.pidfile is None else _pidfile(args.pidfile),
         mode=DEFAULT_MODE if args.mode is None else _mode(args.mode),
         group=None if args.group is None else _group(args.group),
         mtu=args.mtu,
@@ -174,6 +197,7 @@ def _parser() -> Parser:
     add("-b", dest="bridge", metavar="BRIDGE")
     add("-c", dest="capture", action="store_true")
     add("-d", dest="foreground", action="store_true")
+    add("-i", dest="pidfile", metavar="PIDFILE")
     add("-p", dest="path", metavar="SOCKET", default=DEFAULT_SOCKET)
     add("-t", dest="tap", metavar="auto, tapN, tap:NAME or none")
     add("-U", dest="plain", action="store_true")
@@ -208,6 +232,7 @@ def _action(args: argparse.Namespace) -> Action:
         "-t": args.tap,
         "-U": args.plain or None,
         "-d": args.foreground or None,
+        "-i": args.pidfile,
         "an address/prefix": args.interfaces or None,
         "--age": args.age,
         "--clients": args.clients,
@@ -265,6 +290,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _pidfile(text: str) -> str:
+    if not text or not text.isprintable():
+        raise UsageError(f'-i "{escaped(text)}" is not the path of a file')
+    return text
+
+
 def _group(text: str) -> str:
     if not text or not text.isprintable():
         raise UsageError(f'--group "{escaped(text)}" is not the name of a group')
@@ -279,6 +310,8 @@ def _mode(text: str) -> int:
 
 def _interface(text: str) -> Interface:
     shown = escaped(text)
+    if text in COMMANDS:
+        raise UsageError(f'there is no command "{text}"; {COMMANDS[text]}')
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError:

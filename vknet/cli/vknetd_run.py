@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import pwd
+import re
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vknet.capture.capture import capture
 from vknet.cli.logs import background_syslog
@@ -17,16 +19,18 @@ from vknet.cli.vknetd_args import COMMAND, Action, Settings
 from vknet.errors import SetupError, UsageError, VknetError
 from vknet.exit_codes import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from vknet.spec import DEFAULT_SOCKET
-from vknet.vknetd import control
+from vknet.vknetd.containment import contained
 from vknet.vknetd.daemon import Daemon
-from vknet.vknetd.settings import DEFAULT_MODE
+from vknet.vknetd.pidfile import held
+from vknet.vknetd.query import ask
+from vknet.vknetd.settings import DEFAULT_MODE, DEFAULT_PIDFILE
 from vknet.vknetd.sockets import adopt, listen_at
 from vknet.vknetd.status import text_of
 from vknet.vknetd.systemd import Background, notify, take_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from contextlib import AbstractContextManager, ExitStack
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from vknet.vknetd.sockets import Listeners
 
@@ -52,9 +56,12 @@ async def run_switch(
         background: told when the switch is ready; None in the foreground.
         log_stack: holds the log on stderr.  In the background, syslog takes its place.
     """
+    daemon: Daemon | None = None
 
     def ready(summary: str) -> None:
         log.info("ready: %s", summary)
+        if daemon is not None and daemon.uplink is not None:
+            _print_uplink(daemon.uplink)
         notify("READY=1", f"STATUS={summary}")
         if background is not None:
             # This flushes the last lines to the terminal before the process detaches from it.
@@ -63,21 +70,41 @@ async def run_switch(
             log_stack.enter_context(background_syslog(log, COMMAND))
 
     def report() -> None:
-        for line in text_of(daemon.status()).splitlines():
-            log.warning("%s", line)
+        if daemon is None:
+            return
+        with contained("the status cannot be logged"):
+            for line in text_of(daemon.status()).splitlines():
+                log.warning("%s", line)
+
+    async def serve() -> None:
+        nonlocal daemon
+        with _pid_file(settings, background), _listening(settings) as listeners:
+            daemon = Daemon(settings, listeners)
+            await daemon.run(ready)
 
     tune_malloc()
-    try:
-        with _listening(settings) as listeners:
-            daemon = Daemon(settings, listeners)
-            return await run_until_signal(
-                partial(_status_of, partial(daemon.run, ready)),
-                report,
-                partial(notify, "STOPPING=1"),
-            )
-    except VknetError as exc:
-        log.error("%s", exc)
-        return EXIT_FAILED
+    return await run_until_signal(partial(_status_of, serve), report, partial(notify, "STOPPING=1"))
+
+
+def _print_uplink(name: str) -> None:
+    """Print the TAP on stdout, as the vknetd of 2008 does for scripts: with /dev/ for tapN."""
+    path = f"/dev/{name}" if re.fullmatch(r"tap\d+", name) else name
+    with suppress(SetupError):
+        write_stdout(f"{path}\n")
+
+
+@contextmanager
+def _pid_file(settings: Settings, background: Background | None) -> Iterator[None]:
+    """Keep the pid file: that of -i, or in the background the default one, if it can be written."""
+    with ExitStack() as stack:
+        if settings.pidfile is not None:
+            stack.enter_context(held(settings.pidfile))
+        elif background is not None and settings.path == DEFAULT_SOCKET:
+            try:
+                stack.enter_context(held(DEFAULT_PIDFILE))
+            except SetupError as exc:
+                log.warning("%s", exc)
+        yield
 
 
 def _listening(settings: Settings) -> AbstractContextManager[Listeners]:
@@ -104,16 +131,9 @@ async def _run_client(settings: Settings) -> None:
     if settings.action is Action.CAPTURE:
         await capture(settings.path, settings.pcap)
         return
-    status = await control.ask(settings.path)
-    text = json.dumps(status, indent=2) if settings.json else _readable(status, settings.path)
+    status = await ask(settings.path)
+    text = json.dumps(status, indent=2) if settings.json else text_of(status, _user_name)
     write_stdout(f"{text}\n")
-
-
-def _readable(status: dict[str, Any], path: str) -> str:
-    try:
-        return text_of(status, _user_name)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
-        raise SetupError(f"{path}: this status is not that of a vknetd") from exc
 
 
 def _report_nothing() -> None:
@@ -123,5 +143,5 @@ def _report_nothing() -> None:
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return str(uid)

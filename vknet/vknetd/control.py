@@ -1,4 +1,7 @@
-"""The control socket: each connection gets the status as one JSON object, and is then closed."""
+"""The control socket: each connection gets the status as one JSON object, and is then closed.
+
+A connection that comes when too many wait for their answers gets `BUSY` instead.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from vknet.errors import SetupError
-from vknet.vknetd.settings import CONTROL_SUFFIX
+from vknet.vknetd.accepting import accept_all
+from vknet.vknetd.containment import contained
+from vknet.vknetd.peer import credentials_of, exempt_users
+from vknet.vknetd.places import Places
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-__all__ = ["ask", "serve"]
+    from vknet.vknetd.sockets import Listener
 
-# The time for one answer, on either side.
+__all__ = ["BUSY", "serve"]
+
+# The time for a client to read its answer.
 ANSWER_TIMEOUT_S: Final = 5.0
 
 # The maximum number of connections.  Each takes a descriptor until its answer is read.
@@ -29,66 +36,43 @@ CONNECTIONS_MAX: Final = 32
 # reused for this many times as long as it took to make, which leaves that share to the frames.
 REUSE_RATIO: Final = 4
 
+BUSY: Final = b'{"busy": true}\n'
+"""The answer to a connection that there is no place for."""
 
-async def serve(listener: socket.socket, status: Callable[[], Mapping[str, Any]]) -> None:
+
+async def serve(listener: Listener, status: Callable[[], Mapping[str, Any]]) -> None:
     """Answer every connection, until cancelled.
 
     Args:
-        listener: the control socket.  It is closed in the end.
+        listener: the control socket; the caller closes it.
         status: returns the status, in types that JSON has.
     """
-    connections = 0
+    places = Places(CONNECTIONS_MAX, exempt_users())
     text, reuse_until = b"", -math.inf
 
-    async def answer(stream: trio.SocketStream) -> None:
-        nonlocal connections, text, reuse_until
-        connections += 1
+    async def answer(sock: socket.socket, uid: int) -> None:
+        nonlocal text, reuse_until
         try:
-            async with stream:
-                if connections > CONNECTIONS_MAX:
-                    return
-                before = time.monotonic()
-                if before >= reuse_until:
-                    text = json.dumps(status()).encode() + b"\n"
-                    after = time.monotonic()
-                    reuse_until = after + REUSE_RATIO * (after - before)
-                with trio.move_on_after(ANSWER_TIMEOUT_S), suppress(trio.BrokenResourceError):
-                    await stream.send_all(text)
+            with contained("a request for the status failed"):
+                async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
+                    before = time.monotonic()
+                    if before >= reuse_until:
+                        text = json.dumps(status()).encode() + b"\n"
+                        after = time.monotonic()
+                        reuse_until = after + REUSE_RATIO * (after - before)
+                    with trio.move_on_after(ANSWER_TIMEOUT_S), suppress(trio.BrokenResourceError):
+                        await stream.send_all(text)
         finally:
-            connections -= 1
+            places.give_back(uid)
 
-    listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-    await trio.serve_listeners(answer, [listening])
+    def take(sock: socket.socket) -> None:
+        uid = credentials_of(sock).uid
+        if places.take(uid):
+            nursery.start_soon(answer, sock, uid)
+            return
+        with sock, suppress(OSError):
+            sock.setblocking(False)
+            sock.send(BUSY)
 
-
-async def ask(path: str) -> dict[str, Any]:
-    """Return the status of the vknetd that listens on this path.
-
-    Args:
-        path: that of the first socket, without `CONTROL_SUFFIX`.
-
-    Raises:
-        SetupError: no vknetd listens there, it does not answer, or this user may not ask it.
-    """
-    control = path + CONTROL_SUFFIX
-    try:
-        with trio.fail_after(ANSWER_TIMEOUT_S):
-            async with await trio.open_unix_socket(control) as stream:
-                answer = b"".join([part async for part in stream])
-    except PermissionError as exc:
-        raise SetupError(
-            f"{control}: no permission to ask; join the group that owns it (ls -l {control})"
-        ) from exc
-    except (FileNotFoundError, ConnectionRefusedError) as exc:
-        raise SetupError(
-            f"no vknetd listens on {path}; start it, or choose another socket with -p"
-        ) from exc
-    except (OSError, trio.BrokenResourceError, trio.TooSlowError) as exc:
-        raise SetupError(f"the vknetd at {path} does not answer") from exc
-    try:
-        status = json.loads(answer)
-    except (ValueError, RecursionError) as exc:
-        raise SetupError(f"the program that answers at {control} is not vknetd") from exc
-    if not isinstance(status, dict):
-        raise SetupError(f"the program that answers at {control} is not vknetd")
-    return status
+    async with trio.open_nursery() as nursery:
+        await accept_all(listener, "a request for the status", take)

@@ -1,24 +1,23 @@
 """vknetd: one nursery with a listening socket, its clients, a TAP, and a control socket.
 
-    clients -> _accept -> Switch.serve, one port each, until they disconnect
+    clients -> _take_client -> Switch.serve, one port each, until they disconnect
     TAP     -> _serve_tap -> Switch.serve, behind the source filter; opened again if it is deleted
     control -> the status
+    sockets -> _keep_reachable; created again if they are removed
 
-A client that disconnects or misbehaves never ends the daemon.
+A client that disconnects or misbehaves never ends the daemon, and neither does an unexpected error
+in one of these tasks.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import resource
 import socket
-import struct
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
@@ -28,13 +27,17 @@ from vknet.endpoints import netlink
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.endpoints.threads import run_in_thread
-from vknet.errors import EndpointGone, SetupError, escaped
+from vknet.errors import EndpointGone, SetupError
 from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch.filter import SourceFilter
 from vknet.switch.switch import Switch
 from vknet.switch.table import ENTRIES_MAX
 from vknet.vknetd import control
-from vknet.vknetd.status import Peer, port_status, table_status
+from vknet.vknetd.accepting import accept_all
+from vknet.vknetd.containment import contained
+from vknet.vknetd.peer import Credentials, credentials_of, exempt_users, peer_of
+from vknet.vknetd.places import Places
+from vknet.vknetd.status import PORTS_SHOWN_MAX, Peer, port_status, table_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,22 +45,18 @@ if TYPE_CHECKING:
 
     from vknet.endpoints.base import Endpoint
     from vknet.vknetd.settings import VknetdSettings
-    from vknet.vknetd.sockets import Listeners
+    from vknet.vknetd.sockets import Listener, Listeners
 
 __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 
-# struct ucred of unix(7): pid, uid, gid.
-CREDENTIALS: Final = struct.Struct("iII")
-
-# The time between two calls of `TapEndpoint.maintain`, and between attempts to open a deleted TAP
-# again.
+# The time between two calls of `TapEndpoint.maintain`, between attempts to open a deleted TAP
+# again, and between two looks at the paths of the sockets.
 MAINTAIN_INTERVAL_S: Final = 1.0
 
-# accept(2) failed because descriptors or memory were exhausted; the pause after that.
-EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-ACCEPT_PAUSE_S: Final = 0.1
+# After a failed attempt to create a socket again, the next one comes this many times later.
+RENEW_BACKOFF: Final = 5
 
 # Descriptors in addition to those of clients: the standard ones, listeners, trio, TAP, netlink.
 OWN_DESCRIPTORS: Final = 64
@@ -82,6 +81,9 @@ class Daemon:
     Args:
         settings: which switch to run.
         listeners: its two sockets.  The caller closes them and removes their paths.
+
+    Attributes:
+        uplink: the name of the TAP; None without one, and before it is open.
     """
 
     def __init__(self, settings: VknetdSettings, listeners: Listeners) -> None:
@@ -89,10 +91,11 @@ class Daemon:
         self._listeners = listeners
         self._switch = Switch(age=settings.age)
         self._peers: dict[Endpoint, Peer] = {}
-        self._clients = 0
+        self._places = Places(settings.clients, exempt_users())
         self._refused = 0
         self._numbers = count(1)
         self._started = trio.current_time()
+        self.uplink: str | None = None
 
     async def run(self, ready: Callable[[str], None]) -> NoReturn:
         """Serve until cancelled.
@@ -107,12 +110,16 @@ class Daemon:
         _raise_descriptor_limit(self._settings.clients + OWN_DESCRIPTORS)
         tap = None if self._settings.tap is None else await self._open_tap()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._accept, nursery)
+            take = partial(self._take_client, nursery)
+            nursery.start_soon(accept_all, self._listeners.frames, "a client", take)
             nursery.start_soon(control.serve, self._listeners.control, self.status)
+            for listener in (self._listeners.frames, self._listeners.control):
+                nursery.start_soon(_keep_reachable, listener)
             if tap is None:
                 uplink_text = "no uplink"
             else:
                 nursery.start_soon(self._keep_tap, *tap)
+                self.uplink = tap[0].name
                 uplink_text = f"uplink {tap[0].name}"
                 uplink_text += f", in {tap[0].bridge}" if tap[0].bridge else ""
             # A signal may have come meanwhile.
@@ -122,51 +129,46 @@ class Daemon:
 
     # --- clients ----------------------------------------------------------------------------------
 
-    async def _accept(self, nursery: trio.Nursery) -> None:
-        listener = self._listeners.frames
-        while True:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                sock, _ = listener.accept()
-            except OSError as exc:
-                # Otherwise the client has disconnected before it was accepted.
-                if exc.errno in EXHAUSTED:
-                    log.warning("cannot accept a client: %s", exc.strerror)
-                    await trio.sleep(ACCEPT_PAUSE_S)
-                continue
-            if self._clients >= self._settings.clients:
-                sock.close()
-                self._refused += 1
-                self._log_refused()
-                continue
-            self._clients += 1
-            nursery.start_soon(self._serve_client, sock)
-
-    def _log_refused(self) -> None:
+    def _take_client(self, nursery: trio.Nursery, sock: socket.socket) -> None:
+        credentials = credentials_of(sock)
+        if self._places.take(credentials.uid):
+            nursery.start_soon(self._serve_client, sock, credentials)
+            return
+        sock.close()
+        self._refused += 1
         # At powers of two only, so that a flood of clients does not flood the log.
         if self._refused & (self._refused - 1) == 0:
-            log.warning(
-                "a client was refused: %d are connected already (--clients); %d refused so far",
-                self._clients,
-                self._refused,
-            )
+            self._log_refused(credentials.uid)
 
-    async def _serve_client(self, sock: socket.socket) -> None:
+    def _log_refused(self, uid: int) -> None:
+        places = self._places
+        if places.free:
+            why = f"user {uid} has {places.held_by(uid)}, and only {places.free} more are free"
+        else:
+            why = f"{places.taken} are connected already"
+        log.warning("a client was refused: %s (--clients); %d refused so far", why, self._refused)
+
+    async def _serve_client(self, sock: socket.socket, credentials: Credentials) -> None:
         name = f"client{next(self._numbers)}"
         try:
-            async with SeqpacketEndpoint(sock, name) as endpoint:
-                peer = self._peers[endpoint] = _peer(sock)
-                log.debug(
-                    "%s connected: %s, pid %s, uid %s", name, peer.command, peer.pid, peer.uid
-                )
-                try:
-                    await self._switch.serve(endpoint)
-                except EndpointGone:
-                    log.debug("%s disconnected", name)
-                finally:
-                    del self._peers[endpoint]
+            with contained(f"{name} (uid {credentials.uid}) was disconnected"):
+                async with SeqpacketEndpoint(sock, name) as endpoint:
+                    await self._serve_endpoint(endpoint, peer_of(credentials))
         finally:
-            self._clients -= 1
+            # Also if the endpoint could not be created.
+            sock.close()
+            self._places.give_back(credentials.uid)
+
+    async def _serve_endpoint(self, endpoint: SeqpacketEndpoint, peer: Peer) -> None:
+        name = endpoint.name
+        self._peers[endpoint] = peer
+        log.debug("%s connected: %s, pid %s, uid %s", name, peer.command, peer.pid, peer.uid)
+        try:
+            await self._switch.serve(endpoint)
+        except EndpointGone:
+            log.debug("%s disconnected", name)
+        finally:
+            del self._peers[endpoint]
 
     # --- uplink -----------------------------------------------------------------------------------
 
@@ -185,9 +187,14 @@ class Daemon:
     async def _keep_tap(self, tap: TapEndpoint, uplink: Uplink) -> None:
         """Keep the TAP as a port until cancelled; open it again whenever it is deleted."""
         while True:
+            cause: EndpointGone | None = None
             async with tap:
-                cause = await self._serve_tap(tap, uplink)
-            log.warning("%s; creating it again", cause)
+                with contained(f"the uplink {tap.name} was closed"):
+                    cause = await self._serve_tap(tap, uplink)
+            log.warning(
+                "%s; creating it again",
+                f"{tap.name} is no longer a port" if cause is None else cause,
+            )
             tap, uplink = await self._reopen_tap()
             log.warning("%s is back", tap.name)
 
@@ -225,7 +232,8 @@ class Daemon:
         while True:
             await trio.sleep(MAINTAIN_INTERVAL_S)
             try:
-                return await self._open_tap()
+                with contained("the uplink could not be created"):
+                    return await self._open_tap()
             except SetupError as exc:
                 if str(exc) != logged:
                     logged = str(exc)
@@ -244,15 +252,40 @@ class Daemon:
             "seconds": round(now - self._started, 3),
             "secure": settings.secure,
             "prefixes": [str(interface.network) for interface in settings.interfaces],
-            "clients": self._clients,
+            "clients": self._places.taken,
             "clients_max": settings.clients,
             "clients_refused": self._refused,
             "ports": [
                 port_status(port, self._peers[port.endpoint], switch.table.held_by(port), now)
-                for port in switch.ports
+                for port in switch.ports[:PORTS_SHOWN_MAX]
             ],
             "table": table_status(switch.table, settings.age, ENTRIES_MAX, now),
         }
+
+
+async def _keep_reachable(listener: Listener) -> None:
+    """Create a socket again whose path was removed, until cancelled."""
+    logged = ""
+    while True:
+        # An attempt may connect to the program that has the path.
+        await trio.sleep(MAINTAIN_INTERVAL_S * (RENEW_BACKOFF if logged else 1))
+        if listener.is_reachable:
+            logged = ""
+            continue
+        lost = f"{listener.path} was removed or replaced, so no client can find this vknetd"
+        error = ""
+        with contained(lost):
+            try:
+                old = await trio.to_thread.run_sync(listener.renew)
+            except SetupError as exc:
+                error = f"{lost}: {exc}"
+            else:
+                trio.lowlevel.notify_closing(old)
+                old.close()
+                log.warning("%s was removed or replaced; created it again", listener.path)
+        if error and error != logged:
+            log.warning("%s", error)
+        logged = error
 
 
 async def _maintain(tap: TapEndpoint, serving: trio.CancelScope) -> None:
@@ -308,19 +341,6 @@ def _is_prefix_only(interface: IPv4Interface | IPv6Interface) -> bool:
     """Whether it is the address of a network (198.18.5.0/24), and not that of a host."""
     network = interface.network
     return interface.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1
-
-
-def _peer(sock: socket.socket) -> Peer:
-    """Look up the process behind a connection (SO_PEERCRED of unix(7))."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    pid, uid, gid = CREDENTIALS.unpack(raw)
-    command = None
-    if pid:
-        try:
-            command = escaped(Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"), 32)
-        except OSError:
-            command = None
-    return Peer(trio.current_time(), "client", pid=pid or None, uid=uid, gid=gid, command=command)
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

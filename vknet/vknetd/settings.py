@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_CLIENTS",
     "DEFAULT_GROUP",
     "DEFAULT_MODE",
+    "DEFAULT_PIDFILE",
     "Interface",
     "VknetdSettings",
 ]
@@ -26,6 +27,9 @@ CONTROL_SUFFIX: Final = ".ctl"
 DEFAULT_GROUP: Final = "vknet"
 DEFAULT_MODE: Final = 0o660
 DEFAULT_CLIENTS: Final = 256
+
+DEFAULT_PIDFILE: Final = "/var/run/vknetd.pid"
+"""The pid file of a daemon in the background whose socket is the default one, as in 2008."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from vknet.switch.switch import Port
     from vknet.switch.table import MacTable
 
-__all__ = ["Peer", "port_status", "table_status", "text_of"]
+__all__ = ["PORTS_SHOWN_MAX", "Peer", "port_status", "table_status", "text_of"]
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 
 DROP_TEXTS: Final = {reason.value: reason.text for reason in DropReason}
+
+PORTS_SHOWN_MAX: Final = 2048
+"""The ports in a status: with them and a full MAC table, it stays below 4 MiB."""
 
 # The longest line of the text.  A longer one does not come from a vknetd.
 LINE_MAX: Final = 1000
@@ -200,7 +203,8 @@ def _peer(port: Mapping[str, Any], user: Callable[[int], str]) -> str:
         return f"in {port['bridge']}" if port["bridge"] else ""
     parts = [] if port["command"] is None else [port["command"]]
     parts += [] if port["pid"] is None else [f"pid {port['pid']}"]
-    return ", ".join([*parts, f"user {user(port['uid'])}"])
+    parts += [] if port["uid"] is None else [f"user {user(port['uid'])}"]
+    return ", ".join(parts)
 
 
 def _mode(status: Mapping[str, Any]) -> str:
