@@ -244,7 +244,7 @@ def test_remote_half_accepts_one_spec_only() -> None:
         ("-r 5: auto home", '-r "5:"'),
         ("-r", "-r needs a value: DELAY[:RETRIES]"),
         ("-r -1 auto home", '-r "-1" is not delay[:retries]'),
-        ("--timeout -5 auto home", '--timeout: "-5" is not a number from 1 to 86400'),
+        ("--timeout -5 auto home", '--timeout: "-5" must be a number from 1 to 86400'),
         ("-e", "-e needs a value: CMD"),
         ("--wire", "--wire needs a value: auto or 1"),
         ("--wire 2 auto home", '--wire: "2" is neither auto nor 1'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from vknet.errors import SetupError
@@ -10,7 +11,7 @@ __all__ = ["write_stdout"]
 
 
 def write_stdout(text: str) -> None:
-    """Write a text to stdout, and flush it.
+    """Write a text to stdout, and flush it; escape what its encoding cannot represent.
 
     A reader such as head(1) may close the pipe early, which is not an error.  Neither is a stdout
     that is closed.
@@ -21,6 +22,8 @@ def write_stdout(text: str) -> None:
     stdout = sys.stdout
     if stdout is None:
         return
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="backslashreplace")
     try:
         stdout.write(text)
         stdout.flush()
