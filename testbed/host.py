@@ -112,10 +112,14 @@ class Host:
             # Ctrl-C must not take the host from the program that is to clean up.
             start_new_session=True,
         )  # fmt: skip
-        self.init = eventually(self._find_init, f"the first process of {self.name}")
-        environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}
-        self.run("bash", "-c", SET_UP, env=environment)
-        self._open_up([REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.directory])
+        try:
+            self.init = eventually(self._find_init, f"the first process of {self.name}")
+            environment = {"ETC": str(self.directory / "etc"), "NAME": self.name}
+            self.run("bash", "-c", SET_UP, env=environment)
+            self._open_up([REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.directory])
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -20,6 +20,8 @@ __all__ = ["VKNETD", "Vknetd", "client", "receive", "running"]
 
 VKNETD: Final = (sys.executable, "-c", "from vknet.cli.vknetd import main; main()")
 
+DIE_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "KILL")
+
 # The time for an answer, and for a process to end.
 TIMEOUT_S: Final = 20
 
@@ -29,8 +31,8 @@ _log_numbers = itertools.count(1)
 class Vknetd:
     """A process with its socket and its log.
 
-    As a context manager it waits until the process is ready.  The process is killed in the end, and
-    also if it does not become ready.
+    As a context manager it waits until the process is ready.  The process is killed in the end, if
+    it does not become ready, and if this process dies.
 
     Args:
         directory: of the socket and the log.
@@ -43,7 +45,17 @@ class Vknetd:
         self._log = directory / f"vknetd-{next(_log_numbers)}.log"
         with self._log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*VKNETD, "-d", "-v", "-t", "none", "-p", str(self.path), *options],
+                [
+                    *DIE_WITH_PARENT,
+                    *VKNETD,
+                    "-d",
+                    "-v",
+                    "-t",
+                    "none",
+                    "-p",
+                    str(self.path),
+                    *options,
+                ],
                 stderr=stderr,
                 **settings,
             )
