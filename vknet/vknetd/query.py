@@ -52,7 +52,7 @@ async def ask(path: str) -> dict[str, Any]:
         raw = await _answer(sock, path)
     control = path + CONTROL_SUFFIX
     if not raw:
-        raise SetupError(f"the vknetd at {path} ended before it answered; ask again")
+        raise _ended(path)
     try:
         answer = json.loads(raw)
     except (ValueError, RecursionError) as exc:
@@ -89,6 +89,8 @@ async def _answer(sock: socket.socket, path: str) -> bytes:
         ) from exc
     except BlockingIOError as exc:
         raise _busy(path) from exc
+    except ConnectionResetError as exc:
+        raise _ended(path) from exc
     except trio.TooSlowError as exc:
         raise SetupError(
             f"the vknetd at {path} does not answer within {timeout:g} s; is it stopped, or did it"
@@ -149,6 +151,13 @@ async def _read(sock: socket.socket, control: str) -> bytes:
                 f"the program that answers at {control} is not vknetd: its answer is longer than"
                 f" {ANSWER_MAX_BYTES} bytes"
             )
+
+
+def _ended(path: str) -> SetupError:
+    return SetupError(
+        f"the vknetd at {path} ended before it answered; ask again, or see why it does not start"
+        " (systemctl status vknetd)"
+    )
 
 
 def _busy(path: str) -> SetupError:
