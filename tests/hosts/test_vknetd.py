@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from testbed.host import USER, USER_ID
 from testbed.hosts import REPOSITORY, Host, eventually
 from testbed.program import Program
 from tests.support.packets import (
@@ -129,6 +130,43 @@ def test_daemon_prints_its_tap_and_its_pid_file_stops_it(here: Host) -> None:
     eventually(lambda: "tap0" not in here.interfaces(), "the end of the daemon")
     gone = "! test -e /var/run/vknetd.pid && ! test -e /var/run/vknet"
     eventually(lambda: here.run("bash", "-c", gone, check=False).returncode == 0, "no file left")
+
+
+# Connects to a socket a number of times; prints how many connections the daemon keeps.
+CONNECT = """\
+import socket, sys
+path, count = sys.argv[1], int(sys.argv[2])
+socks = []
+for _ in range(count):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.settimeout(30)
+    sock.connect(path)
+    socks.append(sock)
+kept = 0
+for sock in socks:
+    sock.settimeout(0.2)
+    try:
+        refused = sock.recv(100) == b""
+    except TimeoutError:
+        refused = False
+    kept += not refused
+print(kept, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_user_gets_half_of_the_ports_and_root_the_rest(here: Host) -> None:
+    vknetd(here, "-t", "none", "--clients", "8", "--mode", "0666")
+    command = ("python", "-c", CONNECT, str(path_on(here)), "6")
+    alice = here.start(*command, user=USER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert alice.stdout is not None
+    assert alice.stdout.readline() == b"4\n"
+    assert status(here)["clients_refused"] == 2
+    root = here.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert root.stdout is not None
+    assert root.stdout.readline() == b"4\n"
+    ports = status(here)["ports"]
+    assert sorted(port["uid"] for port in ports) == [0] * 4 + [USER_ID] * 4
 
 
 LEGITIMATE = [

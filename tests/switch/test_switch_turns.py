@@ -17,7 +17,8 @@ from vknet.counters import DropReason
 from vknet.endpoints import seqpacket
 from vknet.endpoints.mmsg import send_messages
 from vknet.packet.ethernet import BATCH_FRAMES
-from vknet.switch.switch import COPIES_PER_TURN
+from vknet.qdisc.fq_codel import FlowQueue
+from vknet.switch.switch import COPIES_PER_TURN, QUEUE_FRAMES, SENT_PER_COPY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from vknet.framing import Frame
 
 LONG_FRAME_BYTES: Final = 60_000
+
+# The most copies of one turn, all taken at once: up to the limit, and then one batch more.
+TURN_MAX: Final = COPIES_PER_TURN * SENT_PER_COPY + BATCH_FRAMES
 
 
 class Copies(trio.abc.Instrument):
@@ -145,7 +149,7 @@ async def test_turn_is_bounded_in_copies_whatever_the_number_of_ports(
         await trio.testing.wait_all_tasks_blocked()
         trio.lowlevel.remove_instrument(ports.copies)
         assert ports.copies.total == BATCH_FRAMES * (count - 1)
-        assert ports.copies.largest_turn <= 2 * COPIES_PER_TURN
+        assert ports.copies.largest_turn <= TURN_MAX
         assert all(endpoint.frames() == sent for endpoint in ports.endpoints[1:])
 
 
@@ -161,6 +165,40 @@ async def test_turn_is_bounded_in_bytes() -> None:
         assert ports.copies.largest_turn_bytes < 1024 * 1024
 
 
+async def test_turn_is_bounded_in_copies_that_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = Ports(20)
+    full = ports.endpoints[1:]
+    waiting = trio.Event()
+
+    async def wait(*_: object) -> None:
+        await waiting.wait()
+
+    pushed: list[int] = []
+    push = FlowQueue.push
+
+    def counted(self: FlowQueue[Frame], items: Sequence[Frame], now: float) -> None:
+        pushed.append(len(items))
+        ports.copies.count(items)
+        push(self, items, now)
+
+    async with running() as nursery:
+        await ports.serve(nursery)
+        for endpoint in full:
+            endpoint.stalled = True
+            monkeypatch.setattr(endpoint, "send", wait)
+        # The first frame goes to the writer, which waits for the endpoint.
+        await ports.plugs[0].send(broadcasts(1))
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(FlowQueue, "push", counted)
+        trio.lowlevel.add_instrument(ports.copies)
+        await ports.plugs[0].send(broadcasts(2 * QUEUE_FRAMES))
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(ports.copies)
+        assert sum(pushed) == 2 * QUEUE_FRAMES * len(full)
+        assert max(pushed) <= COPIES_PER_TURN
+        assert ports.copies.largest_turn <= 2 * COPIES_PER_TURN
+
+
 async def test_unicast_passes_a_flood_after_one_turn_of_the_flooder() -> None:
     ports = Ports(100)
     async with running() as nursery:
@@ -173,7 +211,7 @@ async def test_unicast_passes_a_flood_after_one_turn_of_the_flooder() -> None:
         ports.plugs[2].send_nowait([ping])
         await trio.testing.wait_all_tasks_blocked()
         (passed,) = (total - before for total, frame in ports.endpoints[1].taken if frame == ping)
-        assert passed <= 2 * COPIES_PER_TURN
+        assert passed <= TURN_MAX
         assert ports.copies.total - before == 10 * BATCH_FRAMES * 99 + 1
 
 
@@ -194,7 +232,7 @@ async def test_ports_that_flood_take_turns() -> None:
             for number in flooders
         ]
         # Each one's first copy comes before any other's second turn.
-        assert max(firsts) <= len(flooders) * (2 * COPIES_PER_TURN)
+        assert max(firsts) <= len(flooders) * (TURN_MAX)
 
 
 async def test_port_with_unicast_frames_gets_flooded_ones_in_their_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from tests.support.packets import BROADCAST, station_frame, station_mac
 from vknet.errors import EndpointGone
 from vknet.packet.ethernet import addresses
 from vknet.vknetd.accepting import ACCEPT_PAUSE_S, LOG_INTERVAL_S, accept_all
+from vknet.vknetd.control import CONNECTIONS_MAX
 from vknet.vknetd.daemon import Daemon, Uplink
 from vknet.vknetd.peer import Credentials
 from vknet.vknetd.sockets import Listener, Listeners, adopt, listen_at
@@ -430,6 +432,40 @@ async def test_descriptors_that_a_client_passes_are_closed(tmp_path: Path) -> No
                 # The frame itself is carried.
                 assert await next_frame(b) == HARMLESS
             assert open_descriptors() == before
+
+
+async def test_request_that_sends_data_and_descriptors_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    async with serving(path):
+        with (tmp_path / "file").open("w") as file:
+            before = open_descriptors()
+            for _ in range(50):
+                with socket.socket(socket.AF_UNIX) as request:
+                    request.connect(f"{path}.ctl")
+                    request.setblocking(False)
+                    socket.send_fds(request, [b"GET / HTTP/1.1\r\n"], [file.fileno()] * 10)
+                    assert await next_frame(request)
+            await settle(lambda: open_descriptors() == before, "no more descriptors than before")
+
+
+async def test_request_that_is_not_read_ends_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vknet.vknetd.control.ANSWER_TIMEOUT_S", 0.01)
+    path = tmp_path / "vknet"
+    async with serving(path) as daemon:
+        long = json.dumps({**daemon.status(), "program": "x" * 1_000_000})
+        monkeypatch.setattr("vknet.vknetd.control.json.dumps", lambda _: long)
+        with ExitStack() as stack:
+            before = open_descriptors()
+            for _ in range(CONNECTIONS_MAX + 8):
+                request = stack.enter_context(socket.socket(socket.AF_UNIX))
+                request.setblocking(False)
+                request.connect(f"{path}.ctl")
+            # Only this end of each is left.
+            await settle(
+                lambda: open_descriptors() == before + CONNECTIONS_MAX + 8, "closed connections"
+            )
 
 
 def test_listeners_name_the_path_of_the_first_socket(tmp_path: Path) -> None:

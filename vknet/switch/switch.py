@@ -56,11 +56,15 @@ __all__ = ["Port", "Switch"]
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
 
-# A reader lets other tasks run after this number of copies, and no call for one port makes more.  A
-# copy takes up to 20 us (into a full queue of 1024 flows), so a turn takes less than 5 ms.
+# A reader lets other tasks run after this number of queued copies, and no call for one port queues
+# more.  Queueing a copy takes up to 20 us (a full queue of 1024 flows), so a turn takes less than
+# 5 ms.
 COPIES_PER_TURN: Final = 64
 
-# What else a turn counts as copies: the call for one port, and each further 4 KiB of a batch.
+# A copy that an endpoint takes at once is cheaper: this many count as one.
+SENT_PER_COPY: Final = 4
+
+# What else counts as copies: the call for one port, and each further 4 KiB of a batch.
 CALL_COPIES: Final = 8
 COPY_BYTES: Final = 4096
 
@@ -333,24 +337,35 @@ class _BatchRouter:
             ports: all ports.  They may change between two steps.
         """
         for port, batch in self._batches.items():
-            for part, cost in _parts(batch):
+            for part, cost in _Share(batch).parts_for(port):
                 yield port, part, cost
         if self._flooded:
             others = set(self._batches)
             others.add(self._ingress)
-            parts = list(_parts(self._flooded))
+            share = _Share(self._flooded)
             for port in tuple(ports):
-                if port in others:
-                    continue
-                if port.stalled:
-                    yield port, self._flooded, 1
-                    continue
-                for part, cost in parts:
-                    yield port, part, cost
+                if port not in others:
+                    for part, cost in share.parts_for(port):
+                        yield port, part, cost
 
 
-def _parts(batch: list[Frame]) -> Iterator[tuple[list[Frame], int]]:
-    """Split a batch for one port; yield each part with what it counts as, in copies."""
-    for start in range(0, len(batch), COPIES_PER_TURN):
-        part = batch[start : start + COPIES_PER_TURN]
-        yield part, CALL_COPIES + len(part) + sum(map(len, part)) // COPY_BYTES
+class _Share:
+    """The frames of a batch for one port, or for many, and what they count as, in copies."""
+
+    __slots__ = ("_batch", "_sent", "_whole")
+
+    def __init__(self, batch: list[Frame]) -> None:
+        self._batch = batch
+        self._whole = CALL_COPIES + sum(map(len, batch)) // COPY_BYTES
+        self._sent = [(batch, self._whole + len(batch) // SENT_PER_COPY)]
+
+    def parts_for(self, port: Port) -> list[tuple[list[Frame], int]]:
+        """Return the parts in which a port gets the frames, each with what it counts as."""
+        batch = self._batch
+        if port.stalled:
+            return [(batch, 1)]
+        if not port.writer_wakeup.is_set():
+            return self._sent
+        starts = range(0, len(batch), COPIES_PER_TURN)
+        parts = (batch[start : start + COPIES_PER_TURN] for start in starts)
+        return [(part, self._whole + len(part)) for part in parts]
