@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from vknet.switch.table import ENTRIES_MAX
 from vknet.vknetd.control import BUSY, CONNECTIONS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -258,6 +260,46 @@ def test_client_that_disconnects_during_a_flood_does_no_harm(daemon: Vknetd) -> 
         for _ in range(500):
             assert receive(a) == frame(BROADCAST, mac(2))
         assert daemon.status()["table"]["entries"] == []
+
+
+def limit_descriptors(number: int) -> Callable[[], None]:
+    """Return a function for a child process that limits its open descriptors."""
+    return partial(resource.setrlimit, resource.RLIMIT_NOFILE, (number, number))
+
+
+def test_exhausted_descriptors_disturb_no_client(tmp_path: Path) -> None:
+    limit = limit_descriptors(40)
+    with running(tmp_path, preexec_fn=limit) as daemon, client(daemon) as a, client(daemon) as b:
+        with ExitStack() as stack:
+            for _ in range(60):
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                sock.connect(str(daemon.path))
+            daemon.wait_for_log("cannot accept a client: Too many open files; raise the limit")
+            a.send(frame(BROADCAST, mac(1)))
+            assert receive(b) == frame(BROADCAST, mac(1))
+        daemon.wait_for_clients(2)
+        with client(daemon) as c:
+            a.send(frame(BROADCAST, mac(1), b"again"))
+            assert receive(c) == frame(BROADCAST, mac(1), b"again")
+        assert daemon.log.count("cannot accept a client") == 1
+
+
+@pytest.mark.parametrize("number", [5, 7, 8])
+def test_too_few_descriptors_to_start_are_one_clear_line(tmp_path: Path, number: int) -> None:
+    # Measuring coverage needs descriptors as well.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    done = subprocess.run(
+        [*VKNETD, "-d", "-t", "none", "-p", str(tmp_path / "vknet")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+        preexec_fn=limit_descriptors(number),
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Too many open files" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_helper_kills_a_vknetd_that_does_not_become_ready(
