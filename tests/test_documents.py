@@ -25,11 +25,13 @@ from vknet.link.settings import LinkSettings
 from vknet.packet.ethernet import ETHERNET_HEADER_SIZE, LONGEST_FRAME
 from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import DEFAULT_SOCKET, INTERFACE_LIMIT, SOCKET_PATH_LIMIT
+from vknet.switch.filter import SourceFilter
+from vknet.switch.guard import Guard
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port
 from vknet.switch.table import AGE_S, ENTRIES_MAX, MacTable
 from vknet.vknetd.daemon import Daemon
 from vknet.vknetd.settings import CONTROL_SUFFIX, DEFAULT_CLIENTS
-from vknet.vknetd.status import Peer, port_status, table_status
+from vknet.vknetd.status import Peer, outside_status, port_status, table_status
 from vknet.wire.blocks import FRAME_LIMIT_V1, FRAME_LIMIT_V2
 from vknet.wire.hello import MTU_MAX, MTU_MIN, TIMEOUT_MAX_S, TIMEOUT_MIN_S, WINDOW_MAX
 from vknet.wire.keepalive import DEFAULT_TIMEOUT_S
@@ -47,13 +49,14 @@ SWITCH_MANUAL = (ROOT / "docs/vknetd.8").read_text()
 
 def status_keys() -> set[str]:
     """All keys of a status, as a daemon with one client tells it."""
-    port = Port("client1", memory_endpoint_pair()[0], None)
+    port = Port("client1", memory_endpoint_pair()[0])
     table = MacTable[Port]()
     table.learn(0, bytes(5) + b"\2", port, 0)
     status = port_status(port, Peer(0, "client"), 1, 0)
     keys = {*status, *status["in"]}
     told = table_status(table, AGE_S, ENTRIES_MAX, 0)
     keys |= {*told, *told["entries"][0]}
+    keys |= {*outside_status(Guard(SourceFilter([], bytes(6))))}
     source = inspect.getsource(Daemon.status)
     return keys | set(re.findall(r'"(\w+)":', source))
 

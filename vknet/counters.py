@@ -56,6 +56,8 @@ class DropReason(enum.StrEnum):
     ETHERTYPE = "ethertype", "an EtherType that is not let through"
     SOURCE_MAC = "source-mac", "the source MAC address is not that of a station"
     TAP_MAC = "tap-mac", "the TAP's MAC address as the source"
+    OUTSIDE_MAC = "outside-mac", "the source MAC address of a station outside"
+    OUTSIDE_ADDRESS = "outside-address", "an IP address of a station outside"
     IPV4_SOURCE = "ipv4-source", "an IPv4 source address not allowed for clients"
     IPV6_SOURCE = "ipv6-source", "an IPv6 source address not allowed for clients"
     ARP_SENDER = "arp-sender", "an ARP sender address not allowed for clients"
@@ -63,8 +65,12 @@ class DropReason(enum.StrEnum):
     ND_TARGET = "nd-target", "a neighbour discovery target not allowed for clients"
     ND_MAC = "nd-mac", "neighbour discovery with another station's MAC address"
     FRAGMENT = "fragment", "a fragment that could hide what it carries"
-    ROUTER_MESSAGE = "router-message", "a router advertisement or a redirect"
-    DHCP_SERVER = "dhcp-server", "a message that only a DHCP server sends"
+    PROTOCOL = "protocol", "an IP protocol that is not let through"
+    MESSAGE_TYPE = "message-type", "an ICMP, ICMPv6 or IGMP type that is not let through"
+    SOURCE_ROUTE = "source-route", "a source route"
+    ROUTER_MESSAGE = "router-message", "a message that only a router sends"
+    DHCP_SERVER = "dhcp-server", "a message that only a DHCP server or relay sends"
+    DHCP_MAC = "dhcp-mac", "a DHCP request with another station's MAC address"
 
     # A simulated path.
     LOSS = "loss", "lost on a simulated path"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
 from vknet.cli.vknetd_args import HELP, Action, parse
 from vknet.errors import UsageError
 from vknet.spec import TapSpec
+from vknet.vknetd.settings import station_text
 
 
 def test_one_prefix_is_enough() -> None:
@@ -35,6 +36,19 @@ def test_every_option_of_the_switch() -> None:
     assert [str(i) for i in settings.interfaces] == ["198.18.5.1/24", "fd00:5::1/64"]
     assert (settings.mode, settings.group, settings.mtu) == (0o666, "kvm", 1400)
     assert (settings.age, settings.clients, settings.verbosity) == (60, 9, 1)
+
+
+def test_secure_mode_has_gateways_roaming_stations_and_more_protocols() -> None:
+    words = "198.18.5.1/24 --gateway 198.18.5.254 --gateway fe80::1 --gateway 02:00:00:00:00:0A"
+    settings = parse([*words.split(), "--roaming", "198.18.5.7", "--protocols", "gre,OSPF,132"])
+    addresses = (ip_address("198.18.5.254"), ip_address("fe80::1"), bytes.fromhex("02000000000a"))
+    assert settings.gateways == addresses
+    assert station_text(addresses[2]) == "02:00:00:00:00:0a"
+    assert station_text(addresses[1]) == "fe80::1"
+    assert settings.roaming == (ip_address("198.18.5.7"),)
+    assert settings.protocols == {47, 89, 132}
+    settings = parse(["198.18.5.1/24"])
+    assert (settings.gateways, settings.roaming, settings.protocols) == ((), (), frozenset())
 
 
 def test_plain_switch_needs_no_prefix_but_may_have_an_address() -> None:
@@ -68,6 +82,22 @@ def test_running_vknetd_is_asked_with_c_or_status() -> None:
         ("fd00::1%eth0/64", "always allowed"),
         ("224.0.0.1/24", "not an address that a host can have"),
         ("127.0.0.1/8", "not an address that a host can have"),
+        ("198.18.5.1/24 --gateway foo", "neither an IP address nor a MAC address"),
+        ("198.18.5.1/24 --gateway 198.18.5.1/24", "neither an IP address nor a MAC address"),
+        ("198.18.5.1/24 --roaming fe80::1%eth0", "leave out the interface"),
+        ("198.18.5.1/24 --roaming 224.0.0.1", "not the address of a station"),
+        ("198.18.5.1/24 --gateway 00:00:00:00:00:00", "not the address of a station"),
+        ("198.18.5.1/24 --gateway 01:00:5e:00:00:01", "not the address of a station"),
+        (
+            "198.18.5.1/24 --gateway 198.18.5.9 --roaming 198.18.5.9",
+            "198.18.5.9 cannot be both --gateway and --roaming",
+        ),
+        ("198.18.5.1/24 --protocols gre,", '"" is neither a number from 0 to 255 nor one of icmp'),
+        ("198.18.5.1/24 --protocols 256", '"256" is neither a number'),
+        ("198.18.5.1/24 --protocols mld", '"mld" is neither a number'),
+        ("-U --gateway 198.18.5.9", "--gateway is for secure mode; remove it, or -U"),
+        ("-t none --protocols gre", "--protocols is for secure mode; remove it, or -t none"),
+        ("--status --roaming 198.18.5.9", "--roaming is for starting one"),
         ("-t none 198.18.5.1/24", "with -t none there is no TAP"),
         ("-t none -b bridge0", "with -t none there is no TAP"),
         ("-t eth0 198.18.5.1/24", "neither auto"),

@@ -41,8 +41,8 @@ FILTER: Final = SourceFilter(PREFIXES, TAP, RESERVED)
 LINK_LOCAL: Final = IPv6Network("fe80::/10")
 
 # Types of IPv6 extension headers whose second byte is their length, in units of eight bytes beyond
-# the first eight.
-SIZED_EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
+# the first eight.  The last three are the last header of a packet, so they count as protocols.
+EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
 
 thoroughly = settings(deadline=None, max_examples=400)
 
@@ -68,7 +68,7 @@ def check_passed_frame(frame: bytes) -> None:
         case b"\x08\x06":
             check_arp(rest[2:], source)
         case b"\x08\x00":
-            check_ipv4(rest[2:])
+            check_ipv4(rest[2:], source)
         case b"\x86\xdd":
             check_ipv6(rest[2:], source)
         case other:
@@ -87,20 +87,77 @@ def check_arp(message: bytes, source: bytes) -> None:
         assert is_allowed(sender)
 
 
-def check_ipv4(packet: bytes) -> None:
+def check_ipv4(packet: bytes, mac: bytes) -> None:
     assert packet[0] >> 4 == 4
-    payload = packet[packet[0] % 16 * 4 : int.from_bytes(packet[2:4], "big")]
-    ports = tuple(int.from_bytes(payload[n : n + 2], "big") for n in (0, 2))
+    size = packet[0] % 16 * 4
+    check_ipv4_options(packet[20:size])
+    payload = packet[size : int.from_bytes(packet[2:4], "big")]
     source, destination = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
+    protocol = packet[9]
+    assert protocol in (1, 2, 6, 17, 50)
+    fragmented = bool(int.from_bytes(packet[6:8], "big") & 0x3FFF)
     if source == IPv4Address(0):
-        assert packet[9] == 17
-        assert ports == (68, 67)
-        assert str(destination) == "255.255.255.255"
+        assert not fragmented
+        if protocol == 17:
+            assert (payload[:4], str(destination)) == (b"\0\x44\0\x43", "255.255.255.255")
+        else:
+            assert protocol == 2
+            assert destination.is_multicast
+    else:
+        assert is_allowed(source)
+    if protocol == 2:
+        assert not fragmented
+        assert payload[0] in (0x12, 0x16, 0x17, 0x22)
+    if int.from_bytes(packet[6:8], "big") % 8192:
         return
-    assert is_allowed(source)
-    if not int.from_bytes(packet[6:8], "big") % 8192:
-        assert packet[9] != 17 or (ports[0] != 67 and ports[1] != 68)
-        assert packet[9] != 1 or payload[0] not in (5, 9)
+    if protocol == 17:
+        check_udp(payload, (67, 68), fragmented, mac)
+    if protocol == 1:
+        assert payload[0] in (0, 3, 8, 10, 11, 12, 13, 14, 42, 43)
+
+
+def check_ipv4_options(options: bytes) -> None:
+    while options and options[0]:
+        if options[0] == 1:
+            options = options[1:]
+            continue
+        assert options[0] not in (131, 137)
+        assert 2 <= options[1] <= len(options)
+        options = options[options[1] :]
+
+
+def check_udp(datagram: bytes, dhcp: tuple[int, int], fragmented: bool, mac: bytes) -> None:
+    """Assert that a datagram does not come from a DHCP server, a DHCP relay or a router.
+
+    Args:
+        datagram: from the UDP header on.
+        dhcp: the ports of a DHCP server and of a DHCP client.
+        fragmented: it is the first fragment.
+        mac: the source of the frame.
+    """
+    server, client = dhcp
+    source, destination, length = (int.from_bytes(datagram[n : n + 2], "big") for n in (0, 2, 4))
+    message = datagram[8:]
+    assert source != server
+    assert destination not in (client, 520, 521)
+    if destination != server:
+        return
+    assert not fragmented
+    assert length == len(datagram)
+    if server == 547:
+        assert message[0] in (1, 3, 4, 5, 6, 8, 9, 11)
+        return
+    assert message[:3] == b"\1\1\6"
+    assert message[24:34] == bytes(4) + mac
+    options = message[240:] if message[236:240] == b"\x63\x82\x53\x63" else b""
+    while options and options[0] != 255:
+        if not options[0]:
+            options = options[1:]
+            continue
+        if options[0] == 53:
+            assert options[1] == 1
+            assert options[2] in (1, 3, 4, 7, 8)
+        options = options[2 + options[1] :]
 
 
 def check_ipv6(packet: bytes, mac: bytes) -> None:
@@ -110,27 +167,32 @@ def check_ipv6(packet: bytes, mac: bytes) -> None:
     assert unspecified or is_allowed(source)
     kind, rest = packet[6], packet[40 : 40 + int.from_bytes(packet[4:6], "big")]
     fragmented = False
-    while kind in (*SIZED_EXTENSIONS, 44, 51):
+    while kind in (0, 43, 44, 51, 60):
         if kind == 44:
             fragmented = True
             if int.from_bytes(rest[2:4], "big") >> 3:
                 assert not unspecified
+                assert rest[0] in (6, 17, 50, 58, 59, 1, 2)
                 return
+        if kind == 43:
+            assert rest[3] == 0
         size = 8 if kind == 44 else (rest[1] + 2) * 4 if kind == 51 else (rest[1] + 1) * 8
         assert size <= len(rest)
         kind, rest = rest[0], rest[size:]
+    assert kind in (1, 2, 6, 17, 50, 58, 59)
     if kind == 17:
-        assert int.from_bytes(rest[:2], "big") != 547
-        assert int.from_bytes(rest[2:4], "big") != 546
+        check_udp(rest, (547, 546), fragmented, mac)
     if unspecified:
         assert kind == 58
         assert destination.is_multicast
         assert rest[0] in (131, 132, 133, 135, 143)
         assert not fragmented
-    if kind == 58 and 133 <= rest[0] <= 137:
-        assert not fragmented
-        assert rest[0] not in (134, 137)
-        check_discovery(rest, mac, unspecified=unspecified)
+    if kind == 58:
+        assert rest[0] in (1, 2, 3, 4, 128, 129, 131, 132, 133, 135, 136, 143, 160, 161)
+        if rest[0] in (133, 135, 136):
+            assert not fragmented
+            assert packet[7] == 255
+            check_discovery(rest, mac, unspecified=unspecified)
 
 
 def check_discovery(message: bytes, mac: bytes, *, unspecified: bool) -> None:
@@ -139,6 +201,7 @@ def check_discovery(message: bytes, mac: bytes, *, unspecified: bool) -> None:
     if message[0] == 136:
         assert target is not None
         assert is_allowed(target)
+        assert message[4] < 0x80
     if message[0] == 135 and unspecified:
         assert target in PREFIXES[2] or target in LINK_LOCAL
     while options:
@@ -247,18 +310,49 @@ def test_ipv6_source_or_target_passes_if_and_only_if_a_client_may_use_it(
         assert checker.check(frame) == (None if allowed else DropReason.IPV6_SOURCE)
 
 
+# The ports that mean something to the filter, and others.
+ports = st.sampled_from([67, 68, 520, 521, 546, 547, 1985, 2029, 3222]) | st.integers(0, 65535)
+
+
 @thoroughly
-@given(st.integers(0, 65535), st.integers(0, 65535), st.booleans())
-def test_udp_is_dropped_only_for_the_ports_of_dhcp(source: int, destination: int, v4: bool) -> None:
-    payload = udp(source, destination)
+@given(ports, ports, st.booleans(), st.binary(max_size=4))
+def test_udp_is_dropped_only_for_the_ports_of_dhcp_and_of_routing(
+    source: int, destination: int, v4: bool, start: bytes
+) -> None:
+    """A message to a DHCP server is dropped because `start` is not one of a client."""
+    payload = udp(source, destination, b"\2" + start)
     frame = (
         ethernet(IPV4, ipv4("192.0.2.5", 17, payload))
         if v4
         else ethernet(IPV6, ipv6("fe80::5", 17, payload))
     )
     server, client = (67, 68) if v4 else (547, 546)
-    answers = source == server or destination == client
-    assert FILTER.check(frame) == (DropReason.DHCP_SERVER if answers else None)
+    expected = None
+    if destination in (520, 521):
+        expected = DropReason.ROUTER_MESSAGE
+    elif server in (source, destination) or destination == client:
+        expected = DropReason.DHCP_SERVER
+    assert FILTER.check(frame) == expected
+
+
+@thoroughly
+@given(st.integers(0, 255), st.frozensets(st.integers(0, 255), max_size=3), st.booleans())
+def test_protocol_passes_if_and_only_if_it_is_listed(
+    protocol: int, more: frozenset[int], v4: bool
+) -> None:
+    checker = SourceFilter(PREFIXES, TAP, protocols=more)
+    # Bytes that are right for every protocol whose content is checked.
+    content = {2: bytes([0x16, 0, 0, 0] + [0] * 36), 1: bytes([8] + [0] * 39)}
+    payload = content.get(protocol, bytes([128] + [0] * 39))
+    if v4:
+        frame = ethernet(IPV4, ipv4("192.0.2.5", protocol, payload))
+        listed = protocol in more | {1, 2, 6, 17, 50, 58}
+    else:
+        frame = ethernet(IPV6, ipv6("fe80::5", protocol, payload))
+        listed = protocol in more | {1, 2, 6, 17, 50, 58, 59}
+        if protocol in (0, 43, 44, 51, 60):
+            return
+    assert checker.check(frame) == (None if listed else DropReason.PROTOCOL)
 
 
 @thoroughly
@@ -275,9 +369,9 @@ def test_fragments_cannot_be_reassembled_to_neighbour_discovery(
     head = bytes([following, 0]) + (offset << 3 | more).to_bytes(2, "big") + bytes(4)
     frame = ethernet(IPV6, ipv6("fe80::5", FRAGMENT, head + payload))
     if FILTER.check(frame) is None and (offset or more):
-        assert following not in (*SIZED_EXTENSIONS, 44, 51)
+        assert following not in (*EXTENSIONS, 44, 51)
         if following == ICMPV6 and not offset:
-            assert not 133 <= payload[0] <= 137
+            assert payload[0] in (1, 2, 3, 4, 128, 129, 131, 132, 143, 160, 161)
 
 
 @thoroughly

@@ -40,7 +40,7 @@ class Model:
         self.age = age
         self.limit = limit
         self.rows: list[Row] = []
-        self.pinned: dict[bytes, str] = {}
+        self.pinned: dict[bytes, str | None] = {}
         self.moves = self.evictions = self.forgeries = 0
 
     def find(self, vlan: int, mac: bytes) -> Row | None:
@@ -120,11 +120,11 @@ class TableMachine(RuleBasedStateMachine):
         for number in range(count):
             self.learn(0, bytes([6, 0, 0, 0, ord(port), number]), port)
 
-    @rule(mac=stations, port=ports)
-    def pin(self, mac: bytes, port: str) -> None:
-        self.table.pin(mac, port)
-        self.model.pinned[mac] = port
-        self.model.rows = [row for row in self.model.rows if row.mac != mac]
+    @rule(macs=st.lists(stations, max_size=2, unique=True), port=ports | st.none())
+    def pin(self, macs: list[bytes], port: str | None) -> None:
+        self.table.pin(macs, port)
+        self.model.pinned = dict.fromkeys(macs, port)
+        self.model.rows = [row for row in self.model.rows if row.mac not in macs]
 
     @rule(port=ports)
     def forget(self, port: str) -> None:
@@ -132,7 +132,7 @@ class TableMachine(RuleBasedStateMachine):
         self.table.expire(self.now)
         assert self.table.forget(port) == self.model.held(port)
         self.model.rows = [row for row in self.model.rows if row.port != port]
-        self.model.pinned = {m: p for m, p in self.model.pinned.items() if p != port}
+        self.model.pinned = {m: None if p == port else p for m, p in self.model.pinned.items()}
 
     @rule()
     def expire(self) -> None:
@@ -154,7 +154,9 @@ class TableMachine(RuleBasedStateMachine):
     def contents_agree(self) -> None:
         self.model.expire(self.now)
         assert self.table.entries(self.now) == [
-            Entry(0, mac, port, 0.0, pinned=True) for mac, port in self.model.pinned.items()
+            Entry(0, mac, port, 0.0, pinned=True)
+            for mac, port in self.model.pinned.items()
+            if port is not None
         ] + [
             Entry(row.vlan, row.mac, row.port, self.now - row.seen)
             for row in reversed(self.model.rows)

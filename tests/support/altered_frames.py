@@ -13,8 +13,11 @@ __all__ = ["changed", "headed"]
 
 FRAMES: Final = [*LEGITIMATE.values(), *(frame for frame, _ in SPOOFED.values())]
 
-# Numbers that mean something in some field: sizes, versions, protocols, ports, ICMPv6 types.
-TELLING: Final = (0, 1, 2, 4, 17, 44, 51, 58, 60, 67, 68, 133, 134, 135, 136, 137, 255)
+# Numbers that mean something in some field: sizes, versions, protocols, ports, message types.
+TELLING: Final = (
+    *(0, 1, 2, 4, 6, 7, 13, 17, 43, 44, 47, 50, 51, 53, 58, 60, 67, 68, 112),
+    *(130, 131, 133, 134, 135, 136, 137, 138, 143, 151, 255),
+)
 
 headed = st.builds(
     lambda tags, kind, rest: TAP + CLIENT + tags + kind + rest,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from tests.support import filter_types
 from tests.support.packets import (
     ARP,
     AUTHENTICATION,
     BROADCAST,
     CLIENT,
     DESTINATION,
+    DISCOVER,
     EXPERIMENTAL,
     FRAGMENT,
     HOP_BY_HOP,
@@ -18,10 +20,13 @@ from tests.support.packets import (
     ICMPV6,
     IPV4,
     OTHER,
+    REQUEST,
     TAP,
     TCP,
     UDP,
     arp,
+    dhcpv4,
+    dhcpv6,
     ethernet,
     extension,
     fragment,
@@ -58,7 +63,9 @@ FILTER: Final = SourceFilter(PREFIXES, TAP, [ip_address(ip) for ip in TAP_ADDRES
 # A hop-by-hop header with the router alert option, before ICMPv6 (RFC 2711).
 MLD_ALERT: Final = bytes.fromhex("3a00050200000100")
 
-DHCP_DISCOVER: Final = ipv4("0.0.0.0", UDP, udp(68, 67, bytes(240)), destination="255.255.255.255")
+DHCP_DISCOVER: Final = ipv4(
+    "0.0.0.0", UDP, udp(68, 67, dhcpv4(DISCOVER)), destination="255.255.255.255"
+)
 # Duplicate address detection (RFC 4862, section 5.4).
 DAD_PROBE: Final = neighbour(135, "2001:db8::5")
 SOLICITATION: Final = neighbour(135, "2001:db8::1", source_mac())
@@ -76,10 +83,9 @@ LEGITIMATE: Final = {
     "an IPv4 ping": packet("192.0.2.5", ICMP, b"\x08\x00" + bytes(6)),
     "a first fragment": ipv4_frame(ipv4("192.0.2.5", UDP, udp(53, 53), more=True)),
     "a later fragment": ipv4_frame(ipv4("192.0.2.5", UDP, b"\0C\0D", offset=1)),
-    "a tunnel": packet("192.0.2.5", 4, ipv4("203.0.113.1")),
     "a packet without payload": packet("192.0.2.5", TCP, b""),
     "a DHCP discovery": ipv4_frame(DHCP_DISCOVER),
-    "a DHCP renewal": packet("192.0.2.5", UDP, udp(68, 67)),
+    "a DHCP renewal": packet("192.0.2.5", UDP, udp(68, 67, dhcpv4(REQUEST))),
     "an ARP request": ethernet(ARP, arp("192.0.2.5"), destination=BROADCAST),
     "an ARP reply": ethernet(ARP, arp("192.0.2.5", operation=2)),
     "an ARP request, padded": ethernet(ARP, arp("192.0.2.5") + bytes(18)),
@@ -109,7 +115,7 @@ LEGITIMATE: Final = {
     "a later fragment of a large IPv6 ping": packet(
         "2001:db8::5", FRAGMENT, fragment(ICMPV6, 13) + bytes([134, 0, 0, 0])
     ),
-    "a DHCPv6 solicitation": packet("fe80::5", UDP, udp(546, 547)),
+    "a DHCPv6 solicitation": packet("fe80::5", UDP, udp(546, 547, dhcpv6(1))),
     "a neighbour solicitation": icmpv6_frame("2001:db8::5", SOLICITATION, "ff02::1:ff00:1"),
     "a neighbour solicitation without options": icmpv6_frame(
         "fe80::5", neighbour(135, "2001:db8::9")
@@ -144,6 +150,7 @@ LEGITIMATE: Final = {
     "neighbour discovery with sixteen options": icmpv6_frame(
         "fe80::5", DAD_PROBE + source_mac() * 16
     ),
+    **filter_types.LEGITIMATE,
 }
 
 SPOOFED: Final = {
@@ -468,6 +475,7 @@ SPOOFED: Final = {
         ethernet(IPV4, ipv4("192.0.2.5"), source=bytes(6)),
         DropReason.SOURCE_MAC,
     ),
+    **filter_types.DROPPED,
 }
 
 TAGS: Final = {

@@ -19,7 +19,7 @@ ARP = 0x0806
 IPV6 = 0x86DD
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-HOP_BY_HOP, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 44, 51, 60
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
 
 EXPERIMENTAL = 0x88B5
 """The EtherType for local experiments (IEEE 802)."""
@@ -169,13 +169,20 @@ def icmp(kind: int, code: int = 0, body: bytes = bytes(4)) -> bytes:
     return bytes([kind, code, 0, 0]) + body
 
 
+def igmp(kind: int) -> bytes:
+    return bytes([kind]) + bytes(7)
+
+
 def icmpv6(kind: int, body: bytes = bytes(4), code: int = 0) -> bytes:
     return bytes([kind, code, 0, 0]) + body
 
 
-def neighbour(kind: int, target: str | int, options: bytes = b"", code: int = 0) -> bytes:
+def neighbour(
+    kind: int, target: str | int, options: bytes = b"", code: int = 0, *, flags: int = 0
+) -> bytes:
     """Return a neighbour solicitation (135) or advertisement (136)."""
-    return icmpv6(kind, bytes(4) + IPv6Address(target).packed + options, code)
+    body = bytes([flags]) + bytes(3) + IPv6Address(target).packed + options
+    return icmpv6(kind, body, code)
 
 
 def source_mac(mac: bytes = CLIENT) -> bytes:
@@ -205,26 +212,47 @@ def icmpv6_frame(source: str, message: bytes, destination: str = "ff02::1") -> b
     return ipv6_frame(ipv6(source, ICMPV6, message, destination=destination))
 
 
+DHCP_COOKIE = bytes.fromhex("63825363")
+DISCOVER, OFFER, REQUEST = (DHCP_COOKIE + bytes([53, 1, kind, 255]) for kind in (1, 2, 3))
+"""The options of DHCP messages, the magic cookie included."""
+
+
 def dhcpv4(
-    options: bytes, *, client: str = "0.0.0.0", operation: int = 1, address_size: int = 6
+    options: bytes,
+    *,
+    client: str = "0.0.0.0",
+    operation: int = 1,
+    hardware: int = 1,
+    address_size: int = 6,
+    relay: str = "0.0.0.0",
+    mac: bytes = CLIENT,
 ) -> bytes:
-    """Return a DHCP message of `CLIENT`.
+    """Return a DHCP message.
 
     Args:
         options: what follows the fixed fields, the magic cookie included.
         client: the address that the client gets (yiaddr).
         operation: 1 for a request, 2 for a reply.
+        hardware: the type of the hardware address (htype).
         address_size: the length of the hardware address (hlen).
+        relay: the address of the relay (giaddr).
+        mac: the hardware address (chaddr).
     """
     return (
-        bytes([operation, 1, address_size, 0])
+        bytes([operation, hardware, address_size, 0])
         + bytes(12)
         + IPv4Address(client).packed
-        + bytes(8)
-        + CLIENT.ljust(16, b"\0")
+        + bytes(4)
+        + IPv4Address(relay).packed
+        + mac.ljust(16, b"\0")
         + bytes(192)
         + options
     )
+
+
+def dhcpv6(kind: int, options: bytes = b"") -> bytes:
+    """Return a DHCPv6 message with a client identifier, and these options behind it."""
+    return bytes([kind, 0, 0, 1]) + struct.pack("!HHH", 1, 10, 4) + bytes(8) + options
 
 
 def dhcpv4_frame(message: bytes, source: int = 68, destination: int = 67) -> bytes:

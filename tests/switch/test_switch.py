@@ -18,6 +18,7 @@ from tests.support.packets import BROADCAST, station_frame, station_mac
 from vknet import EndpointGone, MemoryEndpoint, memory_endpoint_pair
 from vknet.counters import DropReason
 from vknet.switch.filter import SourceFilter
+from vknet.switch.guard import Guard
 from vknet.switch.switch import QUEUE_BYTES, QUEUE_FRAMES, Port, Switch
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ async def test_stopped_client_loses_only_its_own_frames_and_delays_no_other_clie
 
 def test_queue_is_bounded_in_bytes() -> None:
     _, endpoint = memory_endpoint_pair()
-    port = Port("p", endpoint, None)
+    port = Port("p", endpoint)
     port.forward([bytes(60_000)] * 30, 0.0)
     assert len(port.queue) == 17
     assert port.queue.backlog_bytes == 17 * 60_000 <= QUEUE_BYTES
@@ -190,7 +191,7 @@ def test_queue_is_bounded_in_bytes() -> None:
 
 def test_sparse_flow_overtakes_a_bulk_flow_in_the_queue_of_a_port() -> None:
     _, endpoint = memory_endpoint_pair()
-    port = Port("p", endpoint, None)
+    port = Port("p", endpoint)
     bulk: list[Frame] = [station_frame(station_mac(2), station_mac(1), payload=bytes(1500))] * 200
     ping = station_frame(station_mac(2), station_mac(3))
     port.forward(bulk, 0.0)
@@ -219,15 +220,16 @@ async def test_runts_and_group_sources_are_dropped_and_counted() -> None:
 
 
 async def test_frames_refused_by_the_filter_are_counted_on_the_tap() -> None:
-    switch = Switch()
     tap_mac = station_mac(0x99)
+    guard = Guard(SourceFilter([IPv4Network("198.18.0.0/24")], tap_mac))
+    switch = Switch(guard=guard)
     uplink, tap = memory_endpoint_pair(("uplink", "tap0"))
     client, inner = memory_endpoint_pair()
     other, inner_other = memory_endpoint_pair()
-    source_filter = SourceFilter([IPv4Network("198.18.0.0/24")], tap_mac)
+    switch.reserve([tap_mac])
 
     ports = (
-        partial(switch.serve, tap, egress=source_filter, pinned=[tap_mac]),
+        partial(switch.serve, tap, is_uplink=True),
         partial(switch.serve, inner),
         partial(switch.serve, inner_other),
     )

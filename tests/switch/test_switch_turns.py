@@ -18,7 +18,8 @@ from vknet.endpoints import seqpacket
 from vknet.endpoints.mmsg import send_messages
 from vknet.packet.ethernet import BATCH_FRAMES
 from vknet.qdisc.fq_codel import FlowQueue
-from vknet.switch.switch import COPIES_PER_TURN, QUEUE_FRAMES, SENT_PER_COPY
+from vknet.switch.routing import COPIES_PER_TURN, SENT_PER_COPY
+from vknet.switch.switch import QUEUE_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -223,7 +223,7 @@ def test_limit_of_zero_is_rejected() -> None:
 def test_entries_give_port_and_idle_time(table: MacTable[str]) -> None:
     table.learn(0, A, "one", START)
     table.learn(7, B, "two", START + 1)
-    table.pin(C, "tap")
+    table.pin([C], "tap")
     assert table.entries(START + 3) == [
         Entry(0, C, "tap", 0, pinned=True),
         Entry(7, B, "two", 2),
@@ -233,7 +233,7 @@ def test_entries_give_port_and_idle_time(table: MacTable[str]) -> None:
 
 
 def test_pinned_address_is_on_every_vlan_and_does_not_age(table: MacTable[str]) -> None:
-    table.pin(A, "tap")
+    table.pin([A], "tap")
     assert table.learn(0, A, "tap", START)
     assert table.learn(3, A, "tap", START)
     assert table.lookup(0, A, START) == "tap"
@@ -242,7 +242,7 @@ def test_pinned_address_is_on_every_vlan_and_does_not_age(table: MacTable[str]) 
 
 
 def test_pinned_address_cannot_be_used_by_another_port(table: MacTable[str]) -> None:
-    table.pin(A, "tap")
+    table.pin([A], "tap")
     assert not table.learn(0, A, "one", START)
     assert not table.learn(9, A, "one", START)
     assert table.lookup(0, A, START) == table.lookup(9, A, START) == "tap"
@@ -254,21 +254,42 @@ def test_pinning_removes_the_learned_entries_of_the_address(table: MacTable[str]
     table.learn(0, A, "one", START)
     table.learn(5, A, "two", START)
     table.learn(0, B, "one", START)
-    table.pin(A, "tap")
+    table.pin([A], "tap")
     assert table.lookup(0, A, START) == table.lookup(5, A, START) == "tap"
     assert (table.held_by("one"), table.held_by("two"), len(table)) == (1, 0, 1)
 
 
-def test_pin_ends_with_its_port(table: MacTable[str]) -> None:
-    table.pin(A, "tap")
-    table.pin(B, "other")
+def test_pinned_address_stays_reserved_when_its_port_is_gone(table: MacTable[str]) -> None:
+    table.pin([A, B], "tap")
     assert table.forget("tap") == 0
     assert table.lookup(0, A, START) is None
-    assert table.lookup(0, B, START) == "other"
+    assert not table.learn(0, A, "one", START)
+    assert table.forgeries == 1
+    assert table.entries(START) == []
+    table.pin([A, B], "tap2")
+    assert table.lookup(0, A, START) == "tap2"
+
+
+def test_pinned_addresses_replace_those_pinned_before(table: MacTable[str]) -> None:
+    table.pin([A, B], "tap")
+    table.pin([B, C], "tap")
+    assert table.lookup(0, A, START) is None
     assert table.learn(0, A, "one", START)
+    assert not table.learn(0, B, "one", START)
+    assert not table.learn(0, C, "one", START)
+
+
+def test_address_that_is_not_admitted_is_known_before_it_is_learned(table: MacTable[str]) -> None:
+    table.pin([A], "tap")
+    assert table.admits(A, "tap")
+    assert not table.admits(A, "one")
+    assert table.forgeries == 1
+    assert not table.admits(BROADCAST, "one")
+    assert not table.admits(ALL_ZEROS, "one")
+    assert table.forgeries == 1
 
 
 @pytest.mark.parametrize("mac", [BROADCAST, ALL_ZEROS])
 def test_group_and_all_zero_addresses_cannot_be_pinned(table: MacTable[str], mac: bytes) -> None:
     with pytest.raises(ValueError, match="only the address of a station"):
-        table.pin(mac, "tap")
+        table.pin([mac], "tap")

@@ -21,7 +21,7 @@ from vknet.errors import EndpointGone
 from vknet.packet.ethernet import addresses
 from vknet.vknetd.accepting import ACCEPT_PAUSE_S, LOG_INTERVAL_S, accept_all
 from vknet.vknetd.control import CONNECTIONS_MAX
-from vknet.vknetd.daemon import Daemon, Uplink
+from vknet.vknetd.daemon import Daemon
 from vknet.vknetd.peer import Credentials
 from vknet.vknetd.sockets import Listener, Listeners, adopt, listen_at
 
@@ -47,7 +47,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
             raise error
         return addresses(frame)
 
-    monkeypatch.setattr("vknet.switch.switch.addresses", faulty)
+    monkeypatch.setattr("vknet.switch.routing.addresses", faulty)
 
 
 async def settle(check: Callable[[], object], what: str) -> None:
@@ -143,10 +143,9 @@ async def test_error_in_the_task_of_the_uplink_opens_it_again(
 ) -> None:
     taps = [Tap(), Tap(), Tap()]
     served: list[Any] = []
-    uplink = Uplink(None, ())
 
-    async def serve(self: Daemon, tap: Any, uplink: Uplink) -> EndpointGone:
-        del self, uplink
+    async def serve(self: Daemon, tap: Any) -> EndpointGone:
+        del self
         served.append(tap)
         if tap is taps[0]:
             raise ExceptionGroup("", [KeyError("the fault")])
@@ -157,7 +156,7 @@ async def test_error_in_the_task_of_the_uplink_opens_it_again(
 
     async def reopen(self: Daemon) -> Any:
         del self
-        return taps[len(served)], uplink
+        return taps[len(served)]
 
     monkeypatch.setattr(Daemon, "_serve_tap", serve)
     monkeypatch.setattr(Daemon, "_reopen_tap", reopen)
@@ -166,7 +165,7 @@ async def test_error_in_the_task_of_the_uplink_opens_it_again(
         daemon = Daemon(settings_of(path), listeners)
         async with running() as nursery:
             first: Any = taps[0]
-            nursery.start_soon(daemon._keep_tap, first, uplink)
+            nursery.start_soon(daemon._keep_tap, first)
             await trio.testing.wait_all_tasks_blocked()
     assert served == taps
     assert [tap.closed for tap in taps] == [1, 1, 1]

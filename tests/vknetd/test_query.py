@@ -217,6 +217,9 @@ def odd_names() -> dict[str, Any]:
         "seconds": 1.0,
         "secure": True,
         "prefixes": ["\x00"],
+        "gateways": ["\x00"],
+        "roaming": ["\x00"],
+        "protocols": [6],
         "clients": 1,
         "clients_max": 2,
         "clients_refused": 0,
@@ -229,6 +232,7 @@ def odd_names() -> dict[str, Any]:
             "forgeries": 0,
             "entries": [],
         },
+        "outside": None,
     }
 
 

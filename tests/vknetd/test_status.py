@@ -21,6 +21,7 @@ def status_with_drops(**drops: int) -> dict[str, Any]:
         "seconds": 61,
         "secure": False,
         "prefixes": [],
+        "outside": None,
         "clients": 1,
         "clients_max": 256,
         "clients_refused": 0,

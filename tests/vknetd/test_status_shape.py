@@ -12,16 +12,25 @@ from hypothesis import strategies as st
 
 from vknet import memory_endpoint_pair
 from vknet.counters import DropReason
+from vknet.switch.filter import SourceFilter
+from vknet.switch.guard import Guard
 from vknet.switch.switch import Port
 from vknet.switch.table import ENTRIES_MAX, MacTable
 from vknet.vknetd.query import ANSWER_MAX_BYTES
-from vknet.vknetd.status import PORTS_SHOWN_MAX, Peer, port_status, table_status, text_of
+from vknet.vknetd.status import (
+    PORTS_SHOWN_MAX,
+    Peer,
+    outside_status,
+    port_status,
+    table_status,
+    text_of,
+)
 from vknet.vknetd.status_shape import NotAStatus, checked_status
 
 
 def status() -> dict[str, Any]:
     """The status of a daemon with one client and one address, as its client reads it."""
-    port = Port("client1", memory_endpoint_pair()[0], None)
+    port = Port("client1", memory_endpoint_pair()[0])
     port.counters.inbound.drops[DropReason.RUNT] = 3
     table = MacTable[Port]()
     table.learn(7, bytes(5) + b"\2", port, 0)
@@ -33,11 +42,15 @@ def status() -> dict[str, Any]:
         "seconds": 61.5,
         "secure": True,
         "prefixes": ["198.18.5.0/24"],
+        "gateways": ["198.18.5.254"],
+        "roaming": ["02:00:00:00:05:01"],
+        "protocols": [1, 2, 6],
         "clients": 1,
         "clients_max": 256,
         "clients_refused": 0,
         "ports": [port_status(port, peer, 1, 2.0)],
         "table": table_status(table, 300.0, ENTRIES_MAX, 2.0),
+        "outside": outside_status(Guard(SourceFilter([], bytes(6)))),
     }
     read: dict[str, Any] = json.loads(json.dumps(made))
     return read

@@ -11,6 +11,16 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from vknet.packet.dhcp import (
+    BOOT_REPLY,
+    BOOT_REQUEST,
+    BOOTP,
+    BOOTP_SIZE,
+    DHCPV4_KINDS,
+    DHCPV6_KINDS,
+    MESSAGE_TYPE_OPTION,
+    dhcpv4_options,
+)
 from vknet.packet.ethernet import MAC_SIZE, format_mac
 from vknet.packet.ip import (
     ICMPV6_SIZE,
@@ -100,46 +110,7 @@ TARGET_LINK_LAYER_OPTION: Final = 2
 PREFIX_OPTION: Final = 3
 PREFIX_OPTION_SIZE: Final = 32
 
-# RFC 2131: operation, length of a hardware address, yiaddr, chaddr; and the offset of the options,
-# which begin with a magic cookie.
-BOOTP: Final = struct.Struct("!BxB13xI8x6s")
-DHCP_COOKIE_OFFSET: Final = 236
-DHCP_COOKIE: Final = bytes((99, 130, 83, 99))
-
-# RFC 2132.
-PAD_OPTION, END_OPTION, MESSAGE_TYPE_OPTION = 0, 255, 53
-
-DHCP_OPTIONS_MAX: Final = 64
-"""The number of options that are parsed.  Messages have far fewer; it bounds the cost of a message
-of 64 KB."""
-
-DHCPV4_KINDS: Final = {
-    1: "discover",
-    2: "offer",
-    3: "request",
-    4: "decline",
-    5: "ack",
-    6: "nak",
-    7: "release",
-    8: "inform",
-}
-
-DHCPV6_KINDS: Final = {
-    1: "solicit",
-    2: "advertise",
-    3: "request",
-    4: "confirm",
-    5: "renew",
-    6: "rebind",
-    7: "reply",
-    8: "release",
-    9: "decline",
-    10: "reconfigure",
-    11: "information request",
-    12: "relayed",
-    13: "relayed reply",
-}
-"""RFC 8415, section 7.3."""
+BOOTP_KINDS: Final = {BOOT_REQUEST: "BOOTP request", BOOT_REPLY: "BOOTP reply"}
 
 
 def describe_icmp(message: bytes) -> str:
@@ -219,14 +190,14 @@ def _router(message: bytes) -> str:
 
 def describe_dhcpv4(message: bytes) -> str:
     """Describe a DHCP message, and name the client that it is about (RFC 2131)."""
-    if len(message) < DHCP_COOKIE_OFFSET:
+    if len(message) < BOOTP_SIZE:
         return "DHCP cut short"
-    operation, address_size, client_ip, client_mac = BOOTP.unpack_from(message)
+    operation, _, address_size, client_ip, _, client_mac = BOOTP.unpack_from(message)
     kind = _message_type(message)
     if kind:
         name = f"DHCP {DHCPV4_KINDS.get(kind, f'type {kind}')}"
     else:
-        name = {1: "BOOTP request", 2: "BOOTP reply"}.get(operation, f"BOOTP operation {operation}")
+        name = BOOTP_KINDS.get(operation, f"BOOTP operation {operation}")
     address = f" of {IPv4Address(client_ip)}" if client_ip else ""
     client = f" for {format_mac(client_mac)}" if address_size == MAC_SIZE else ""
     return f"{name}{address}{client}"
@@ -234,22 +205,9 @@ def describe_dhcpv4(message: bytes) -> str:
 
 def _message_type(message: bytes) -> int:
     """Return the DHCP message type; 0 if there is none."""
-    at = DHCP_COOKIE_OFFSET + len(DHCP_COOKIE)
-    if message[DHCP_COOKIE_OFFSET:at] != DHCP_COOKIE:
-        return 0
-    for _ in range(DHCP_OPTIONS_MAX):
-        option = message[at : at + 3]
-        if not option or option[0] == END_OPTION:
-            return 0
-        if option[0] == PAD_OPTION:
-            at += 1
-        elif len(option) < 3:
-            return 0
-        elif option[0] == MESSAGE_TYPE_OPTION:
-            return option[2] if option[1] == 1 else 0
-        else:
-            at += 2 + option[1]
-    return 0
+    options, _ = dhcpv4_options(message)
+    value = next((value for code, value in options if code == MESSAGE_TYPE_OPTION), b"")
+    return value[0] if len(value) == 1 else 0
 
 
 def describe_dhcpv6(message: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vknet._version import __version__
 from vknet.cli.argparser import Parser, parse_number
+from vknet.cli.vknetd_secure import parse_protocols, parse_stations, refuse_secure_options
 from vknet.errors import UsageError, escaped
 from vknet.packet.ip import IPV6_MIN_MTU
 from vknet.spec import (
@@ -73,6 +74,14 @@ kernels.  Its uplink is a TAP interface.
   -t TAP                 the uplink: auto (default), tapN, tap:NAME, or none
                          for an isolated switch, which needs no address and,
                          with another -p, no root privileges
+
+  --gateway ADDR         no client may use this IP or MAC address, even if it
+                         was not seen outside yet; may be repeated
+  --roaming ADDR         a client may use this IP or MAC address, even if it
+                         was seen outside; may be repeated
+  --protocols LIST       let these IP protocols out as well, for example
+                         gre,ospf,132 (default: tcp, udp, icmp, icmp6, esp,
+                         and igmp reports)
 
   --age SECONDS          forget a MAC address after this time without a frame
                          from it (1 to 1000000; default 300)
@@ -163,6 +172,9 @@ def parse(argv: Sequence[str]) -> Settings:
     if tap is None and action is Action.SWITCH:
         _refuse_tap_options(args)
     secure = tap is not None and not args.plain
+    if action is Action.SWITCH and not secure:
+        refuse_secure_options(args, "-t none" if tap is None else "-U")
+    gateways, roaming = parse_stations(args.gateways or (), args.roaming or ())
     if action is Action.SWITCH and secure and not interfaces:
         raise UsageError(
             "an address/prefix is needed, such as 198.18.5.1/24: frames from within the prefix may"
@@ -178,6 +190,9 @@ def parse(argv: Sequence[str]) -> Settings:
         bridge=None if args.bridge is None else parse_bridge(args.bridge, TapSpec(None), "local"),
         interfaces=interfaces,
         secure=secure,
+        protocols=frozenset() if args.protocols is None else parse_protocols(args.protocols),
+        gateways=gateways,
+        roaming=roaming,
         foreground=args.foreground,
         pidfile=None if args.pidfile is None else _pidfile(args.pidfile),
         mode=DEFAULT_MODE if args.mode is None else _mode(args.mode),
@@ -203,10 +218,13 @@ def _parser() -> Parser:
     add("-U", dest="plain", action="store_true")
     add("--age", type=partial(parse_number, float, AGE_MIN_S, AGE_MAX_S), metavar="SECONDS")
     add("--clients", type=partial(parse_number, int, 1, CLIENTS_MAX), metavar="N")
+    add("--gateway", dest="gateways", action="append", metavar="ADDR")
     add("--group", metavar="GROUP")
     add("--mode", metavar="MODE")
     add("--mtu", type=partial(parse_number, int, MTU_MIN, MTU_MAX), metavar="BYTES")
     add("--pcap", metavar="FILE")
+    add("--protocols", metavar="LIST")
+    add("--roaming", dest="roaming", action="append", metavar="ADDR")
     add("--status", action="store_true")
     add("--json", action="store_true")
     add("-v", dest="verbose", action="count", default=0)
@@ -236,6 +254,9 @@ def _action(args: argparse.Namespace) -> Action:
         "an address/prefix": args.interfaces or None,
         "--age": args.age,
         "--clients": args.clients,
+        "--gateway": args.gateways,
+        "--protocols": args.protocols,
+        "--roaming": args.roaming,
         "--group": args.group,
         "--mode": args.mode,
         "--mtu": args.mtu,

@@ -27,27 +27,23 @@ The switch does not own the endpoints: the caller opens and closes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from vknet.counters import Counters, DropReason
 from vknet.errors import EndpointGone
-from vknet.packet.ethernet import (
-    BATCH_BYTES,
-    ETHERNET_HEADER_SIZE,
-    TAG_SIZE,
-    addresses,
-    is_multicast,
-)
+from vknet.packet.ethernet import BATCH_BYTES
 from vknet.qdisc.fq_codel import FlowQueue
+from vknet.switch.routing import COPIES_PER_TURN, ROUTE_KEY_BYTES, BatchRouter
 from vknet.switch.table import AGE_S, ENTRIES_MAX, MacTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from vknet.endpoints.base import Endpoint
     from vknet.packet.ethernet import Frame
+    from vknet.switch.guard import Guard
 
 __all__ = ["Port", "Switch"]
 
@@ -55,30 +51,6 @@ __all__ = ["Port", "Switch"]
 # burst of the longest frames.
 QUEUE_FRAMES: Final = 1024
 QUEUE_BYTES: Final = 1024 * 1024
-
-# A reader lets other tasks run after this number of queued copies, and no call for one port queues
-# more.  Queueing a copy takes up to 20 us (a full queue of 1024 flows), so a turn takes less than
-# 5 ms.
-COPIES_PER_TURN: Final = 64
-
-# A copy that an endpoint takes at once is cheaper: this many count as one.
-SENT_PER_COPY: Final = 4
-
-# What else counts as copies: the call for one port, and each further 4 KiB of a batch.
-CALL_COPIES: Final = 8
-COPY_BYTES: Final = 4096
-
-# The destination ports of a frame depend on this number of leading bytes only: the addresses, and
-# the VLAN tag.  In an untagged frame the last two are payload.  They are the first two bytes of IP
-# or ARP, which hardly vary, so that they seldom cost a look-up of their own.
-ROUTE_KEY_BYTES: Final = ETHERNET_HEADER_SIZE + TAG_SIZE - 2
-
-
-class FrameFilter(Protocol):
-    """Decides which frames may leave through a port."""
-
-    def check(self, frame: Frame) -> DropReason | None:
-        """Return why a frame must be dropped; None if it may leave."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +60,7 @@ class Port:
     Attributes:
         name: the name of its endpoint.
         endpoint: the source and sink of its frames; the caller of `Switch.serve` owns it.
-        egress: checks the frames that are to leave through the port; None lets all pass.
+        is_uplink: it leads outside; the guard of the switch decides what leaves through it.
         counters: inbound counts the frames that came into the switch through the port, outbound
             those that left through it.  The drops of the endpoint itself are not included;
             `snapshot` adds them.
@@ -101,7 +73,7 @@ class Port:
 
     name: str
     endpoint: Endpoint
-    egress: FrameFilter | None
+    is_uplink: bool = False
     counters: Counters = field(default_factory=Counters)
     queue: FlowQueue[Frame] = field(init=False)
     writer_wakeup: trio.Event = field(default_factory=trio.Event)
@@ -119,8 +91,6 @@ class Port:
         if self.stalled:
             self.counters.outbound.drops[DropReason.ENDPOINT_FULL] += len(frames)
             return
-        if self.egress is not None:
-            frames = list(self._filtered(self.egress, frames))
         if not self.writer_wakeup.is_set():
             taken = self.endpoint.try_send(frames)
             self._count_outbound(frames[:taken])
@@ -129,14 +99,6 @@ class Port:
                 return
         self.queue.push(frames, now)
         self.writer_wakeup.set()
-
-    def _filtered(self, egress: FrameFilter, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            reason = egress.check(frame)
-            if reason is None:
-                yield frame
-            else:
-                self.counters.outbound.drops[reason] += 1
 
     def dequeue(self, now: float) -> list[Frame]:
         """Take the next batch from the queue, and count it as sent."""
@@ -172,27 +134,35 @@ class Switch:
     Args:
         age: the aging time of the MAC table, in seconds.
         limit: the maximum number of entries in the MAC table.
+        guard: protects the network behind the uplink from all other ports; None lets all pass.
 
     Attributes:
         table: the MAC table: which address is behind which port.
     """
 
-    def __init__(self, *, age: float = AGE_S, limit: int = ENTRIES_MAX) -> None:
+    def __init__(
+        self, *, age: float = AGE_S, limit: int = ENTRIES_MAX, guard: Guard | None = None
+    ) -> None:
         self.table: MacTable[Port] = MacTable(age, limit)
+        self._guard = guard
         self._ports: dict[Port, None] = {}
+        self._uplink: Port | None = None
+        self._reserved: tuple[bytes, ...] = ()
 
     @property
     def ports(self) -> list[Port]:
         """The current ports, in the order in which they were added."""
         return list(self._ports)
 
-    async def serve(
-        self,
-        endpoint: Endpoint,
-        *,
-        egress: FrameFilter | None = None,
-        pinned: Iterable[bytes] = (),
-    ) -> None:
+    def reserve(self, macs: Iterable[bytes]) -> None:
+        """Set the MAC addresses that belong to the uplink, whether or not it is a port now.
+
+        Frames with these sources are dropped on all other ports.
+        """
+        self._reserved = tuple(macs)
+        self.table.pin(self._reserved, self._uplink)
+
+    async def serve(self, endpoint: Endpoint, *, is_uplink: bool = False) -> None:
         """Serve an endpoint as a port, until its owner closes it, it is gone, or this is cancelled.
 
         The caller owns the endpoint; it is not closed here.  At the end, the entries of the port
@@ -200,16 +170,15 @@ class Switch:
 
         Args:
             endpoint: the source and sink of the port's frames.
-            egress: checks every frame that is to leave through the port.
-            pinned: MAC addresses that belong to this port; frames with these sources are dropped
-                on all other ports.
+            is_uplink: it leads outside.  At most one port does.
 
         Raises:
             EndpointGone: the endpoint no longer exists.
         """
-        port = Port(endpoint.name, endpoint, egress)
-        for mac in pinned:
-            self.table.pin(mac, port)
+        port = Port(endpoint.name, endpoint, is_uplink)
+        if is_uplink:
+            self._uplink = port
+            self.table.pin(self._reserved, port)
         self._ports[port] = None
         gone: list[BaseException] = []
         closed = False
@@ -224,6 +193,8 @@ class Switch:
         finally:
             del self._ports[port]
             self.table.forget(port)
+            if is_uplink:
+                self._uplink = None
         if gone and not closed:
             raise gone[0]
 
@@ -255,12 +226,15 @@ class Switch:
         inbound.frames += len(frames)
         inbound.bytes += sum(map(len, frames))
         now = trio.current_time()
-        router = _BatchRouter(self.table, port, now)
-        routes, find = router.routes, router.find
+        router = BatchRouter(self.table, self._guard, port, self._uplink, now)
+        routes, first = router.routes, router.first
         for frame in frames:
             route = routes.get(frame[:ROUTE_KEY_BYTES])
-            for batch in find(frame) if route is None else route:
-                batch.append(frame)
+            if route is None:
+                first(frame)
+            else:
+                for add in route:
+                    add(frame)
         copies = 0
         for other, batch, cost in router.shares(self._ports):
             if copies >= COPIES_PER_TURN:
@@ -270,102 +244,3 @@ class Switch:
                     continue
             copies += cost
             other.forward(batch, now)
-
-
-class _BatchRouter:
-    """Finds the destination ports of the frames of one batch.
-
-    Most frames of a batch have the same header as an earlier one, and the same destination ports.
-    So the table is asked, and learns the source, once for each header.  The cached routes are
-    dropped when the table has learned something that may change them.
-
-    All flooded frames are in one list, which most ports share.  Only a port that gets other frames
-    as well has a list of its own, with the flooded frames in their places.
-
-    Attributes:
-        routes: a cache: for the leading bytes of a frame, the lists that the frame belongs to.
-    """
-
-    __slots__ = ("_batches", "_flood", "_flooded", "_ingress", "_now", "_table", "routes")
-
-    def __init__(self, table: MacTable[Port], port: Port, now: float) -> None:
-        self._table = table
-        self._ingress = port
-        self._now = now
-        self._batches: dict[Port, list[Frame]] = {}
-        self._flooded: list[Frame] = []
-        # The lists of a flooded frame.
-        self._flood = [self._flooded]
-        self.routes: dict[Frame, list[list[Frame]]] = {}
-
-    def find(self, frame: Frame) -> list[list[Frame]]:
-        """Return the lists that a frame belongs to; count the frame if it is dropped."""
-        header = addresses(frame)
-        drops = self._ingress.counters.inbound.drops
-        if header is None:
-            drops[DropReason.RUNT] += 1
-            return []
-        vlan, destination, source = header
-        table, now = self._table, self._now
-        if table.lookup(vlan, source, now) is not self._ingress:
-            self.routes.clear()
-        if not table.learn(vlan, source, self._ingress, now):
-            drops[DropReason.SOURCE_NOT_ALLOWED] += 1
-            return []
-        known = None if is_multicast(destination) else table.lookup(vlan, destination, now)
-        if known is None:
-            route = self._flood
-        elif known is self._ingress:
-            route = []
-        else:
-            route = [self._batch_of(known)]
-        self.routes[frame[:ROUTE_KEY_BYTES]] = route
-        return route
-
-    def _batch_of(self, port: Port) -> list[Frame]:
-        """Return the list of a port that gets more than the flooded frames."""
-        batch = self._batches.get(port)
-        if batch is None:
-            batch = self._batches[port] = self._flooded.copy()
-            self._flood.append(batch)
-        return batch
-
-    def shares(self, ports: Iterable[Port]) -> Iterator[tuple[Port, list[Frame], int]]:
-        """Yield each destination port with its frames, and what that counts as, in copies.
-
-        Args:
-            ports: all ports.  They may change between two steps.
-        """
-        for port, batch in self._batches.items():
-            for part, cost in _Share(batch).parts_for(port):
-                yield port, part, cost
-        if self._flooded:
-            others = set(self._batches)
-            others.add(self._ingress)
-            share = _Share(self._flooded)
-            for port in tuple(ports):
-                if port not in others:
-                    for part, cost in share.parts_for(port):
-                        yield port, part, cost
-
-
-class _Share:
-    """The frames of a batch for one port, or for many, and what they count as, in copies."""
-
-    __slots__ = ("_batch", "_sent", "_whole")
-
-    def __init__(self, batch: list[Frame]) -> None:
-        self._batch = batch
-        self._whole = CALL_COPIES + sum(map(len, batch)) // COPY_BYTES
-        self._sent = [(batch, self._whole + len(batch) // SENT_PER_COPY)]
-
-    def parts_for(self, port: Port) -> list[tuple[list[Frame], int]]:
-        """Return the parts in which a port gets the frames, each with what it counts as."""
-        batch = self._batch
-        if port.stalled:
-            return [(batch, 1)]
-        if not port.writer_wakeup.is_set():
-            return self._sent
-        starts = range(0, len(batch), COPIES_PER_TURN)
-        parts = (batch[start : start + COPIES_PER_TURN] for start in starts)
-        return [(part, self._whole + len(part)) for part in parts]

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from vknet.packet.ethernet import NO_MAC, is_multicast
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 __all__ = ["AGE_S", "ENTRIES_MAX", "Entry", "MacTable"]
 
@@ -90,7 +90,7 @@ class MacTable(Generic[PortT]):
         self._locations: OrderedDict[tuple[int, bytes], _Location[PortT]] = OrderedDict()
         self._held: dict[PortT, OrderedDict[tuple[int, bytes], None]] = {}
         self._bins = _Bins[PortT]()
-        self._pinned: dict[bytes, PortT] = {}
+        self._pinned: dict[bytes, PortT | None] = {}
 
     def __len__(self) -> int:
         """The number of entries, with aged ones that `expire` would remove, without pinned ones."""
@@ -106,8 +106,8 @@ class MacTable(Generic[PortT]):
             now: the time.
 
         Returns:
-            False if the frame must be dropped: its source is a group address or all zeros, or is
-            pinned to another port.  Nothing is learned then.
+            False if the frame must be dropped: the port may not use the address (`admits`).
+            Nothing is learned then.
         """
         key = (vlan, mac)
         location = self._locations.get(key)
@@ -128,6 +128,18 @@ class MacTable(Generic[PortT]):
         self._locations.move_to_end(key)
         return True
 
+    def admits(self, mac: bytes, port: PortT) -> bool:
+        """Whether a port may use an address as its source.
+
+        It may not if it is a group address or all zeros, or is pinned to another port.
+        """
+        if is_multicast(mac) or mac == NO_MAC:
+            return False
+        if mac in self._pinned and self._pinned[mac] != port:
+            self.forgeries += 1
+            return False
+        return True
+
     def lookup(self, vlan: int, mac: bytes, now: float) -> PortT | None:
         """Return the port of an address; None if it is unknown or a group address."""
         location = self._locations.get((vlan, mac))
@@ -137,26 +149,32 @@ class MacTable(Generic[PortT]):
             return None
         return location.port
 
-    def pin(self, mac: bytes, port: PortT) -> None:
-        """Fix an address to a port on every VLAN, until the port is forgotten.
+    def pin(self, macs: Iterable[bytes], port: PortT | None) -> None:
+        """Fix addresses to a port on every VLAN; they replace those that were pinned before.
+
+        Args:
+            macs: the addresses.
+            port: their port; None if it is gone.  No port may use the addresses then.
 
         Raises:
-            ValueError: it is a group address, or all zeros.
+            ValueError: one is a group address, or all zeros.
         """
-        if is_multicast(mac) or mac == NO_MAC:
+        pinned: dict[bytes, PortT | None] = dict.fromkeys(macs, port)
+        if any(is_multicast(mac) or mac == NO_MAC for mac in pinned):
             raise ValueError("only the address of a station can be pinned")
-        for key in [key for key in self._locations if key[1] == mac]:
+        for key in [key for key in self._locations if key[1] in pinned]:
             self._remove(key)
-        self._pinned[mac] = port
+        self._pinned = pinned
 
     def forget(self, port: PortT) -> int:
-        """Remove the entries of a port that is gone, and unpin its addresses.
+        """Remove the entries of a port that is gone; no port may use its pinned addresses then.
 
         Returns:
             The number of entries removed; pinned addresses do not count.
         """
-        for mac in [mac for mac, owner in self._pinned.items() if owner == port]:
-            del self._pinned[mac]
+        for mac, owner in self._pinned.items():
+            if owner == port:
+                self._pinned[mac] = None
         keys = list(self._held.get(port, ()))
         for key in keys:
             self._remove(key)
@@ -183,7 +201,11 @@ class MacTable(Generic[PortT]):
 
     def entries(self, now: float) -> list[Entry[PortT]]:
         """Return all entries: pinned addresses first, then the most recently seen first."""
-        pinned = [Entry(0, mac, port, 0.0, pinned=True) for mac, port in self._pinned.items()]
+        pinned = [
+            Entry(0, mac, port, 0.0, pinned=True)
+            for mac, port in self._pinned.items()
+            if port is not None
+        ]
         seen = [
             Entry(vlan, mac, location.port, now - location.last_seen)
             for (vlan, mac), location in reversed(self._locations.items())
@@ -195,13 +217,10 @@ class MacTable(Generic[PortT]):
 
     def _learn_new(self, key: tuple[int, bytes], port: PortT, now: float) -> bool:
         mac = key[1]
-        if is_multicast(mac) or mac == NO_MAC:
+        if not self.admits(mac, port):
             return False
         if mac in self._pinned:
-            if self._pinned[mac] == port:
-                return True
-            self.forgeries += 1
-            return False
+            return True
         if len(self._locations) >= self._limit and not self.expire(now):
             victim = self._bins.fullest(port)
             self._remove(next(iter(self._held[victim])))

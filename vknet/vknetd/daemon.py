@@ -1,7 +1,7 @@
 """vknetd: one nursery with a listening socket, its clients, a TAP, and a control socket.
 
     clients -> _take_client -> Switch.serve, one port each, until they disconnect
-    TAP     -> _serve_tap -> Switch.serve, behind the source filter; opened again if it is deleted
+    TAP     -> _serve_tap -> Switch.serve as the uplink; opened again if it is deleted
     control -> the status
     sockets -> _keep_reachable; created again if they are removed
 
@@ -14,8 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import socket
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -23,13 +22,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 
 from vknet._version import __version__
-from vknet.endpoints import netlink
 from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import EndpointGone, SetupError
-from vknet.packet.ethernet import NO_MAC, is_multicast
-from vknet.switch.filter import SourceFilter
+from vknet.packet.ethernet import format_mac
+from vknet.switch.protocols import DEFAULT_PROTOCOLS
 from vknet.switch.switch import Switch
 from vknet.switch.table import ENTRIES_MAX
 from vknet.vknetd import control
@@ -37,11 +35,19 @@ from vknet.vknetd.accepting import accept_all
 from vknet.vknetd.containment import contained
 from vknet.vknetd.peer import Credentials, credentials_of, exempt_users, peer_of
 from vknet.vknetd.places import Places
-from vknet.vknetd.status import PORTS_SHOWN_MAX, Peer, port_status, table_status
+from vknet.vknetd.settings import station_text
+from vknet.vknetd.status import (
+    PORTS_SHOWN_MAX,
+    Peer,
+    outside_status,
+    port_status,
+    table_status,
+)
+from vknet.vknetd.uplink import HostAddresses, look_up, make_guard, set_up
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from ipaddress import IPv4Interface, IPv6Interface
 
     from vknet.endpoints.base import Endpoint
     from vknet.vknetd.settings import VknetdSettings
@@ -62,19 +68,6 @@ RENEW_BACKOFF: Final = 5
 OWN_DESCRIPTORS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Uplink:
-    """The rules of the uplink.
-
-    Attributes:
-        filter: which frames may leave; None in plain mode.
-        macs: the MAC addresses that no client may use; none in plain mode.
-    """
-
-    filter: SourceFilter | None
-    macs: tuple[bytes, ...]
-
-
 class Daemon:
     """A switch with a socket for local programs, and an uplink.
 
@@ -89,7 +82,9 @@ class Daemon:
     def __init__(self, settings: VknetdSettings, listeners: Listeners) -> None:
         self._settings = settings
         self._listeners = listeners
-        self._switch = Switch(age=settings.age)
+        self._guard = make_guard(settings)
+        self._switch = Switch(age=settings.age, guard=self._guard)
+        self._host: HostAddresses | None = None
         self._peers: dict[Endpoint, Peer] = {}
         self._places = Places(settings.clients, exempt_users())
         self._refused = 0
@@ -118,10 +113,11 @@ class Daemon:
             if tap is None:
                 uplink_text = "no uplink"
             else:
-                nursery.start_soon(self._keep_tap, *tap)
-                self.uplink = tap[0].name
-                uplink_text = f"uplink {tap[0].name}"
-                uplink_text += f", in {tap[0].bridge}" if tap[0].bridge else ""
+                nursery.start_soon(self._keep_tap, tap)
+                nursery.start_soon(self._keep_time)
+                self.uplink = tap.name
+                uplink_text = f"uplink {tap.name}"
+                uplink_text += f", in {tap.bridge}" if tap.bridge else ""
             # A signal may have come meanwhile.
             await trio.lowlevel.checkpoint_if_cancelled()
             ready(f"listening on {self._listeners.path}, {uplink_text}")
@@ -172,62 +168,86 @@ class Daemon:
 
     # --- uplink -----------------------------------------------------------------------------------
 
-    async def _open_tap(self) -> tuple[TapEndpoint, Uplink]:
+    async def _open_tap(self) -> TapEndpoint:
         settings = self._settings
         if settings.tap is None:
             raise AssertionError("an isolated switch opens no TAP")
         tap = await open_tap(settings.tap.name, bridge=settings.bridge, mtu=settings.mtu)
         try:
-            return tap, await run_in_thread(partial(_set_up_uplink, settings, tap))
+            self._reserve(await run_in_thread(partial(set_up, settings, tap)))
         except BaseException:
             with trio.CancelScope(shield=True):
                 await tap.aclose()
             raise
+        return tap
 
-    async def _keep_tap(self, tap: TapEndpoint, uplink: Uplink) -> None:
+    async def _keep_tap(self, tap: TapEndpoint) -> None:
         """Keep the TAP as a port until cancelled; open it again whenever it is deleted."""
         while True:
             cause: EndpointGone | None = None
             async with tap:
                 with contained(f"the uplink {tap.name} was closed"):
-                    cause = await self._serve_tap(tap, uplink)
+                    cause = await self._serve_tap(tap)
             log.warning(
                 "%s; creating it again",
                 f"{tap.name} is no longer a port" if cause is None else cause,
             )
-            tap, uplink = await self._reopen_tap()
+            tap = await self._reopen_tap()
             log.warning("%s is back", tap.name)
 
-    async def _serve_tap(self, tap: TapEndpoint, uplink: Uplink) -> EndpointGone:
+    async def _serve_tap(self, tap: TapEndpoint) -> EndpointGone | None:
         """Keep this TAP as a port until it is deleted; return the error that said so."""
         self._peers[tap] = Peer(trio.current_time(), "tap", bridge=tap.bridge)
+        gone: list[EndpointGone] = []
         try:
-            while True:
-                gone: list[EndpointGone] = []
-                try:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(_maintain, tap, nursery.cancel_scope)
-                        await self._switch.serve(tap, egress=uplink.filter, pinned=uplink.macs)
-                except* EndpointGone as group:
-                    gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
-                if gone:
-                    return gone[0]
-                uplink = await self._set_up_again(tap, uplink)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._maintain, tap)
+                await self._switch.serve(tap, is_uplink=True)
+                nursery.cancel_scope.cancel()
+        except* EndpointGone as group:
+            gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
         finally:
             del self._peers[tap]
+        return gone[0] if gone else None
 
-    async def _set_up_again(self, tap: TapEndpoint, uplink: Uplink) -> Uplink:
-        """Configure a bridge that was deleted and created again; return the new rules.
+    async def _maintain(self, tap: TapEndpoint) -> None:
+        """Keep the TAP in its bridge, and know the addresses that the host has there now."""
+        bridge_index = tap.bridge_index
+        while True:
+            await tap.maintain()
+            if tap.bridge_index != bridge_index:
+                # Another bridge has that name now; it needs the addresses, too.
+                bridge_index = tap.bridge_index
+                try:
+                    await run_in_thread(partial(set_up, self._settings, tap))
+                except SetupError as exc:
+                    log.warning("%s", exc)
+            if self._guard is not None:
+                with suppress(OSError):
+                    # In a thread: the kernel takes the RTNL lock, which others may hold.
+                    host = await trio.to_thread.run_sync(look_up, tap, abandon_on_cancel=True)
+                    self._reserve(host)
+            await trio.sleep(MAINTAIN_INTERVAL_S)
 
-        If that fails, it logs the cause and returns the old rules.
-        """
-        try:
-            return await run_in_thread(partial(_set_up_uplink, self._settings, tap))
-        except SetupError as exc:
-            log.warning("%s", exc)
-            return uplink
+    def _reserve(self, host: HostAddresses) -> None:
+        """Keep the addresses of the host from clients; MAC addresses that it had before as well."""
+        before, self._host = self._host, host
+        if self._guard is None or host == before:
+            return
+        self._switch.reserve(host.macs)
+        self._guard.filter.set_host(host.tap_mac, host.addresses)
+        if before is not None:
+            for mac in before.macs - host.macs:
+                log.info("%s is no longer a MAC address of the uplink", format_mac(mac))
+                self._guard.see_source(mac, trio.current_time(), is_clients=False)
 
-    async def _reopen_tap(self) -> tuple[TapEndpoint, Uplink]:
+    async def _keep_time(self) -> None:
+        """Let the guard forget what was not seen for long."""
+        while self._guard is not None:
+            await trio.sleep(MAINTAIN_INTERVAL_S)
+            self._guard.expire(trio.current_time())
+
+    async def _reopen_tap(self) -> TapEndpoint:
         logged = ""
         while True:
             await trio.sleep(MAINTAIN_INTERVAL_S)
@@ -252,6 +272,9 @@ class Daemon:
             "seconds": round(now - self._started, 3),
             "secure": settings.secure,
             "prefixes": [str(interface.network) for interface in settings.interfaces],
+            "gateways": [station_text(station) for station in settings.gateways],
+            "roaming": [station_text(station) for station in settings.roaming],
+            "protocols": sorted(DEFAULT_PROTOCOLS | settings.protocols),
             "clients": self._places.taken,
             "clients_max": settings.clients,
             "clients_refused": self._refused,
@@ -260,6 +283,7 @@ class Daemon:
                 for port in switch.ports[:PORTS_SHOWN_MAX]
             ],
             "table": table_status(switch.table, settings.age, ENTRIES_MAX, now),
+            "outside": None if self._guard is None else outside_status(self._guard),
         }
 
 
@@ -286,61 +310,6 @@ async def _keep_reachable(listener: Listener) -> None:
         if error and error != logged:
             log.warning("%s", error)
         logged = error
-
-
-async def _maintain(tap: TapEndpoint, serving: trio.CancelScope) -> None:
-    """Keep the TAP in its bridge; cancel `serving` when another bridge has taken that name."""
-    before = tap.bridge_index
-    while tap.bridge_index == before:
-        await tap.maintain()
-        await trio.sleep(MAINTAIN_INTERVAL_S)
-    serving.cancel()
-
-
-def _set_up_uplink(settings: VknetdSettings, tap: TapEndpoint) -> Uplink:
-    """Set the addresses on the TAP, or on its bridge, and look up all that the host has there.
-
-    It blocks.  The host receives no packets through a port of a bridge, only through the bridge
-    itself, so with a bridge the addresses are on the bridge.
-
-    Raises:
-        SetupError: the addresses cannot be set, or the TAP is not in its bridge.
-    """
-    wanted = [interface for interface in settings.interfaces if not _is_prefix_only(interface)]
-    if wanted and tap.bridge is None and tap.bridge_index is not None:
-        raise SetupError(
-            f"{tap.name} is a port of a bridge, so an address on it has no effect; name the bridge"
-            f" with -b, or take {tap.name} out of it: ip link set {tap.name} nomaster"
-        )
-    interface, addresses = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
-    macs = [interface.mac]
-    if tap.bridge is not None:
-        try:
-            index = socket.if_nametoindex(tap.bridge)
-        except OSError as exc:
-            raise SetupError(f"the bridge {tap.bridge} was deleted") from exc
-        if interface.master != index:
-            raise SetupError(
-                f"{tap.name} is not in {tap.bridge}: another interface has that name, or"
-                f" {tap.name} was moved"
-            )
-        bridge, more = netlink.set_up_addresses(index, wanted)
-        macs.append(bridge.mac)
-        addresses += more
-    if not settings.secure:
-        return Uplink(None, ())
-    # A bridge that has lost its last port may have no MAC address.
-    macs = [mac for mac in macs if mac not in (b"", NO_MAC) and not is_multicast(mac)]
-    prefixes = [interface.network for interface in settings.interfaces]
-    return Uplink(
-        SourceFilter(prefixes, tap_mac=interface.mac, tap_addresses=addresses), tuple(macs)
-    )
-
-
-def _is_prefix_only(interface: IPv4Interface | IPv6Interface) -> bool:
-    """Whether it is the address of a network (198.18.5.0/24), and not that of a host."""
-    network = interface.network
-    return interface.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

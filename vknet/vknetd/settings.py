@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from vknet.packet.ethernet import format_mac
 
 if TYPE_CHECKING:
     from vknet.spec import TapSpec
@@ -16,10 +18,15 @@ __all__ = [
     "DEFAULT_MODE",
     "DEFAULT_PIDFILE",
     "Interface",
+    "Station",
     "VknetdSettings",
+    "station_text",
 ]
 
 Interface: TypeAlias = IPv4Interface | IPv6Interface
+
+Station: TypeAlias = bytes | IPv4Address | IPv6Address
+"""An address of a station: of six bytes for a MAC address."""
 
 CONTROL_SUFFIX: Final = ".ctl"
 """The path of the control socket is that of the first socket with this suffix."""
@@ -43,6 +50,9 @@ class VknetdSettings:
         interfaces: addresses with their prefixes.  One that is its network's own address stands for
             the prefix alone.
         secure: only frames from within the prefixes may leave through the uplink.
+        protocols: the IP protocols that may leave besides the default ones.
+        gateways: addresses that are never a client's.
+        roaming: addresses that stay a client's even if they are seen outside.
         mode: that of the socket, as for chmod(2).
         group: the group that may connect; None for `DEFAULT_GROUP`, if it exists.
         mtu: that of the TAP in bytes; None leaves it unchanged.
@@ -55,8 +65,16 @@ class VknetdSettings:
     bridge: str | None
     interfaces: tuple[Interface, ...]
     secure: bool
+    protocols: frozenset[int]
+    gateways: tuple[Station, ...]
+    roaming: tuple[Station, ...]
     mode: int
     group: str | None
     mtu: int | None
     age: float
     clients: int
+
+
+def station_text(station: Station) -> str:
+    """Return an address of a station as text."""
+    return format_mac(station) if isinstance(station, bytes) else str(station)

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from vknet.counters import TrafficCounters
+    from vknet.switch.guard import Guard
     from vknet.switch.switch import Port
     from vknet.switch.table import MacTable
 
-__all__ = ["PORTS_SHOWN_MAX", "Peer", "port_status", "table_status", "text_of"]
+__all__ = [
+    "PORTS_SHOWN_MAX",
+    "Peer",
+    "outside_status",
+    "port_status",
+    "table_status",
+    "text_of",
+]
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
@@ -113,6 +121,19 @@ def table_status(table: MacTable[Port], age: float, limit: int, now: float) -> d
     }
 
 
+def outside_status(guard: Guard) -> dict[str, Any]:
+    """Return how much secure mode remembers of what was seen outside."""
+    macs, ipv4, ipv6 = guard.macs, guard.filter.ipv4.seen, guard.filter.ipv6.seen
+    return {
+        "macs": len(macs),
+        "contested": guard.contested,
+        "ipv4": len(ipv4),
+        "ipv6": len(ipv6),
+        "limit": macs.limit,
+        "not_remembered": macs.refused + ipv4.refused + ipv6.refused,
+    }
+
+
 def _traffic(counters: TrafficCounters) -> dict[str, Any]:
     drops = sorted(counters.drops.items())
     return {
@@ -150,6 +171,8 @@ def text_of(status: Mapping[str, Any], user: Callable[[int], str] = str) -> str:
         _clients(status),
         _addresses(table),
     ]
+    if status["outside"] is not None:
+        lines.append(_outside(status["outside"]))
     if rows:
         head = ("PORT", "UP", "IN FRAMES", "IN BYTES", "OUT FRAMES", "OUT BYTES", "PEER")
         lines += ["", *_columns(head, rows)]
@@ -195,6 +218,14 @@ def _addresses(table: Mapping[str, Any]) -> str:
         text += f", {table['evictions']} evicted"
     if table["forgeries"]:
         text += f", {table['forgeries']} frames with an address of the uplink dropped"
+    return text
+
+
+def _outside(outside: Mapping[str, Any]) -> str:
+    text = f"seen outside: {outside['macs']} MAC, {outside['ipv4']} IPv4, {outside['ipv6']} IPv6"
+    text += " addresses"
+    if outside["contested"]:
+        text += f", {outside['contested']} that a client used before"
     return text
 
 

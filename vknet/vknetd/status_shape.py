@@ -20,6 +20,7 @@ COUNT_MAX: Final = 2**64 - 1
 # A thousand years.
 SECONDS_MAX: Final = 3.2e10
 VLAN_MAX: Final = 4095
+PROTOCOL_MAX: Final = 255
 TEXT_MAX: Final = 1000
 
 # The deepest documented value is at depth 5.
@@ -173,6 +174,17 @@ _TABLE = _object(
     }
 )
 
+_OUTSIDE = _object(
+    {
+        "macs": _count,
+        "contested": _count,
+        "ipv4": _count,
+        "ipv6": _count,
+        "limit": _count,
+        "not_remembered": _count,
+    }
+)
+
 _STATUS = _object(
     {
         "program": _text,
@@ -181,10 +193,14 @@ _STATUS = _object(
         "seconds": _seconds,
         "secure": _flag,
         "prefixes": _list(_text),
+        "gateways": _list(_text),
+        "roaming": _list(_text),
+        "protocols": _list(_whole(PROTOCOL_MAX)),
         "clients": _count,
         "clients_max": _count,
         "clients_refused": _count,
         "ports": _list(_PORT),
         "table": _TABLE,
+        "outside": _optional(_OUTSIDE),
     }
 )

@@ -1,0 +1,117 @@
+"""The uplink of a vknetd: the addresses of the host there, and the guard of secure mode."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vknet.endpoints import netlink
+from vknet.endpoints.host_addresses import ip_addresses, mac_of, master_of
+from vknet.errors import SetupError
+from vknet.packet.ethernet import NO_MAC, is_multicast
+from vknet.switch.filter import SourceFilter
+from vknet.switch.guard import Guard
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from vknet.endpoints.tap import TapEndpoint
+    from vknet.vknetd.settings import Interface, VknetdSettings
+
+__all__ = ["HostAddresses", "look_up", "make_guard", "set_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddresses:
+    """What the host has on the uplink, which no client may use.
+
+    Attributes:
+        tap_mac: the MAC address of the TAP.
+        macs: the MAC addresses of the TAP and of its bridge.
+        addresses: the IP addresses of both.
+    """
+
+    tap_mac: bytes
+    macs: frozenset[bytes]
+    addresses: frozenset[IPv4Address | IPv6Address]
+
+
+def make_guard(settings: VknetdSettings) -> Guard | None:
+    """Return the guard of secure mode; None in plain mode."""
+    if not settings.secure:
+        return None
+    gateways, roaming = settings.gateways, settings.roaming
+    source_filter = SourceFilter(
+        [interface.network for interface in settings.interfaces],
+        tap_mac=NO_MAC,
+        protocols=settings.protocols,
+        gateways=[station for station in gateways if not isinstance(station, bytes)],
+        roaming=[station for station in roaming if not isinstance(station, bytes)],
+    )
+    return Guard(
+        source_filter,
+        gateways=[station for station in gateways if isinstance(station, bytes)],
+        roaming=[station for station in roaming if isinstance(station, bytes)],
+    )
+
+
+def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
+    """Set the addresses on the TAP, or on its bridge, and look up all that the host has there.
+
+    It blocks.  The host receives no packets through a port of a bridge, only through the bridge
+    itself, so with a bridge the addresses are on the bridge.
+
+    Raises:
+        SetupError: the addresses cannot be set, or the TAP is not in its bridge.
+    """
+    wanted = [interface for interface in settings.interfaces if not _is_prefix_only(interface)]
+    if wanted and tap.bridge is None and tap.bridge_index is not None:
+        raise SetupError(
+            f"{tap.name} is a port of a bridge, so an address on it has no effect; name the bridge"
+            f" with -b, or take {tap.name} out of it: ip link set {tap.name} nomaster"
+        )
+    interface, _ = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
+    if tap.bridge is not None:
+        try:
+            index = socket.if_nametoindex(tap.bridge)
+        except OSError as exc:
+            raise SetupError(f"the bridge {tap.bridge} was deleted") from exc
+        if interface.master != index:
+            raise SetupError(
+                f"{tap.name} is not in {tap.bridge}: another interface has that name, or"
+                f" {tap.name} was moved"
+            )
+        netlink.set_up_addresses(index, wanted)
+    try:
+        return look_up(tap)
+    except OSError as exc:
+        raise SetupError(f"cannot read the addresses of {tap.name}: {exc.strerror}") from exc
+
+
+def look_up(tap: TapEndpoint) -> HostAddresses:
+    """Return what the host has on the uplink now.  It takes a few system calls.
+
+    A TAP that another program has put in a bridge counts as one in that bridge.
+
+    Raises:
+        OSError: the TAP is gone.
+    """
+    name = socket.if_indextoname(tap.index)
+    tap_mac = mac_of(name)
+    macs, names = {tap_mac}, {name}
+    for bridge in (master_of(name, tap.index), tap.bridge):
+        if bridge is not None:
+            with suppress(OSError):
+                macs.add(mac_of(bridge))
+                names.add(bridge)
+    # A bridge that has lost its last port may have no MAC address.
+    stations = frozenset(mac for mac in macs if mac != NO_MAC and not is_multicast(mac))
+    return HostAddresses(tap_mac, stations, ip_addresses(names))
+
+
+def _is_prefix_only(interface: Interface) -> bool:
+    """Whether it is the address of a network (198.18.5.0/24), and not that of a host."""
+    network = interface.network
+    return interface.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1
