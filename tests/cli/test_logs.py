@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from typing import Final
 
 import pytest
 
@@ -22,6 +23,25 @@ log = logging.getLogger("vknet")
 with background_log(log, "vknet"):
     log.error("a message")
 """
+
+
+NO_THREADS: Final = SCRIPT.replace(
+    '    log.error("a message")',
+    """\
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = no_thread
+    log.error("a message")
+    log.error("another")""",
+).replace("import logging", "import logging, threading")
+
+
+def test_lines_are_written_at_the_end_when_no_thread_can_be_started() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("vknet: a") == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_message_is_one_line_on_stderr() -> None:

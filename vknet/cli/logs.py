@@ -15,7 +15,6 @@ import logging
 import os
 import queue
 import syslog
-import threading
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING, Final
@@ -105,11 +104,12 @@ def _logging_through(
         yield
     finally:
         log.removeHandler(handler)
-        # `stop` joins the listener's thread, which a write may block for ever.  Only a daemon
-        # thread may wait for that.
-        stopper = threading.Thread(target=listener.stop, daemon=True)
-        stopper.start()
-        stopper.join(FLUSH_TIMEOUT_S)
+        # `stop` would join the thread of the listener, which a write may block for ever.  Nor can a
+        # thread wait for that: when memory is short, none can be started.
+        with suppress(queue.Full):
+            listener.enqueue_sentinel()
+        with lines.all_tasks_done:
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, FLUSH_TIMEOUT_S)
 
 
 class _DroppingHandler(QueueHandler):
