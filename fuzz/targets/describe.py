@@ -13,7 +13,7 @@ from fuzz.targets.filter import WORDS as FILTER_WORDS
 from tests.support.described_frames import LINES, MESSAGES
 from vknet.capture.describe import describe
 
-MAX_SIZE: Final = 600
+MAX_SIZE: Final = 800
 WORDS: Final = (
     *FILTER_WORDS,
     *(b"\x63\x82\x53\x63\x35\x01\x01", b"\x00\x26\x42\x42\x03", b"\xaa\xaa\x03"),

@@ -15,7 +15,7 @@ from tests.support.packets import CLIENT, OTHER, TAP, add_tags, tag
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
-MAX_SIZE: Final = 400
+MAX_SIZE: Final = 800
 WORDS: Final = (
     *(b"\x08\x00\x45\x00", b"\x08\x06\x00\x01\x08\x00\x06\x04\x00", b"\x86\xdd\x60\x00"),
     *(b"\x81\x00", b"\x88\xa8", TAP, CLIENT, OTHER, b"\x3a\xff", b"\x11\xff", b"\x2c\xff"),
