@@ -1,7 +1,7 @@
 # make demo        show two hosts being joined, in network namespaces
 # make test        run ruff, mypy, all tests (unit, property, host) and the fuzzers; a skipped test is a
 #                  failure
-# make soak        run the slow tests: what each fault does to a link, a thousand restarts
+# make soak        run the slow tests: what each fault does to a link, fifty restarts
 # make coverage    run all tests, and report the share of the code that they run
 # make bench       measure vknet beside other tunnels, about half an hour: docs/benchmarks.*
 #                  (shorter: make bench ROUNDS=1 SECONDS=2 TO=/tmp/bench)
