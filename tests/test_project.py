@@ -19,6 +19,7 @@ from testbed.host import eventually
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HATCH: Final = PROJECT["tool"]["hatch"]["build"]["targets"]
+MAKEFILE: Final = (ROOT / "Makefile").read_text()
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -289,6 +290,14 @@ def test_interrupted_command_cleans_up_and_its_files_are_given_back(
     last = users_clone / "last"
     eventually(lambda: last.exists() and last.stat().st_uid == 20001, "the owner's file")
     assert (users_clone / "first").stat().st_uid == 20001
+
+
+def test_each_command_of_make_that_creates_files_gives_them_back() -> None:
+    recipes = re.findall(r"^\t(.*(?:prepare\.sh|\.venv/bin).*)$", MAKEFILE, re.MULTILINE)
+    commands = [line for line in recipes if "rm -rf" not in line]
+    assert len(commands) >= 10
+    for command in commands:
+        assert re.match(r"@(CI=1 exec )?testbed/give_back\.sh ", command), command
 
 
 def test_make_clean_leaves_nothing_that_was_built(tmp_path: Path) -> None:

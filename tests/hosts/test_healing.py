@@ -265,8 +265,8 @@ def test_sigkill_leaves_nothing_on_either_side(lan: Lan) -> None:
     vknet.signal(signal.SIGKILL)
     assert vknet.status() == -signal.SIGKILL
     here, there = lan.bed.here, lan.bed.there
-    eventually(lambda: not here.processes("ssh"), "the end of ssh", within=5)
-    eventually(lambda: not there.processes("vknet -S"), "the end of the remote half", within=5)
+    eventually(lambda: not here.processes("ssh"), "the end of ssh")
+    eventually(lambda: not there.processes("vknet -S"), "the end of the remote half")
     assert "tap0" not in here.interfaces()
     eventually(lambda: "tap0" not in there.interfaces(), "the end of the remote TAP")
 

@@ -224,7 +224,8 @@ def test_socket_gets_plain_frames_only(bed: Bed) -> None:
         assert all(map(checksums_hold, got))
         assert max(map(len, got)) <= 1514
         assert vknet.stop() == 0
-        assert "dropped" not in vknet.log
+        # What the kernel itself sent before a slow start was over may be stale.
+        assert not re.search(r"dropped \((?!stale\))", vknet.log)
 
 
 def test_dhcp_has_its_checksum_when_it_arrives(lan: Lan) -> None:
