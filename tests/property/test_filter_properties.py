@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from tests.support.altered_frames import changed, headed
-from tests.support.filter_cases import LEGITIMATE, PREFIXES, TAP_ADDRESSES
+from tests.support.filter_cases import LEGITIMATE, PREFIXES, SPOOFED, TAP_ADDRESSES
 from tests.support.packets import (
     ARP,
     CLIENT,
@@ -29,6 +29,7 @@ from tests.support.packets import (
 )
 from vknet.counters import DropReason
 from vknet.switch.filter import SourceFilter
+from vknet.switch.guard import Guard
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -231,6 +232,28 @@ def test_changed_frame_is_dropped_or_claims_only_allowed_addresses(frame: bytes)
     assert FILTER.check(memoryview(frame)) == reason
     if reason is None:
         check_passed_frame(frame)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(changed() | headed, max_size=5))
+def test_any_frame_from_outside_makes_only_addresses_of_clients_unusable(
+    frames: list[bytes],
+) -> None:
+    source_filter = SourceFilter(PREFIXES, TAP, RESERVED)
+    guard = Guard(source_filter)
+    for frame in frames:
+        if len(frame) < 14:
+            continue
+        for view in (frame, memoryview(frame)):
+            learn = guard.learner(view, 0)
+            if learn is not None:
+                learn(view)
+    assert len(source_filter.ipv4.seen) + len(source_filter.ipv6.seen) <= 2 * len(frames)
+    # What was seen is dropped now; nothing that was dropped before may leave.
+    for frame in LEGITIMATE.values():
+        assert guard.check(frame) in (None, DropReason.OUTSIDE_ADDRESS)
+    for frame, reason in SPOOFED.values():
+        assert guard.check(frame) in (reason, DropReason.OUTSIDE_ADDRESS)
 
 
 # --- any prefixes ---------------------------------------------------------------------------------
