@@ -26,12 +26,14 @@ Two links, each with an endpoint of its own, over any trio stream::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from vknet._lazy import exports
 from vknet._version import __version__
 
+# Not that of typing, which the commands would wait for before they handle signals.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from vknet.counters import Counters, DropReason, TrafficCounters
     from vknet.endpoints import (
         Endpoint,

@@ -7,9 +7,8 @@ re-exports, a command would load trio only to parse its arguments.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -28,6 +27,8 @@ def exports(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str],
     def getattr_(name: str) -> object:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        from importlib import import_module
+
         value: object = getattr(import_module(home_of[name]), name)
         setattr(sys.modules[package], name, value)
         return value

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Final
 
 from vknet.exit_codes import EXIT_STOPPED
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Final
 
 __all__ = [
     "STOP_SIGNALS",

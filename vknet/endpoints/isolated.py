@@ -158,7 +158,7 @@ def _call_in_child(*call: object) -> tuple[bool, Any] | None:
     if answer is None:
         try:
             child = _start()
-        except Exception:  # noqa: BLE001 - such as a lack of memory; the call is made here
+        except OSError:
             return None
         answer = _communicate(child, _preamble() + pickle.dumps(call))
     return answer
@@ -192,7 +192,7 @@ def _communicate(process: subprocess.Popen[bytes], data: bytes) -> tuple[bool, A
             f" {CALL_TIMEOUT_S:g} s; was it stopped, or is another program changing interfaces all"
             " the time?"
         ) from exc
-    except VknetError:
+    except (VknetError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - a broken child may answer anything; the call is made here
         return None
