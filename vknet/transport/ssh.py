@@ -22,6 +22,7 @@ import trio
 
 from vknet.errors import PeerGone, SetupError, escaped
 from vknet.transport.base import Transport
+from vknet.transport.known_lines import KnownLines
 from vknet.transport.pipes import PipeStream
 from vknet.transport.ssh_command import (
     AUTHENTICATED,
@@ -32,7 +33,6 @@ from vknet.transport.ssh_command import (
     shows_login,
     ssh_argv,
 )
-from vknet.transport.ssh_lines import HOLD_S, KnownLines, LineLog
 
 if TYPE_CHECKING:
     from trio.abc import ReceiveStream
@@ -116,7 +116,8 @@ class SshTransport(Transport):
         settings: the host, and how to reach it.
         connect_timeout: seconds for connecting and the key exchange; None means the timeout of the
             settings.
-        known_lines: the lines that ssh printed at earlier attempts; None if there were none.
+        known_lines: the lines of earlier attempts, which are not logged again; None if there were
+            none.
 
     Attributes:
         login_time: seconds from the start of ssh to the login.  None before the login, or if the
@@ -134,7 +135,7 @@ class SshTransport(Transport):
         self._connect_timeout = connect_timeout
         self._started_at = math.inf
         self._settings = settings
-        self._lines = LineLog(self.peer, known_lines or KnownLines())
+        self._known_lines = KnownLines() if known_lines is None else known_lines
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: trio.Process | None = None
         self._exited = trio.Event()
@@ -206,7 +207,6 @@ class SshTransport(Transport):
         finally:
             with trio.CancelScope(shield=True):
                 await _end(process)
-            self._lines.release()
 
     async def _log_stderr(self, stderr: ReceiveStream) -> None:
         """Log the lines of ssh and of the remote command, and keep the last ones."""
@@ -214,7 +214,7 @@ class SshTransport(Transport):
         # Small reads, so that one turn of the event loop handles few lines.  stderr is read to its
         # end, because ssh blocks while its pipe is full.
         async with stderr:
-            while data := await self._receive_stderr(stderr):
+            while data := await stderr.receive_some(STDERR_READ_BYTES):
                 *lines, rest = (rest + data).split(b"\n")
                 if len(rest) > STDERR_LINE_CHARS:
                     lines.append(rest)
@@ -224,12 +224,6 @@ class SshTransport(Transport):
             if rest:
                 self._on_line(rest)
         self._stderr_ended.set()
-
-    async def _receive_stderr(self, stderr: ReceiveStream) -> bytes:
-        with trio.move_on_after(HOLD_S if self._lines.holds_line else math.inf):
-            return bytes(await stderr.receive_some(STDERR_READ_BYTES))
-        self._lines.release()
-        return bytes(await stderr.receive_some(STDERR_READ_BYTES))
 
     def _on_line(self, raw: bytes) -> None:
         now = trio.current_time()
@@ -254,13 +248,12 @@ class SshTransport(Transport):
         # "Killed by signal" also follows our own SIGTERM.  If it was not ours, the diagnosis names
         # the signal.
         if line and (self._settings.verbose or not line.startswith((*VERBOSE_ONLY, KILLED))):
-            self._lines.add(line, at_once=self.up.is_set())
+            is_news = self.up.is_set() or self._known_lines.add(line)
+            log.log(logging.WARNING if is_news else logging.DEBUG, "%s: %s", self.peer, line)
 
     def _diagnosis(self) -> VknetError:
         status = None if self._process is None else self._process.returncode
-        error = diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
-        self._lines.quoted(str(error))
-        return error
+        return diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
 
 
 class SshDialer:
