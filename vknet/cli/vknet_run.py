@@ -19,6 +19,7 @@ from vknet.errors import PeerGone, UsageError, VknetError, escaped
 from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
 from vknet.link.host_changes import HostChanges
 from vknet.link.link import Link
+from vknet.link.route_guard import RouteGuard
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Monitor
 from vknet.transport.ssh import SshDialer
@@ -92,11 +93,13 @@ async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int
 async def _keep_linked(settings: Settings, ssh: SshSettings, monitor: Monitor) -> NoReturn:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(collect_after_links, monitor)
+        dialer = SshDialer(ssh)
+        nursery.start_soon(RouteGuard(monitor, lambda: dialer.peer_address).run)
         try:
             with HostChanges() as changes:
                 await keep_linked(
                     partial(_open_endpoint, settings),
-                    SshDialer(ssh),
+                    dialer,
                     settings.retry,
                     settings.link,
                     monitor=monitor,

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
-__all__ = ["Interface", "OwnedTap", "owned_taps", "set_mtu", "set_up_addresses", "set_up_tap"]
+__all__ = [
+    "Interface",
+    "OwnedTap",
+    "open_netlink",
+    "owned_taps",
+    "set_mtu",
+    "set_up_addresses",
+    "set_up_tap",
+]
 
 IFF_UP: Final = 1
 
@@ -89,7 +97,7 @@ def set_up_tap(
         SetupError: an interface is missing, or the change is not permitted; the message has the
             command that helps.
     """
-    with _netlink() as ipr:
+    with open_netlink() as ipr:
         tap = _get(ipr, index)
         if mtu is not None and tap.mtu != mtu:
             _change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
@@ -108,7 +116,7 @@ def set_mtu(index: int, mtu: int) -> None:
     Raises:
         SetupError: the interface is gone, the change is not permitted, or the MTU is out of range.
     """
-    with _netlink() as ipr:
+    with open_netlink() as ipr:
         interface = _get(ipr, index)
         _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
@@ -129,7 +137,7 @@ def set_up_addresses(
     Raises:
         SetupError: the interface is gone, or the change is not permitted.
     """
-    with _netlink() as ipr:
+    with open_netlink() as ipr:
         interface = _get(ipr, index)
         present = _addresses(ipr, index)
         for address in wanted:
@@ -156,7 +164,7 @@ def owned_taps() -> list[OwnedTap]:
         SetupError: netlink failed.
     """
     user, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
-    with _netlink() as ipr:
+    with open_netlink() as ipr:
         links = list(ipr.get_links())
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
     taps: list[tuple[int, OwnedTap]] = []
@@ -258,7 +266,7 @@ def _change(ipr: Any, interface: Interface, command: str, **changes: Any) -> Non
 
 
 @contextmanager
-def _netlink() -> Iterator[Any]:
+def open_netlink() -> Iterator[Any]:
     """Open a netlink socket, and raise what fails as SetupError."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError

@@ -30,6 +30,7 @@ from vknet.transport.ssh_command import (
     STARTER,
     VERBOSE_ONLY,
     diagnose,
+    login_address,
     shows_login,
     ssh_argv,
 )
@@ -122,6 +123,8 @@ class SshTransport(Transport):
     Attributes:
         login_time: seconds from the start of ssh to the login.  None before the login, or if the
             log level of ssh does not show it.
+        peer_address: the IP address of the server after the login; None if ssh does not show it, or
+            reaches the server through a jump host or a ProxyCommand.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class SshTransport(Transport):
     ) -> None:
         super().__init__(settings.target.host)
         self.login_time: float | None = None
+        self.peer_address: str | None = None
         self._connect_timeout = connect_timeout
         self._started_at = math.inf
         self._settings = settings
@@ -228,6 +232,7 @@ class SshTransport(Transport):
     def _on_line(self, raw: bytes) -> None:
         now = trio.current_time()
         if AUTHENTICATED.encode() in raw:
+            self.peer_address = login_address(raw.decode(errors="replace"))
             self._login_scope.deadline = math.inf
             self.login_time = now - self._started_at
             self.reached.set()
@@ -274,6 +279,7 @@ class SshDialer:
         self._transport: SshTransport | None = None
         self._login_time: float | None = None
         self._failures = 0
+        self._peer_address: str | None = None
         self._known_lines = KnownLines()
 
     def __call__(self) -> SshTransport:
@@ -285,8 +291,16 @@ class SshDialer:
             self._failures = 0
         elif self._transport is not None:
             self._failures += 1
+        self._peer_address = self.peer_address
         self._transport = SshTransport(self._settings, self._connect_timeout(), self._known_lines)
         return self._transport
+
+    @property
+    def peer_address(self) -> str | None:
+        """The IP address of the server at the last login; None if it is not known."""
+        address = None if self._transport is None else self._transport.peer_address
+        self._peer_address = address or self._peer_address
+        return self._peer_address
 
     def _connect_timeout(self) -> float:
         if self._login_time is None or self._failures % 3 == 2:

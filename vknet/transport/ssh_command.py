@@ -36,6 +36,7 @@ __all__ = [
     "WIRE2_MARK",
     "SshSettings",
     "diagnose",
+    "login_address",
     "remote_command",
     "shows_login",
     "ssh_argv",
@@ -155,6 +156,12 @@ def ssh_argv(
         settings.target.login,
         remote_command(settings),
     ]
+
+
+def login_address(line: str) -> str | None:
+    """Return the IP address in the line that ssh prints at the login; None if it has none."""
+    found = re.search(r"\(\[([0-9A-Fa-f.:]+)\]:\d+\)", line)
+    return found[1] if found else None
 
 
 def diagnose(

@@ -1,0 +1,147 @@
+"""Routes to the peer that lead through the link."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support.links import running
+from vknet import Lost, Monitor, PeerGone, SetupError, Up
+from vknet.endpoints.routes import Route
+from vknet.link import route_guard
+from vknet.link.route_guard import RouteGuard
+from vknet.transport.ssh_command import login_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PEER = "198.18.9.9"
+OUTSIDE = Route(PEER, 2, "wan0", None, "198.18.0.2")
+THROUGH_TAP = Route(PEER, 7, "tap0", None, "198.18.1.2")
+THROUGH_BRIDGE = Route(PEER, 5, "bridge0", None, "198.18.1.2")
+CARD_IN_BRIDGE = Route(PEER, 5, "bridge0", None, "198.18.3.1")
+UP = Up("far", 2, "tap0", "tap0", 0.5)
+LOST = Lost(PeerGone("silent"), 5.0)
+
+
+class Kernel:
+    """The routes of a host."""
+
+    def __init__(self) -> None:
+        self.route: Route | None = OUTSIDE
+        self.added: list[Route] = []
+        self.refuses = False
+
+    def route_to(self, address: str) -> Route | None:
+        assert address == PEER
+        return self.route
+
+    def add_host_route(self, route: Route) -> None:
+        if self.refuses:
+            raise SetupError("Operation not permitted")
+        self.added.append(route)
+
+    def delete_host_route(self, route: Route) -> None:
+        self.added.remove(route)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    kernel = Kernel()
+    for name in ("route_to", "add_host_route", "delete_host_route"):
+        monkeypatch.setattr(route_guard, name, getattr(kernel, name))
+
+    async def run(function: Callable[[], object]) -> object:
+        await trio.lowlevel.checkpoint()
+        return function()
+
+    monkeypatch.setattr(route_guard, "run_in_thread", run)
+    monkeypatch.setattr(route_guard, "_is_interface", lambda _name: True)
+    monkeypatch.setattr(RouteGuard, "_bridge", lambda _self: THROUGH_BRIDGE.index)
+    return kernel
+
+
+async def lost_with(kernel: Kernel, before: Route, after: Route | None) -> RouteGuard:
+    """Have a link come up and be lost, while the route changes."""
+    monitor = Monitor()
+    guard = RouteGuard(monitor, lambda: PEER)
+    kernel.route = before
+    async with running() as nursery:
+        nursery.start_soon(guard._watch_link)
+        monitor.set_state(UP)
+        await trio.testing.wait_all_tasks_blocked()
+        kernel.route = after
+        monitor.set_state(LOST)
+        await trio.testing.wait_all_tasks_blocked()
+    return guard
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(OUTSIDE, THROUGH_TAP), (OUTSIDE, THROUGH_BRIDGE), (CARD_IN_BRIDGE, THROUGH_BRIDGE)],
+)
+async def test_route_through_the_link_is_reported_and_healed(
+    kernel: Kernel, before: Route, after: Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = await lost_with(kernel, before, after)
+    assert f"leads through {after.interface} itself" in caplog.messages[0]
+    assert before.command in caplog.messages[0]
+    assert kernel.added == [before]
+    await guard._delete_added()
+    assert kernel.added == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (OUTSIDE, OUTSIDE),
+        (OUTSIDE, None),
+        (CARD_IN_BRIDGE, CARD_IN_BRIDGE),
+        (OUTSIDE, Route(PEER, 3, "wlan0", None, "198.18.4.1")),
+    ],
+)
+async def test_other_route_is_left_alone(
+    kernel: Kernel, before: Route, after: Route | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    await lost_with(kernel, before, after)
+    assert kernel.added == []
+    assert caplog.messages == []
+
+
+async def test_cure_is_reported_where_no_route_may_be_added(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.refuses = True
+    await lost_with(kernel, OUTSIDE, THROUGH_TAP)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "as root: ip route add 198.18.9.9 via 198.18.0.2 dev wan0" in warnings[0]
+
+
+async def test_end_deletes_the_host_route(kernel: Kernel) -> None:
+    monitor = Monitor()
+    async with running() as nursery:
+        nursery.start_soon(RouteGuard(monitor, lambda: PEER).run)
+        monitor.set_state(UP)
+        await trio.testing.wait_all_tasks_blocked()
+        kernel.route = THROUGH_TAP
+        monitor.set_state(LOST)
+        await trio.testing.wait_all_tasks_blocked()
+        assert kernel.added == [OUTSIDE]
+    assert kernel.added == []
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ('Authenticated to far ([198.18.9.9]:22) using "publickey".', "198.18.9.9"),
+        ('Authenticated to far ([fd00::2]:2222) using "password".', "fd00::2"),
+        ('Authenticated to far (via proxy) using "publickey".', None),
+    ],
+)
+def test_login_line_has_the_address(line: str, address: str | None) -> None:
+    assert login_address(line) == address

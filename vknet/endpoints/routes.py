@@ -1,0 +1,111 @@
+"""The kernel's route to one address, and host routes, over rtnetlink(7).
+
+Each public function runs in a child process, like those of `vknet.endpoints.netlink`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vknet.endpoints.isolated import isolated
+from vknet.endpoints.netlink import open_netlink
+from vknet.errors import SetupError
+
+__all__ = ["Route", "add_host_route", "delete_host_route", "route_to"]
+
+IPV4_BITS: Final = 32
+IPV6_BITS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of packets to one address.
+
+    Attributes:
+        address: the address.
+        index: the interface through which they leave.
+        interface: its name.
+        master: the index of its bridge; None if it is not a port.
+        gateway: the next hop; None if the address is on the interface's own network.
+    """
+
+    address: str
+    index: int
+    interface: str
+    master: int | None
+    gateway: str | None
+
+    @property
+    def command(self) -> str:
+        """The command that makes it a host route."""
+        via = "" if self.gateway is None else f" via {self.gateway}"
+        return f"ip route add {self.address}{via} dev {self.interface}"
+
+
+@isolated
+def route_to(address: str) -> Route | None:
+    """Return the current route to an address; None if there is none.
+
+    Raises:
+        SetupError: netlink failed.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with open_netlink() as ipr:
+        try:
+            answer = next(iter(ipr.route("get", **_destination(address))))
+        except NetlinkError as exc:
+            if exc.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+                return None
+            raise
+        index = answer.get_attr("RTA_OIF")
+        if index is None:
+            return None
+        link = next(iter(ipr.get_links(index)))
+        name, master = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MASTER")
+        return Route(address, index, name, master, answer.get_attr("RTA_GATEWAY"))
+
+
+@isolated
+def add_host_route(route: Route) -> None:
+    """Add a host route; one that is there already stays.
+
+    Raises:
+        SetupError: the kernel refuses it, or this user may not add routes.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with open_netlink() as ipr:
+        try:
+            ipr.route("add", **_host_route(route))
+        except NetlinkError as exc:
+            if exc.code != errno.EEXIST:
+                raise SetupError(f"{exc.args[1] if len(exc.args) > 1 else exc}") from exc
+
+
+@isolated
+def delete_host_route(route: Route) -> None:
+    """Delete a host route, if it is there.
+
+    Raises:
+        SetupError: netlink failed.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with open_netlink() as ipr, suppress(NetlinkError):
+        ipr.route("del", **_host_route(route))
+
+
+def _destination(address: str) -> dict[str, Any]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return {"dst": address, "family": family}
+
+
+def _host_route(route: Route) -> dict[str, Any]:
+    bits = IPV6_BITS if ":" in route.address else IPV4_BITS
+    gateway = {} if route.gateway is None else {"gateway": route.gateway}
+    return _destination(route.address) | {"dst_len": bits, "oif": route.index} | gateway

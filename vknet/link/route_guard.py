@@ -1,0 +1,195 @@
+"""A link that carries its own ssh connection: a route to the peer that leads through the TAP.
+
+It happens when the far network gives this host a default route, for example by DHCP.  The packets
+of ssh then enter the TAP, come to ssh again, and never leave the host.  The link falls silent, and
+no attempt can succeed, because the route stays.
+
+When the link comes up, the guard remembers the route that the connection takes.  It asks the kernel
+for the route again when the network changes and when the link is lost.  If the route leads through
+the link, the guard says so, and adds a host route by the remembered way.  It changes no other
+route.  It deletes its own at the next failure and at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from vknet.endpoints.routes import Route, add_host_route, delete_host_route, route_to
+from vknet.endpoints.threads import run_in_thread
+from vknet.errors import SetupError
+from vknet.link.host_changes import HostChanges
+from vknet.monitor import Lost, Up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vknet.monitor import Monitor
+
+__all__ = ["RouteGuard"]
+
+log = logging.getLogger(__name__)
+
+# The time for the removal of a host route at the end.
+DELETE_S: Final = 5.0
+
+# The time that routes get to settle after a change.
+SETTLE_S: Final = 0.3
+
+# The discard port (RFC 863).  Nothing is sent.
+ANY_PORT: Final = 9
+
+
+class RouteGuard:
+    """Notices a route to the peer through the link; see the module.
+
+    Args:
+        monitor: has the state of the link.
+        peer_address: returns the IP address of the ssh server; None if there is none of its own, as
+            behind a jump host.
+    """
+
+    def __init__(self, monitor: Monitor, peer_address: Callable[[], str | None]) -> None:
+        self._monitor = monitor
+        self._peer_address = peer_address
+        self._tap = ""
+        self._known: Route | None = None
+        self._source: str | None = None
+        self._lock = trio.Lock()
+        self._added: Route | None = None
+        self._reported: Route | None = None
+
+    async def run(self) -> None:
+        """Watch the link and the routes until cancelled; then delete the host route."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_link)
+                nursery.start_soon(self._watch_routes)
+        finally:
+            with trio.move_on_after(DELETE_S, shield=True):
+                await self._delete_added()
+
+    async def _watch_link(self) -> None:
+        async for state in self._monitor.changes():
+            async with self._lock:
+                if isinstance(state, Up):
+                    self._tap = state.endpoint
+                    self._reported = None
+                    self._source = self._source_address()
+                    await self._remember()
+                elif isinstance(state, Lost) and state.retry_in is not None:
+                    # The network may be another one by now.
+                    await self._delete_added()
+                    await self._look()
+
+    async def _watch_routes(self) -> None:
+        """Look at the route while the link is up: the link can be saved before it is silent."""
+        with HostChanges() as changes:
+            while True:
+                await changes.wait()
+                await trio.sleep(SETTLE_S)
+                changes.clear()
+                async with self._lock:
+                    # The look needs a process, and this does not.
+                    if isinstance(self._monitor.state, Up) and (
+                        self._source_address() != self._source
+                    ):
+                        await self._look()
+
+    async def _remember(self) -> None:
+        """Remember the route of the connection, unless it has become one through the link."""
+        route = await self._route()
+        if route is not None and route.interface == self._tap:
+            await self._look()
+        elif route is not None:
+            self._known = route
+            log.debug("the connection takes this route: %s", route.command)
+
+    async def _look(self) -> None:
+        """Report a route through the link, and add a host route by the known way."""
+        route = await self._route()
+        if route is None or not self._is_through_link(route):
+            return
+        known = self._known
+        if self._reported != route:
+            self._reported = route
+            cure = f"ip route add {route.address} via ROUTER" if known is None else known.command
+            log.warning(
+                "the route to %s leads through %s itself, so ssh cannot reach it; as root: %s",
+                route.address,
+                route.interface,
+                cure,
+            )
+        if known is not None:
+            try:
+                await run_in_thread(partial(add_host_route, known))
+            except SetupError as exc:
+                log.debug("cannot add a host route to %s: %s", known.address, exc)
+            else:
+                self._added = known
+                log.warning("vknet has added this route; it deletes it at the end")
+
+    def _is_through_link(self, route: Route) -> bool:
+        """Whether a route leads into the TAP, or newly into its bridge.
+
+        A bridge may well hold the network card through which the peer is reached.  Then the route
+        was the same while the link was up.
+        """
+        if route.interface == self._tap:
+            return True
+        known = self._known
+        if known is not None and (known.index, known.gateway) == (route.index, route.gateway):
+            return False
+        return route.index == self._bridge()
+
+    def _bridge(self) -> int | None:
+        """Return the index of the bridge that the TAP is in."""
+        try:
+            return int(Path(f"/sys/class/net/{self._tap}/master/ifindex").read_text())
+        except (OSError, ValueError):
+            return None
+
+    async def _route(self) -> Route | None:
+        address = self._peer_address()
+        if address is None or not _is_interface(self._tap):
+            return None
+        try:
+            return await run_in_thread(partial(route_to, address))
+        except SetupError as exc:
+            log.debug("the route to %s is not known: %s", address, exc)
+            return None
+
+    def _source_address(self) -> str | None:
+        """Return the address of this host that the kernel would use towards the peer."""
+        address = self._peer_address()
+        if address is None:
+            return None
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((address, ANY_PORT))
+                return str(sock.getsockname()[0])
+        except OSError:
+            return None
+
+    async def _delete_added(self) -> None:
+        if self._added is not None:
+            route, self._added = self._added, None
+            try:
+                await run_in_thread(partial(delete_host_route, route))
+            except SetupError as exc:
+                log.debug("cannot delete the host route to %s: %s", route.address, exc)
+
+
+def _is_interface(name: str) -> bool:
+    """Whether a local endpoint of this name is an interface, and not a socket."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
