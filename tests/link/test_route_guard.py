@@ -14,12 +14,14 @@ from vknet import Lost, Monitor, PeerGone, SetupError, Up
 from vknet.endpoints.routes import Route
 from vknet.link import route_guard
 from vknet.link.route_guard import RouteGuard
+from vknet.transport.peer_address import PeerAddress
 from vknet.transport.ssh_command import login_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PEER = "198.18.9.9"
+LOGIN = f'Authenticated to far ([{PEER}]:22) using "publickey".'
 OUTSIDE = Route(PEER, 2, "wan0", None, "198.18.0.2")
 THROUGH_TAP = Route(PEER, 7, "tap0", None, "198.18.1.2")
 THROUGH_BRIDGE = Route(PEER, 5, "bridge0", None, "198.18.1.2")
@@ -60,7 +62,6 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
         return function()
 
     monkeypatch.setattr(route_guard, "run_in_thread", run)
-    monkeypatch.setattr(route_guard, "_is_interface", lambda _name: True)
     monkeypatch.setattr(RouteGuard, "_bridge", lambda _self: THROUGH_BRIDGE.index)
     return kernel
 
@@ -68,10 +69,15 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 async def lost_with(kernel: Kernel, before: Route, after: Route | None) -> RouteGuard:
     """Have a link come up and be lost, while the route changes."""
     monitor = Monitor()
-    guard = RouteGuard(monitor, lambda: PEER)
+    peer = PeerAddress()
+    guard = RouteGuard(monitor, peer)
     kernel.route = before
     async with running() as nursery:
         nursery.start_soon(guard._watch_link)
+        nursery.start_soon(guard._watch_logins)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.on_login(LOGIN)
+        await trio.testing.wait_all_tasks_blocked()
         monitor.set_state(UP)
         await trio.testing.wait_all_tasks_blocked()
         kernel.route = after
@@ -123,9 +129,12 @@ async def test_cure_is_reported_where_no_route_may_be_added(
 
 
 async def test_end_deletes_the_host_route(kernel: Kernel) -> None:
-    monitor = Monitor()
+    monitor, peer = Monitor(), PeerAddress()
     async with running() as nursery:
-        nursery.start_soon(RouteGuard(monitor, lambda: PEER).run)
+        nursery.start_soon(RouteGuard(monitor, peer).run)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.on_login(LOGIN)
+        await trio.testing.wait_all_tasks_blocked()
         monitor.set_state(UP)
         await trio.testing.wait_all_tasks_blocked()
         kernel.route = THROUGH_TAP

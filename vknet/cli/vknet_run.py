@@ -22,6 +22,7 @@ from vknet.link.link import Link
 from vknet.link.route_guard import RouteGuard
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Monitor
+from vknet.spec import TapSpec
 from vknet.transport.ssh import SshDialer
 from vknet.transport.stdio import StdioTransport
 from vknet.wire.blocks import Bye, Wire
@@ -94,7 +95,8 @@ async def _keep_linked(settings: Settings, ssh: SshSettings, monitor: Monitor) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(collect_after_links, monitor)
         dialer = SshDialer(ssh)
-        nursery.start_soon(RouteGuard(monitor, lambda: dialer.peer_address).run)
+        if isinstance(settings.spec, TapSpec):
+            nursery.start_soon(RouteGuard(monitor, dialer.peer_address).run)
         try:
             with HostChanges() as changes:
                 await keep_linked(

@@ -4,10 +4,10 @@ It happens when the far network gives this host a default route, for example by 
 of ssh then enter the TAP, come to ssh again, and never leave the host.  The link falls silent, and
 no attempt can succeed, because the route stays.
 
-When the link comes up, the guard remembers the route that the connection takes.  It asks the kernel
+When ssh has logged in, the guard remembers the route that the connection takes.  It asks the kernel
 for the route again when the network changes and when the link is lost.  If the route leads through
 the link, the guard says so, and adds a host route by the remembered way.  It changes no other
-route.  It deletes its own at the next failure and at the end.
+route.  It deletes its own after some failed attempts, and at the end.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from vknet.link.host_changes import HostChanges
 from vknet.monitor import Lost, Up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vknet.monitor import Monitor
+    from vknet.transport.peer_address import PeerAddress
 
 __all__ = ["RouteGuard"]
 
@@ -37,6 +36,9 @@ log = logging.getLogger(__name__)
 
 # The time for the removal of a host route at the end.
 DELETE_S: Final = 5.0
+
+# The number of failed attempts for which a host route is kept.
+FAILURES_MAX: Final = 3
 
 # The time that routes get to settle after a change.
 SETTLE_S: Final = 0.3
@@ -50,16 +52,16 @@ class RouteGuard:
 
     Args:
         monitor: has the state of the link.
-        peer_address: returns the IP address of the ssh server; None if there is none of its own, as
-            behind a jump host.
+        peer: the IP address of the ssh server.
     """
 
-    def __init__(self, monitor: Monitor, peer_address: Callable[[], str | None]) -> None:
+    def __init__(self, monitor: Monitor, peer: PeerAddress) -> None:
         self._monitor = monitor
-        self._peer_address = peer_address
+        self._peer = peer
         self._tap = ""
         self._known: Route | None = None
         self._source: str | None = None
+        self._failures = 0
         self._lock = trio.Lock()
         self._added: Route | None = None
         self._reported: Route | None = None
@@ -68,6 +70,7 @@ class RouteGuard:
         """Watch the link and the routes until cancelled; then delete the host route."""
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_logins)
                 nursery.start_soon(self._watch_link)
                 nursery.start_soon(self._watch_routes)
         finally:
@@ -80,11 +83,12 @@ class RouteGuard:
                 if isinstance(state, Up):
                     self._tap = state.endpoint
                     self._reported = None
-                    self._source = self._source_address()
-                    await self._remember()
-                elif isinstance(state, Lost) and state.retry_in is not None:
-                    # The network may be another one by now.
-                    await self._delete_added()
+                    self._failures = 0
+                elif isinstance(state, Lost) and state is self._monitor.state:
+                    self._failures += 1
+                    if self._failures > FAILURES_MAX:
+                        # The network may be another one by now.
+                        await self._delete_added()
                     await self._look()
 
     async def _watch_routes(self) -> None:
@@ -101,14 +105,16 @@ class RouteGuard:
                     ):
                         await self._look()
 
-    async def _remember(self) -> None:
-        """Remember the route of the connection, unless it has become one through the link."""
-        route = await self._route()
-        if route is not None and route.interface == self._tap:
-            await self._look()
-        elif route is not None:
-            self._known = route
-            log.debug("the connection takes this route: %s", route.command)
+    async def _watch_logins(self) -> None:
+        """Remember the route of each connection, before its link is up."""
+        while True:
+            await self._peer.next_login()
+            async with self._lock:
+                self._source = self._source_address()
+                route = await self._route()
+                if route is not None and route.interface != self._tap:
+                    self._known = route
+                    log.debug("the connection takes this route: %s", route.command)
 
     async def _look(self) -> None:
         """Report a route through the link, and add a host route by the known way."""
@@ -116,6 +122,8 @@ class RouteGuard:
         if route is None or not self._is_through_link(route):
             return
         known = self._known
+        if known is not None and known.interface == self._tap:
+            known = None
         if self._reported != route:
             self._reported = route
             cure = f"ip route add {route.address} via ROUTER" if known is None else known.command
@@ -155,8 +163,8 @@ class RouteGuard:
             return None
 
     async def _route(self) -> Route | None:
-        address = self._peer_address()
-        if address is None or not _is_interface(self._tap):
+        address = self._peer.address
+        if address is None:
             return None
         try:
             return await run_in_thread(partial(route_to, address))
@@ -166,7 +174,7 @@ class RouteGuard:
 
     def _source_address(self) -> str | None:
         """Return the address of this host that the kernel would use towards the peer."""
-        address = self._peer_address()
+        address = self._peer.address
         if address is None:
             return None
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -184,12 +192,3 @@ class RouteGuard:
                 await run_in_thread(partial(delete_host_route, route))
             except SetupError as exc:
                 log.debug("cannot delete the host route to %s: %s", route.address, exc)
-
-
-def _is_interface(name: str) -> bool:
-    """Whether a local endpoint of this name is an interface, and not a socket."""
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True

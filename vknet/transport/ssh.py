@@ -23,6 +23,7 @@ import trio
 from vknet.errors import PeerGone, SetupError, escaped
 from vknet.transport.base import Transport
 from vknet.transport.known_lines import KnownLines
+from vknet.transport.peer_address import PeerAddress
 from vknet.transport.pipes import PipeStream
 from vknet.transport.ssh_command import (
     AUTHENTICATED,
@@ -30,7 +31,6 @@ from vknet.transport.ssh_command import (
     STARTER,
     VERBOSE_ONLY,
     diagnose,
-    login_address,
     shows_login,
     ssh_argv,
 )
@@ -119,12 +119,11 @@ class SshTransport(Transport):
             settings.
         known_lines: the lines of earlier attempts, which are not logged again; None if there were
             none.
+        peer_address: is told the address at the login; None if nobody asks for it.
 
     Attributes:
         login_time: seconds from the start of ssh to the login.  None before the login, or if the
             log level of ssh does not show it.
-        peer_address: the IP address of the server after the login; None if ssh does not show it, or
-            reaches the server through a jump host or a ProxyCommand.
     """
 
     def __init__(
@@ -132,10 +131,11 @@ class SshTransport(Transport):
         settings: SshSettings,
         connect_timeout: float | None = None,
         known_lines: KnownLines | None = None,
+        peer_address: PeerAddress | None = None,
     ) -> None:
         super().__init__(settings.target.host)
         self.login_time: float | None = None
-        self.peer_address: str | None = None
+        self._peer_address = PeerAddress() if peer_address is None else peer_address
         self._connect_timeout = connect_timeout
         self._started_at = math.inf
         self._settings = settings
@@ -232,7 +232,7 @@ class SshTransport(Transport):
     def _on_line(self, raw: bytes) -> None:
         now = trio.current_time()
         if AUTHENTICATED.encode() in raw:
-            self.peer_address = login_address(raw.decode(errors="replace"))
+            self._peer_address.on_login(raw.decode(errors="replace"))
             self._login_scope.deadline = math.inf
             self.login_time = now - self._started_at
             self.reached.set()
@@ -272,14 +272,17 @@ class SshDialer:
 
     Args:
         settings: the host, and how to reach it.
+
+    Attributes:
+        peer_address: the address of the server.
     """
 
     def __init__(self, settings: SshSettings) -> None:
+        self.peer_address = PeerAddress()
         self._settings = settings
         self._transport: SshTransport | None = None
         self._login_time: float | None = None
         self._failures = 0
-        self._peer_address: str | None = None
         self._known_lines = KnownLines()
 
     def __call__(self) -> SshTransport:
@@ -291,16 +294,10 @@ class SshDialer:
             self._failures = 0
         elif self._transport is not None:
             self._failures += 1
-        self._peer_address = self.peer_address
-        self._transport = SshTransport(self._settings, self._connect_timeout(), self._known_lines)
+        self._transport = SshTransport(
+            self._settings, self._connect_timeout(), self._known_lines, self.peer_address
+        )
         return self._transport
-
-    @property
-    def peer_address(self) -> str | None:
-        """The IP address of the server at the last login; None if it is not known."""
-        address = None if self._transport is None else self._transport.peer_address
-        self._peer_address = address or self._peer_address
-        return self._peer_address
 
     def _connect_timeout(self) -> float:
         if self._login_time is None or self._failures % 3 == 2:
