@@ -171,7 +171,7 @@ def test_the_rule_for_sudo_allows_what_the_client_runs() -> None:
     settings = parse_arguments(shlex.split(line)[1:])
     assert settings.ssh is not None
     assert settings.ssh.remote_vknet == "sudo -n vknet"
-    command = remote_command(settings.ssh).removeprefix("exec sudo -n ")
+    command = remote_command(settings.ssh).removeprefix("sudo -n ")
     assert rule.replace(r"\=", "=") == f"/usr/local/bin/{command}"
 
 

@@ -36,6 +36,7 @@ class DropReason(enum.StrEnum):
     INTERFACE_DOWN = "interface-down", "the interface is down"
     ENDPOINT_FULL = "endpoint-full", "the endpoint has no room"
     ENDPOINT_REFUSED = "endpoint-refused", "the endpoint refused it"
+    EARLY = "early", "waited in the endpoint before the first link"
     STALE = "stale", "waited in the endpoint while there was no link"
 
     # The queue in front of a link or a port.

@@ -158,7 +158,7 @@ async def test_client_with_wire_1_sends_when_the_peer_is_reached(
         await client.plug.send([FRAME])
         await trio.sleep(2)
         # This frame may have waited for a minute.
-        assert client.link.monitor.counters.outbound.drops == {"stale": 1}
+        assert client.link.monitor.counters.outbound.drops == {"early": 1}
         await client.plug.send([FRAME[::-1]])
         assert await peer.next() == FRAME[::-1]
         assert not client.link.was_up, "the peer has not answered"
@@ -277,7 +277,7 @@ async def test_flood_of_pings_queues_one_pong() -> None:
         assert await peer.next() == Pong(999)
 
 
-async def test_frames_that_waited_through_an_outage_are_dropped(
+async def test_frames_that_waited_for_the_first_link_are_dropped(
     streams: Streams, autojump_clock: MockClock
 ) -> None:
     await trio.sleep(100)
@@ -293,7 +293,7 @@ async def test_frames_that_waited_through_an_outage_are_dropped(
         await one.plug.send([FRAME])
         assert isinstance(await peer.next(), Hello)
         assert await peer.next() == FRAME
-        assert monitor.counters.outbound.drops == {"stale": 30}
+        assert monitor.counters.outbound.drops == {"early": 30}
 
 
 async def test_frame_that_waited_for_a_moment_is_sent(

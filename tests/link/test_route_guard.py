@@ -14,8 +14,7 @@ from vknet import Lost, Monitor, PeerGone, SetupError, Up
 from vknet.endpoints.routes import Route
 from vknet.link import route_guard
 from vknet.link.route_guard import RouteGuard
-from vknet.transport.peer_address import PeerAddress
-from vknet.transport.ssh_command import login_address
+from vknet.transport.peer_address import PeerAddress, login_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable

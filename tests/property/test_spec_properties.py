@@ -136,7 +136,7 @@ def test_any_target_is_refused_or_becomes_a_host_and_never_an_option_of_ssh(text
     assert not target.host.startswith("-")
     user = r"[A-Za-z0-9_.][A-Za-z0-9_.+@-]*\$?@"
     assert re.fullmatch(f"({user})?[A-Za-z0-9_.:][A-Za-z0-9_.:%-]*", login)
-    assert command.startswith("exec vknet -S -B wire=2 ")
+    assert command.startswith("vknet -S -B wire=2 ")
     assert not re.search(r"[\x00-\x1f\x7f]", command)
 
 

@@ -45,13 +45,13 @@ async def test_second_attempt_repeats_its_lines_for_debugging_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "odd-ssh"
-    script.write_text("#!/bin/sh\necho a note >&2\nexit 255\n")
+    script.write_text("#!/bin/sh\necho a note >&2\necho the end >&2\nexit 255\n")
     script.chmod(0o755)
     dialer = SshDialer(SshSettings(Target(None, "home"), command=(str(script),)))
     endpoint, other = memory_endpoint_pair()
     async with endpoint, other:
         for _ in range(2):
-            with pytest.raises(VknetError, match="a note"):
+            with pytest.raises(VknetError, match="the end"):
                 await Link(endpoint, dialer(), LinkSettings(Wire.AUTO)).run()
     noted = [r.levelno for r in caplog.records if "a note" in r.getMessage()]
     assert noted.count(logging.WARNING) == 1

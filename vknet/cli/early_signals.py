@@ -29,12 +29,14 @@ def exit_on_signals() -> None:
     """Make the stop signals end the process immediately, until `begin_work` is called.
 
     A signal that is ignored stays ignored.  SIGUSR1 has no effect, instead of ending the process.
+    SIGUSR2 is ignored, also by all child processes: it has no meaning here.
     """
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _exit_unless_working)
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, _do_nothing)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def begin_work() -> None:

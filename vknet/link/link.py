@@ -31,6 +31,7 @@ from vknet.errors import (
     VknetError,
 )
 from vknet.link.apply import apply
+from vknet.link.first_answer import FirstAnswer
 from vknet.link.sender import Sender
 from vknet.link.settings import LinkSettings
 from vknet.monitor import Monitor, Up
@@ -51,11 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 log = logging.getLogger(__name__)
-
-# The user is told after these times that the peer has not answered.  On most machines the first is
-# enough to start Python twice, for vknet and for its helper process.
-SLOW_START_S: Final = 3.0
-VERY_SLOW_START_S: Final = 15.0
 
 # After a time this long without a link, what waits in the endpoint is dropped: most of it has been
 # retransmitted since.
@@ -78,6 +74,7 @@ class Link:
         monitor: is told the state, and counts the traffic.
         down_since: since when there has been no link, on trio's clock; None is the call of `run`.
             If that was too long ago, what waits in the endpoint when the link comes up is dropped.
+        waiting: the reason to count for these frames.
 
     Attributes:
         up_since: when the link came up, on trio's clock; None before.
@@ -91,6 +88,7 @@ class Link:
         *,
         monitor: Monitor | None = None,
         down_since: float | None = None,
+        waiting: DropReason = DropReason.EARLY,
     ) -> None:
         self.monitor = monitor or Monitor()
         self._endpoint = endpoint
@@ -98,6 +96,7 @@ class Link:
         self._settings = settings or LinkSettings()
         self._started_at = 0.0
         self._down_since = down_since
+        self._waiting = waiting
         self.monitor.watch_endpoint(endpoint)
         self._session = Session(
             Hello(
@@ -232,6 +231,8 @@ class Link:
         link.
         """
         now = trio.current_time()
+        if received.batches or received.hello is not None or received.bye is not None:
+            self._transport.answered = True
         if received.hello is not None:
             # Woken now, so that an answering HELLO can go out while the terms are applied.
             self._sender.wake()
@@ -294,6 +295,13 @@ class Link:
         self._transport.up.set()
         self.monitor.set_state(up)
         log.info("link up: %s", up.summary)
+        if hello is None and self._settings.wire is Wire.AUTO:
+            log.info(
+                "%s speaks wire v1: no keepalive, no window, no offloads; if it is not a vknet of"
+                ' 2008, sudo or a script has hidden the client\'s "-B wire=2" from it: add that to'
+                " the command there",
+                up.peer,
+            )
         limit, mtu = self._session.frame_limit, self._endpoint.mtu
         if mtu is not None and mtu + ETHERNET_OVERHEAD > limit:
             log.warning(
@@ -307,7 +315,7 @@ class Link:
     def _start_frames(self) -> None:
         now = trio.current_time()
         if self._down_since is not None and now - self._down_since > STALE_AFTER_S:
-            self._endpoint.discard(DropReason.STALE)
+            self._endpoint.discard(self._waiting)
         self._sender.enable_frames()
 
     async def _maintain(self) -> None:
@@ -322,20 +330,18 @@ class Link:
         await self._transport.reached.wait()
         reached_at = trio.current_time()
         self._session.start_keepalive(reached_at)
-        if self._settings.wire is Wire.V1:
+        # Without a visible login, a person may still be typing a password.
+        sends_first = self._settings.wire is Wire.V1 and self._transport.sees_login
+        if sends_first:
             # The link is not up: a peer that never answers counts as a failure.
             log.info("sending frames to %s, which has not answered yet", self._transport.peer)
             self._start_frames()
-        warnings = 0
+        first_answer = FirstAnswer(self._transport, self._settings, reached_at)
         while True:
             now = trio.current_time()
             await trio.sleep_until(min(now + CHECK_INTERVAL_S, self._session.next_check(now)))
-            if self._settings.wire is not Wire.V1 and not self.was_up:
-                waited = trio.current_time() - reached_at
-                if waited >= self._settings.hello_timeout:
-                    raise self._no_answer()
-                if self._settings.wire is Wire.AUTO:
-                    warnings = self._report_waiting(waited, warnings)
+            if not sends_first and not self.was_up:
+                first_answer.check(trio.current_time())
             silence = self._session.check_keepalive(trio.current_time())
             if silence is not None:
                 raise PeerGone(
@@ -344,40 +350,3 @@ class Link:
                 )
             if self._session.has_data_to_send:
                 self._sender.wake()
-
-    def _no_answer(self) -> PeerGone:
-        """Return the error of a peer that has not proved to be vknet in time."""
-        peer, limit = self._transport.peer, self._settings.hello_timeout
-        if self._settings.wire is Wire.V2:
-            return PeerGone(f"{peer} has sent no HELLO within {limit:g} s", refused=True)
-        return PeerGone(
-            f"what runs on {peer} has not answered as vknet within {limit:g} s; possible causes: a"
-            " start-up file there that starts a shell or hangs, a forced command that is not vknet,"
-            " a command that asks for a password, or a vknet of 2008 on a quiet network (then use"
-            " --wire 1)",
-            refused=True,
-        )
-
-    def _report_waiting(self, waited: float, warnings: int) -> int:
-        """Tell the user that vknet still waits for the peer.
-
-        Until the peer has proved to be vknet, a client sends it no frame: a shell would take its
-        bytes for commands.
-
-        Args:
-            waited: seconds since the peer was reached.
-            warnings: how often the user was told before.
-
-        Returns:
-            How often the user was told.
-        """
-        peer = self._transport.peer
-        if waited >= VERY_SLOW_START_S and warnings < 2:
-            log.warning(
-                "still waiting for vknet on %s; does a start-up file of the shell there hang?", peer
-            )
-            return 2
-        if waited >= SLOW_START_S and warnings < 1:
-            log.info("waiting for vknet on %s to start", peer)
-            return 1
-        return warnings

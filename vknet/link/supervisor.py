@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
+from vknet.counters import DropReason
 from vknet.errors import EndpointGone, UsageError, VknetError
 from vknet.link.backoff import Backoff, Failure
 from vknet.link.failure_log import FailureLog
@@ -98,6 +99,7 @@ class _Supervisor:
         self._changes = changes
         self._endpoint: Endpoint | None = None
         self._down_since = trio.current_time()
+        self._waiting = DropReason.EARLY
         # Of the last link; None if it was never up.
         self._lasted_s: float | None = None
 
@@ -118,6 +120,7 @@ class _Supervisor:
             if was_up:
                 failures = attempt = 0
                 self._down_since = trio.current_time()
+                self._waiting = DropReason.STALE
                 if self._changes is not None:
                     self._changes.clear()
             if self._lasted_s is not None and self._lasted_s >= LASTING_LINK_S:
@@ -157,6 +160,7 @@ class _Supervisor:
                 self._settings,
                 monitor=self._monitor,
                 down_since=self._down_since,
+                waiting=self._waiting,
             )
             await link.run()
         except UsageError:

@@ -116,12 +116,17 @@ class Transport(ABC):
         reached: set when the peer may be expected to answer: its silence counts from then on.
             Frames wait for the link to be up, not for this.
         up: set by the link when it is up.
+        sees_login: whether `reached` means that the login is over.  If not, a person may still be
+            typing a password.
+        answered: whether the peer has sent a valid block; the link sets it.
     """
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.reached = trio.Event()
         self.up = trio.Event()
+        self.sees_login = True
+        self.answered = False
 
     @abstractmethod
     async def open(self, start_soon: StartSoon) -> Stream:

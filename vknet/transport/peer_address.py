@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import trio
 
-from vknet.transport.ssh_command import login_address
-
-__all__ = ["PeerAddress"]
+__all__ = ["PeerAddress", "login_address"]
 
 
 class PeerAddress:
@@ -30,3 +30,9 @@ class PeerAddress:
     async def next_login(self) -> None:
         """Wait for the next login."""
         await self._login.wait()
+
+
+def login_address(line: str) -> str | None:
+    """Return the IP address in the line that ssh prints at the login; None if it has none."""
+    found = re.search(r"\(\[([0-9A-Fa-f.:]+)\]:\d+\)", line)
+    return found[1] if found else None

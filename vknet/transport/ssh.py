@@ -1,7 +1,9 @@
 """ssh(1) as the transport of a link: a subprocess.
 
 ssh keeps the controlling terminal, so it asks there for passwords, host keys and second factors as
-usual.  Its stdin and stdout are the byte stream of the link.  Its stderr is logged, line by line.
+usual.  Its stdin and stdout are the byte stream of the link.  Its own messages go to a pipe that it
+opens by name (-E).  Its stderr has those of jump hosts, of the server and of the remote command.
+So only ssh itself can say that it has logged in.  Both are logged, line by line.
 
 The transport owns the subprocess: it ends and reaps it when the link ends.
 """
@@ -9,13 +11,12 @@ The transport owns the subprocess: it ends and reaps it when the link ends.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shlex
 import shutil
 import subprocess
 from collections import deque
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,17 +26,27 @@ from vknet.transport.base import Transport
 from vknet.transport.known_lines import KnownLines
 from vknet.transport.peer_address import PeerAddress
 from vknet.transport.pipes import PipeStream
-from vknet.transport.ssh_command import (
+from vknet.transport.ssh_command import LOGIN_TIMEOUT_S, STARTER, ssh_argv
+from vknet.transport.ssh_config import SshConfig
+from vknet.transport.ssh_errors import (
     AUTHENTICATED,
-    KILLED,
-    STARTER,
+    SLOW_BANNER,
     VERBOSE_ONLY,
+    SshExit,
+    asks_for_password,
     diagnose,
-    shows_login,
-    ssh_argv,
+    follows_from_proxy,
+    password_error,
+    without_unknown_port,
 )
+from vknet.transport.ssh_lines import LineRelay, Terminal
+from vknet.transport.ssh_probe import read_configuration
+from vknet.transport.ssh_process import LogPipe, as_child, end_process
+from vknet.transport.tracebacks import TracebackFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio.abc import ReceiveStream
 
     from vknet.errors import VknetError
@@ -46,68 +57,21 @@ __all__ = ["SshDialer", "SshTransport"]
 
 log = logging.getLogger(__name__)
 
-# The time for a login if ssh can ask a person for a password: the default LoginGraceTime of sshd.
-LOGIN_TIMEOUT_S: Final = 120.0
-
 # The time that a login may take beyond ssh's ConnectTimeout, so that ssh ends first: its message is
 # better.
 LOGIN_MARGIN_S: Final = 2.0
 
-# The shortest timeout for connecting after a loss.  TCP sends its SYN three times in this time: at
-# 0, 1 and 3 seconds.
-CONNECT_MIN_S: Final = 4.0
+# The time to wait for the exit status and the last lines of ssh.
+EXIT_WAIT_S: Final = 0.5
 
-# `ssh -G` answers in 10 ms, unless the user's configuration runs slow commands (Match exec).
-CONFIGURATION_TIMEOUT_S: Final = 5.0
-
-# ssh ends by itself when its stdin ends; then it gets SIGTERM, then SIGKILL.
-EOF_GRACE_S: Final = 0.5
-TERM_GRACE_S: Final = 0.5
-
-# The limits on what is logged of stderr: characters of a line, and lines per second.
-STDERR_LINE_CHARS: Final = 2000
-STDERR_LINES_PER_S: Final = 100
+# The longest part of a line that is logged, in characters.
+LINE_CHARS: Final = 2000
 
 # The number of bytes to read from stderr at once.
-STDERR_READ_BYTES: Final = 4096
+READ_BYTES: Final = 4096
 
 # The number of last lines that a diagnosis looks at.
 TAIL_LINES: Final = 8
-
-# Runs a program with SIGUSR1 ignored, which exec preserves.  `systemctl kill -s USR1` sends the
-# signal to every process of a unit, and would kill ssh.
-IGNORE_USR1: Final = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', STARTER)
-
-
-async def ssh_configuration(settings: SshSettings) -> dict[str, str]:
-    """Return the configuration of ssh for this host, as `ssh -G` prints it.
-
-    Returns:
-        The values by keyword, in lower case.  Empty if this ssh is not OpenSSH, cannot be run, or
-        does not answer in time.
-    """
-    if Path(settings.command[0]).name != "ssh":
-        return {}
-    argv = [*settings.command, "-G", *settings.options, "--", settings.target.login]
-    stdout = b""
-    with trio.move_on_after(CONFIGURATION_TIMEOUT_S):
-        try:
-            completed = await trio.run_process(
-                [*IGNORE_USR1, *argv],
-                capture_stdout=True,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                deliver_cancel=_kill,
-            )
-        except OSError:
-            return {}
-        stdout = completed.stdout
-    lines = stdout.decode(errors="replace").splitlines()
-    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
-
-
-async def _kill(process: trio.Process) -> None:
-    process.kill()
 
 
 class SshTransport(Transport):
@@ -115,15 +79,14 @@ class SshTransport(Transport):
 
     Args:
         settings: the host, and how to reach it.
-        connect_timeout: seconds for connecting and the key exchange; None means the timeout of the
+        connect_timeout: seconds for connecting and sshd's first line; None means the timeout of the
             settings.
         known_lines: the lines of earlier attempts, which are not logged again; None if there were
             none.
         peer_address: is told the address at the login; None if nobody asks for it.
 
     Attributes:
-        login_time: seconds from the start of ssh to the login.  None before the login, or if the
-            log level of ssh does not show it.
+        slow_banner: sshd accepted the connection, but did not send its first line in time.
     """
 
     def __init__(
@@ -134,141 +97,209 @@ class SshTransport(Transport):
         peer_address: PeerAddress | None = None,
     ) -> None:
         super().__init__(settings.target.host)
-        self.login_time: float | None = None
+        self.slow_banner = False
         self._peer_address = PeerAddress() if peer_address is None else peer_address
-        self._connect_timeout = connect_timeout
-        self._started_at = math.inf
         self._settings = settings
-        self._known_lines = KnownLines() if known_lines is None else known_lines
+        self._connect_timeout = connect_timeout
+        self._config = SshConfig({})
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tracebacks = TracebackFilter()
+        self._terminal: Terminal | None = None
+        self._relay = LineRelay(
+            self.peer,
+            self._is_asking,
+            self.up.is_set,
+            KnownLines() if known_lines is None else known_lines,
+        )
         self._process: trio.Process | None = None
+        self._log: LogPipe | None = None
         self._exited = trio.Event()
-        self._stderr_ended = trio.Event()
-        self._login_scope = trio.CancelScope()
-        # The second for which lines are counted, by its start.
-        self._second = -math.inf
-        self._lines_in_second = 0
-        if shows_login(settings):
-            self._login_timeout = _login_timeout(settings.timeout)
-        else:
-            self._login_timeout = math.inf
-            self.reached.set()
+        self._output_ended = trio.Event()
+        self._outputs = 0
 
     async def open(self, start_soon: StartSoon) -> ByteStream:
-        argv = ssh_argv(
-            self._settings,
-            await ssh_configuration(self._settings),
-            connect_timeout=self._connect_timeout,
-        )
-        log.debug("running: %s", shlex.join(argv))
-        if shutil.which(argv[0]) is None:
-            raise SetupError(f"cannot run {argv[0]}; is it installed and executable?")
-        try:
-            process = await trio.lowlevel.open_process(
-                [*IGNORE_USR1, *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+        with ExitStack() as on_failure:
+            program = self._settings.command[0]
+            if shutil.which(program) is None:
+                raise SetupError(f"cannot run {program}; is it installed and executable?")
+            self._terminal = Terminal()
+            on_failure.callback(self._terminal.close)
+            log_pipe = on_failure.enter_context(LogPipe())
+            self._config, takes_log = await read_configuration(self._settings)
+            if takes_log:
+                self._log = log_pipe
+            else:
+                log_pipe.close()
+            argv = ssh_argv(
+                self._settings,
+                self._config,
+                log_file=log_pipe.path if takes_log else None,
+                connect_timeout=self._connect_timeout,
             )
-        except OSError as exc:
-            raise SetupError(f"cannot run {argv[0]}: {exc.strerror}") from exc
-        self._started_at = trio.current_time()
-        start_soon(self._supervise, process)
+            log.debug("running: %s", shlex.join(argv))
+            try:
+                process = await trio.lowlevel.open_process(
+                    as_child(argv),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            except OSError as exc:
+                raise SetupError(f"cannot run {program}: {exc.strerror}") from exc
+            on_failure.pop_all()
+        return self._start(process, start_soon)
+
+    def _start(self, process: trio.Process, start_soon: StartSoon) -> ByteStream:
+        """Start the tasks of a process, and return its stream."""
+        self._process = process
         # open_process was asked for pipes.
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        start_soon(self._log_stderr, process.stderr)
+        self._outputs = 1
+        start_soon(self._supervise, process)
+        start_soon(self._relay.run)
+        start_soon(self._read_lines, process.stderr, self._on_stderr)
+        if self._log is not None:
+            self._outputs = 2
+            start_soon(self._read_lines, self._log.stream, self._on_log)
+            start_soon(self._limit_login)
+        else:
+            # The login cannot be seen.
+            self.sees_login = False
+            self.reached.set()
         # trio uses FdStream for pipes on Unix.
         assert isinstance(process.stdin, trio.lowlevel.FdStream)
         assert isinstance(process.stdout, trio.lowlevel.FdStream)
         return PipeStream(process.stdin, process.stdout)
 
     async def why_ended(self) -> VknetError:
-        with trio.move_on_after(EOF_GRACE_S):
+        with trio.move_on_after(EXIT_WAIT_S):
             await self._exited.wait()
-            await self._stderr_ended.wait()
+            await self._output_ended.wait()
         return self._diagnosis()
 
     async def _supervise(self, process: trio.Process) -> None:
         """Wait until the subprocess ends; if cancelled, end it.
 
         Raises:
-            VknetError: it has ended, or there was no login in time.
+            VknetError: it has ended.
         """
-        self._process = process
         try:
-            with self._login_scope:
-                self._login_scope.deadline = trio.current_time() + self._login_timeout
-                await process.wait()
-            if process.returncode is None:
-                raise PeerGone(f"no login to {self.peer} within {self._login_timeout:g} s")
+            await process.wait()
             self._exited.set()
+            if self._log is not None:
+                self._log.end()
             # The link reads the rest of the stream, which may hold a BYE, and ends by itself.  This
             # error is for a pipe that another process still holds open.
-            await trio.sleep(2 * EOF_GRACE_S)
+            await trio.sleep(2 * EXIT_WAIT_S)
             raise self._diagnosis()
         finally:
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await end_process(process)
+            if self._log is not None:
+                self._log.end()
+            if self._terminal is not None:
+                self._terminal.close()
 
-    async def _log_stderr(self, stderr: ReceiveStream) -> None:
-        """Log the lines of ssh and of the remote command, and keep the last ones."""
+    async def _limit_login(self) -> None:
+        """End the link if there is no login in time: the first byte from the peer is one, too.
+
+        Raises:
+            PeerGone: there was no login.
+        """
+        connect_timeout = self._config.connect_timeout or self._settings.timeout
+        timeout = max(LOGIN_TIMEOUT_S, connect_timeout + LOGIN_MARGIN_S)
+        with trio.move_on_after(timeout) as scope:
+            await self.reached.wait()
+        if scope.cancelled_caught:
+            raise PeerGone(f"no login to {self.peer} within {timeout:g} s")
+
+    def _is_asking(self) -> bool:
+        """Whether ssh may be asking for a password: there is no login yet, and no echo."""
+        if self._terminal is None or (self.sees_login and self.reached.is_set()):
+            return False
+        return not self.answered and self._terminal.is_asking()
+
+    # --- what ssh and the remote side say ---------------------------------------------------------
+
+    async def _read_lines(self, stream: ReceiveStream, on_line: Callable[[str], None]) -> None:
+        """Pass on each line of a stream, up to its end: ssh blocks while a pipe is full."""
         rest = b""
-        # Small reads, so that one turn of the event loop handles few lines.  stderr is read to its
-        # end, because ssh blocks while its pipe is full.
-        async with stderr:
-            while data := await stderr.receive_some(STDERR_READ_BYTES):
+        # Small reads, so that one turn of the event loop handles few lines.
+        async with stream:
+            while data := await stream.receive_some(READ_BYTES):
                 *lines, rest = (rest + data).split(b"\n")
-                if len(rest) > STDERR_LINE_CHARS:
+                if len(rest) > LINE_CHARS:
                     lines.append(rest)
                     rest = b""
-                for line in lines:
-                    self._on_line(line)
+                for line in filter(None, (line.rstrip(b"\r") for line in lines)):
+                    on_line(escaped(line, LINE_CHARS))
+                # A prompt of sudo ends no line, and nobody can answer it.
+                if rest and asks_for_password(prompt := escaped(rest, LINE_CHARS)):
+                    raise password_error(self._settings, self._config, prompt)
             if rest:
-                self._on_line(rest)
-        self._stderr_ended.set()
+                on_line(escaped(rest, LINE_CHARS))
+        self._outputs -= 1
+        if not self._outputs:
+            self._output_ended.set()
 
-    def _on_line(self, raw: bytes) -> None:
-        now = trio.current_time()
-        if AUTHENTICATED.encode() in raw:
-            self._peer_address.on_login(raw.decode(errors="replace"))
-            self._login_scope.deadline = math.inf
-            self.login_time = now - self._started_at
+    def _on_log(self, line: str) -> None:
+        """Handle a line of ssh itself."""
+        if line.startswith(AUTHENTICATED):
+            self._peer_address.on_login(line)
             self.reached.set()
-        if now - self._second >= 1:
-            if self._lines_in_second > STDERR_LINES_PER_S:
-                left_out = self._lines_in_second - STDERR_LINES_PER_S
-                log.warning("%s: (%d more lines)", self.peer, left_out)
-            self._second, self._lines_in_second = now, 0
-        self._lines_in_second += 1
-        if self._lines_in_second > STDERR_LINES_PER_S:
+        if SLOW_BANNER in line:
+            self.slow_banner = True
+        self._tail.append(line)
+        on_terminal = self._terminal is not None and self._terminal.exists
+        hidden = (
+            self._config.is_quiet
+            or (line.startswith(VERBOSE_ONLY) and not self._config.logs_login)
+            # ssh asks again on the terminal, in the same moment.
+            or (line.startswith("Permission denied, please try again") and on_terminal)
+        )
+        if self._settings.verbose or not hidden:
+            self._relay.add(f"ssh: {without_unknown_port(line).removeprefix('ssh: ')}")
+
+    def _on_stderr(self, line: str) -> None:
+        """Handle a line of the remote side, of the server, or of the ssh to a jump host."""
+        shown = self._tracebacks.feed(line)
+        if shown is None:
+            log.debug("%s: %s", self.peer, line)
             return
-        line = escaped(raw.rstrip(b"\r"), STDERR_LINE_CHARS)
-        if line:
-            self._tail.append(line)
+        self._tail.append(shown)
         # What the starting shell says is for the diagnosis.
-        if line.startswith(STARTER):
-            return
-        # "Killed by signal" also follows our own SIGTERM.  If it was not ours, the diagnosis names
-        # the signal.
-        if line and (self._settings.verbose or not line.startswith((*VERBOSE_ONLY, KILLED))):
-            is_news = self.up.is_set() or self._known_lines.add(line)
-            log.log(logging.WARNING if is_news else logging.DEBUG, "%s: %s", self.peer, line)
+        if not shown.startswith(STARTER):
+            before_login = self.sees_login and not self.reached.is_set()
+            name = "ssh" if before_login else self.peer
+            self._relay.add(f"{name}: {without_unknown_port(shown).removeprefix('ssh: ')}")
 
     def _diagnosis(self) -> VknetError:
-        status = None if self._process is None else self._process.returncode
-        return diagnose(self._settings, status, list(self._tail), sudo=under_sudo())
+        ended = SshExit(
+            None if self._process is None else self._process.returncode,
+            list(self._tail),
+            sudo=under_sudo(),
+            answered=self.answered,
+            raised=self._tracebacks.raised,
+            python=self._tracebacks.python,
+            config=self._config,
+        )
+        error = diagnose(self._settings, ended)
+        follows = follows_from_proxy if self._config.proxy is not None else _never
+        self._relay.leave_out(str(error), follows)
+        return error
+
+
+def _never(_line: str) -> bool:
+    return False
 
 
 class SshDialer:
-    """Creates the `SshTransport` of each link of `vknet.keep_linked`, and adapts its timeout.
+    """Creates the `SshTransport` of each link of `vknet.keep_linked`.
 
-    TCP repeats its SYN after 1, 3, 7 and 15 seconds, so one long attempt may notice only after
-    eight seconds that a path works again.  Short attempts notice it sooner.  Once the time of a
-    login is known, an attempt may connect for four times as long, and at least `CONNECT_MIN_S`
-    seconds.  After two failures in a row the next attempt gets the whole timeout of the settings,
-    because the path may have become slow; so does every third one after it.
+    If sshd accepted the last connection but was slow to answer, the next attempt gets the time of a
+    login for it.
 
     Args:
         settings: the host, and how to reach it.
@@ -281,59 +312,20 @@ class SshDialer:
         self.peer_address = PeerAddress()
         self._settings = settings
         self._transport: SshTransport | None = None
-        self._login_time: float | None = None
-        self._failures = 0
         self._known_lines = KnownLines()
 
     def __call__(self) -> SshTransport:
         """Return the transport of the next link."""
         if self._transport is not None and self._transport.up.is_set():
             self._known_lines.clear()
-        if self._transport is not None and self._transport.login_time is not None:
-            self._login_time = self._transport.login_time
-            self._failures = 0
-        elif self._transport is not None:
-            self._failures += 1
+        slow = self._transport is not None and self._transport.slow_banner
+        timeout = max(self._settings.timeout, LOGIN_TIMEOUT_S) if slow else None
         self._transport = SshTransport(
-            self._settings, self._connect_timeout(), self._known_lines, self.peer_address
+            self._settings, timeout, self._known_lines, self.peer_address
         )
         return self._transport
-
-    def _connect_timeout(self) -> float:
-        if self._login_time is None or self._failures % 3 == 2:
-            return self._settings.timeout
-        return min(self._settings.timeout, max(CONNECT_MIN_S, 4 * self._login_time))
 
 
 def under_sudo() -> bool:
     """Whether sudo(8) started this program as root."""
     return os.geteuid() == 0 and "SUDO_USER" in os.environ
-
-
-def _login_timeout(timeout: float) -> float:
-    """Return the seconds that a login may take; they are more if ssh can ask a person."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        if "SSH_ASKPASS" not in os.environ:
-            return timeout + LOGIN_MARGIN_S
-    return max(LOGIN_TIMEOUT_S, timeout + LOGIN_MARGIN_S)
-
-
-async def _end(process: trio.Process) -> None:
-    """End a process and reap it.
-
-    Its stdin has ended: the link's sender ends the stream after its last block.  If the process is
-    still running after `EOF_GRACE_S`, it gets SIGTERM, and after `TERM_GRACE_S` more SIGKILL.
-    """
-    for grace, signal_it in ((EOF_GRACE_S, process.terminate), (TERM_GRACE_S, process.kill)):
-        with trio.move_on_after(grace):
-            await process.wait()
-        if process.returncode is None:
-            try:
-                signal_it()
-            except PermissionError:
-                # For example with -e "sudo ssh".
-                log.error("no permission to end ssh; as root: kill %d", process.pid)
-                return
-    await process.wait()
