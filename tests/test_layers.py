@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 # From the bottom to the top.  A package may import those of the layers below, and within its layer
 # only those of its own group.
 LAYERS: Final = (
-    ({"errors", "counters", "exit_codes", "spec", "_version", "_lazy"},),
+    ({"errors", "counters", "exit_codes", "spec", "_version", "_lazy", "_old_python"},),
     ({"packet"},),
     ({"wire", "framing"}, {"congestion"}, {"qdisc"}),
     ({"endpoints"}, {"transport"}),

@@ -120,7 +120,17 @@ def test_login_is_an_argument_for_ssh() -> None:
         *("", "@host", "user@", ":auto", "user@:auto", "[]", "[host]", "[::1", "::1]", "[::1]x"),
         *("-oProxyCommand=id", "-l@host", "user@-host", "user@[-::1]", "user@host@"),
         *("ho st", "host;id", "host$(id)", "host`id`", "host\n", "\nhost", "us er@host", "u;@host"),
-        *("user/../x@host", "$user@host", "host%eth0", "h\u00f6st", "[::1%a b]", "[::1;]"),
+        *(
+            "user/../x@host",
+            "$user@host",
+            "%host",
+            "a//b",
+            "a/./b",
+            "/a",
+            "a/",
+            "[::1%a b]",
+            "[::1;]",
+        ),
         *("host:", "host:switch", "host:-S", "host:tap:-x", "host:/a\nb", "host:/a\0"),
     ],
 )

@@ -24,7 +24,11 @@ Two links, each with an endpoint of its own, over any trio stream::
     trio.run(main)
 """
 
-from __future__ import annotations
+import sys
+
+# This file has to be valid in any Python, so that an old one gets to the next line.
+if sys.version_info < (3, 11):  # noqa: UP036 - pip is not the only way to install
+    from vknet import _old_python as _old_python
 
 from vknet._lazy import exports
 from vknet._version import __version__
@@ -32,8 +36,6 @@ from vknet._version import __version__
 # Not that of typing, which the commands would wait for before they handle signals.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
-
     from vknet.counters import Counters, DropReason, TrafficCounters
     from vknet.endpoints import (
         Endpoint,
@@ -107,7 +109,7 @@ __all__ = [
 ]
 
 # The public names, by the module that defines them.
-_HOMES: Final = {
+_HOMES = {
     "vknet.transport.base": ("Transport", "StreamTransport"),
     "vknet.endpoints": (
         "Endpoint",
@@ -143,5 +145,4 @@ if not TYPE_CHECKING:
     __getattr__ = exports(__name__, _HOMES)
 
 
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy

@@ -16,6 +16,7 @@ __all__ = [
     "UsageError",
     "VknetError",
     "escaped",
+    "shortened",
 ]
 
 
@@ -59,6 +60,11 @@ class RemoteProtocolError(VknetError):
 
 class LocalProtocolError(VknetError):
     """This program tried to send data that the protocol does not allow."""
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return the text, cut to at most `limit` characters; a text that was cut ends in ``...``."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def escaped(text: str | bytes, limit: int = 200) -> str:

@@ -2,6 +2,7 @@
 
     local-spec     auto | tapN | /dev/tapN | tap:NAME | a path that contains a slash
     target         [user@]host[:remote-spec]     an IPv6 address in brackets
+    path           a leading ~ or ~user is a home directory, on the side of the spec
     retry          delay[:retries]
 
 Hosts and users become arguments of ssh, and specs and bridges arguments of the remote shell.  This
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -43,8 +45,10 @@ DELAY_MAX_S: Final = 365 * 86400
 
 _TAP = re.compile(r"(?:/dev/)?(tap[0-9]+)", re.ASCII)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.+@-]+", re.ASCII)
-_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+@-]*\$?", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", re.ASCII)
+# ssh puts users and hosts into the commands of the user's configuration, such as ProxyCommand, and
+# into paths.  No character here has a meaning for a shell, within a word or at the start of one.
+_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+@%/-]*\$?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+%/-]*", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 # Control characters, and the surrogates that stand for no byte (PEP 383).
@@ -195,13 +199,13 @@ def parse_target(text: str) -> Target:
         raise UsageError(f'"{escaped(text)}" is not [user@]host[:remote-spec]; {_bracketed(text)}')
     if not host:
         raise UsageError(f'"{escaped(text)}": the host is missing')
-    if user is not None and not _USER.fullmatch(user):
+    if user is not None and not _is_name(user, _USER):
         raise UsageError(
-            f'user "{escaped(user)}": letters, digits and . _ + - @ are allowed, but no + - @ first'
+            f'user "{escaped(user)}": letters, digits and . _ + - @ % / are allowed; {_NAME_RULES}'
         )
-    if address is None and not _HOST.fullmatch(host):
+    if address is None and not _is_name(host, _HOST):
         raise UsageError(
-            f'host "{escaped(host)}": letters, digits and . _ - are allowed, but no - first'
+            f'host "{escaped(host)}": letters, digits and . _ + - % / are allowed; {_NAME_RULES}'
         )
     if address is not None and not _IPV6.fullmatch(host):
         raise UsageError(f'host "[{escaped(host)}]": brackets are for IPv6 addresses only')
@@ -209,6 +213,30 @@ def parse_target(text: str) -> Target:
         return Target(user, host)
     parse_spec(spec, "remote-spec")
     return Target(user, host, spec)
+
+
+_NAME_RULES: Final = (
+    "the first is a letter, a digit, . or _, and no part between slashes is empty, . or .."
+)
+
+
+def _is_name(text: str, ascii_form: re.Pattern[str]) -> bool:
+    """Whether the text is a user or a host: letters of any script count as those of ASCII.
+
+    In a character set other than UTF-8, a letter may contain bytes that a shell takes for others.
+    """
+    as_ascii = ""
+    for char in text:
+        if not char.isascii():
+            try:
+                bytes_high = all(byte >= 0x80 for byte in os.fsencode(char))
+            except UnicodeEncodeError:
+                return False
+            if not bytes_high or unicodedata.category(char)[0] not in "LMN":
+                return False
+        as_ascii += char if char.isascii() else "x"
+    parts = text.split("/")
+    return bool(ascii_form.fullmatch(as_ascii)) and not {"", ".", ".."} & set(parts)
 
 
 def _bracketed(text: str) -> str:
@@ -222,7 +250,7 @@ def _bracketed(text: str) -> str:
         (path_address, f"/{path}"),
         (address, name or "auto"),
     ):
-        if _is_ipv6(host) and (not at or _USER.fullmatch(user)):
+        if _is_ipv6(host) and (not at or _is_name(user, _USER)):
             return escaped(f"{advice}, as in {user}{at}[{host}]:{spec}")
     return advice
 

@@ -24,7 +24,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,8 +204,9 @@ def run(data: bytes) -> None:
     promised = source.choice(PROMISES)
     pattern = source.number()
     stream = source.rest()
-    whole = decode(Decoder(wire, promised, offload=offload), [stream])
-    cut = decode(Decoder(wire, promised, offload=offload), [*pieces(stream, pattern, 12)])
+    offloads = ALL_OFFLOADS if offload else NO_OFFLOADS
+    whole = decode(Decoder(wire, promised, offloads=offloads), [stream])
+    cut = decode(Decoder(wire, promised, offloads=offloads), [*pieces(stream, pattern, 12)])
     assert cut == whole, "pieces change what is decoded"
     frames, controls, failed, held = whole
     expected = read(stream, wire, promised, offload=offload)

@@ -109,8 +109,19 @@ def test_forced_command_reads_the_mark_from_the_original_command(
         switch.accept()
         assert isinstance(client.next(), Hello)
         client.close()
-        half.communicate(timeout=TIMEOUT_S)
+        _, stderr = half.communicate(timeout=TIMEOUT_S)
     assert half.returncode == 1
+    assert b"the client asked for auto in bridge bridge0" in stderr
+
+
+def test_home_in_the_spec_is_that_of_the_remote_half(tmp_path: Path) -> None:
+    client = Client()
+    with OneClientSwitch(tmp_path / "s") as switch:
+        half = client.start("-B", "wire=2", "~/s", env={"HOME": str(tmp_path)})
+        switch.accept()
+        assert isinstance(client.next(), Hello)
+        client.close()
+        half.communicate(timeout=TIMEOUT_S)
 
 
 def test_endpoint_error_goes_to_the_client_only(tmp_path: Path) -> None:

@@ -133,6 +133,27 @@ def test_remote_half_reads_the_mark_from_the_original_command() -> None:
     assert parse("-S tap0", "").link.wire is Wire.V1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "original", "asked"),
+    [
+        ("-S tap0", "vknet -S -B wire=2 auto", "auto"),
+        ("-S -b br0 tap0", "vknet -S -B wire=2 -b br1 tap0", "tap0 in bridge br1"),
+        ("-S -b br0 tap0", "sudo -n vknet -S tap0", "tap0"),
+        ("-S -b br0 tap0", "vknet -S -B wire=2 -b br0 tap0", None),
+        ("-S /a", "vknet -S '/a'", None),
+        ("-S tap0", "", None),
+        ("-S tap0", "uptime", None),
+        ("-S tap0", "vknet -S", None),
+        ("-S tap0", "vknet -S 'unclosed", None),
+        ("-S tap0", "vknet -S '\x1b'", "\\x1b"),
+    ],
+)
+def test_remote_half_knows_what_a_forced_command_overrides(
+    arguments: str, original: str, asked: str | None
+) -> None:
+    assert parse(arguments, original).asked == asked
+
+
 def test_client_ignores_the_mark() -> None:
     assert parse("auto home", "exec vknet -S -B wire=2 auto").link.wire is Wire.AUTO
 
@@ -259,8 +280,8 @@ def test_remote_half_accepts_one_spec_only() -> None:
         ("--timeout '' auto home", '"" must be a number'),
         ("-e '' auto home", "-e: a command is needed"),
         ("-e 'ssh \"' auto home", "No closing quotation"),
-        ("--remote-command '' auto home", "one line of shell words"),
-        ("--remote-command ' ' auto home", "one line of shell words"),
+        ("--remote-command '' auto home", '--remote-command "": a command is needed, such as'),
+        ("--remote-command ' ' auto home", "a command is needed, such as vknet"),
         ("--tim 5 auto home", "--tim"),
         ("--no-such-option auto home", "--no-such-option"),
         ("-x auto home", "-x"),
@@ -329,5 +350,5 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_settings_have_parsed_values_only() -> None:
     assert {field.name for field in fields(Settings)} == {
-        *("spec", "bridge", "mtu", "link", "retry", "ssh", "verbosity")
+        *("spec", "bridge", "mtu", "link", "retry", "ssh", "verbosity", "asked")
     }

@@ -315,6 +315,21 @@ def bound(path: Path, kind: socket.SocketKind, *, listen: bool = False) -> socke
     return sock
 
 
+async def test_home_in_a_path_is_that_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = bound(tmp_path / "s", socket.SOCK_SEQPACKET, listen=True)
+    async with await open_endpoint("~/s") as endpoint:
+        assert endpoint.name == str(tmp_path / "s")
+    kept.close()
+
+
+async def test_home_of_an_unknown_user_is_a_setup_error() -> None:
+    with pytest.raises(SetupError, match="~no-such-user/s: no such user, or no home directory"):
+        await open_endpoint("~no-such-user/s")
+
+
 async def test_path_too_long_for_a_socket_is_a_setup_error() -> None:
     with pytest.raises(SetupError, match="at most 107 bytes"):
         await open_seqpacket("/" + "x" * 107)

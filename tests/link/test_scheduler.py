@@ -23,7 +23,7 @@ from vknet.framing import (
 from vknet.link.scheduler import GRANT_S, SUPER_BYTES, SUPER_TIME_S, Scheduler
 from vknet.packet.ethernet import FULL_FRAME
 from vknet.packet.gso import plain_frames
-from vknet.packet.virtio import OffloadFrame
+from vknet.packet.virtio import ALL_OFFLOADS, OffloadFrame
 from vknet.qdisc.codel import TARGET_S
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
@@ -76,7 +76,7 @@ class Link:
 def sent(parts: Sequence[Frame]) -> list[bytes | OffloadFrame]:
     """Return the frames that were written."""
     blocks: list[Item] = []
-    decoder = Decoder(Wire.V2, offload=True)
+    decoder = Decoder(Wire.V2, offloads=ALL_OFFLOADS)
     feed(decoder, GREETING + b"".join(parts), blocks)
     decoder.end()
     frames: list[bytes | OffloadFrame] = []

@@ -51,7 +51,7 @@ def with_byte(data: bytes, at: int, value: int) -> bytes:
 
 def decoded(stream: bytes) -> list[Sequence[AnyFrame]]:
     """The batches in a stream that follows a HELLO."""
-    decoder = Decoder(Wire.V2, offload=True)
+    decoder = Decoder(Wire.V2, offloads=ALL_OFFLOADS)
     feed(decoder, HELLO)
     piece = decoder.feed(stream)
     assert piece.error is None

@@ -134,8 +134,11 @@ def test_any_target_is_refused_or_becomes_a_host_and_never_an_option_of_ssh(text
     assert login == target.login
     assert not login.startswith("-")
     assert not target.host.startswith("-")
-    user = r"[A-Za-z0-9_.][A-Za-z0-9_.+@-]*\$?@"
-    assert re.fullmatch(f"({user})?[A-Za-z0-9_.:][A-Za-z0-9_.:%-]*", login)
+    # No character that a shell or ssh reads as more than itself.
+    user = r"[\w.][^\x00-\x20!\"#$&'()*,:;<=>?\[\\\]^`{|}~\x7f]*\$?@"
+    host = r"[\w.:][^\x00-\x20!\"#$&'()*,;<=>?@\[\\\]^`{|}~\x7f]*"
+    assert re.fullmatch(f"({user})?{host}", login)
+    assert ".." not in login.split("/")
     assert command.startswith("vknet -S -B wire=2 ")
     assert not re.search(r"[\x00-\x1f\x7f]", command)
 

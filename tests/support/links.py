@@ -32,6 +32,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
+from vknet.packet.virtio import ALL_OFFLOADS
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -156,7 +157,7 @@ class Peer:
 
     def __init__(self, stream: trio.StapledStream[Any, Any], wire: Wire = Wire.V2) -> None:
         self.stream = stream
-        self._decoder = Decoder(wire, offload=True)
+        self._decoder = Decoder(wire, offloads=ALL_OFFLOADS)
         self._blocks: list[bytes | OffloadFrame | Control] = []
 
     async def send(self, *what: bytes | Hello | Ack | Ping | Pong | Bye) -> None:

@@ -16,7 +16,7 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.packet.virtio import OffloadFrame
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, OffloadFrame
 from vknet.wire.decoder import Decoder
 from vknet.wire.hello import Hello
 
@@ -83,7 +83,8 @@ def plain(block: bytes | OffloadFrame | Control) -> Any:
 
 def replay(wire: Wire, chunks: list[bytes], *, end: bool = True, offload: bool = True) -> Outcome:
     """Decode a stream in these pieces; the blocks are as the document writes them."""
-    outcome = blocks.replay(Decoder(wire, offload=offload), chunks, end=end)
+    decoder = Decoder(wire, offloads=ALL_OFFLOADS if offload else NO_OFFLOADS)
+    outcome = blocks.replay(decoder, chunks, end=end)
     return replace(outcome, blocks=[plain(block) for block in outcome.blocks])
 
 

@@ -22,7 +22,7 @@ from vknet.framing import (
     Wire,
     encode_control,
 )
-from vknet.packet.virtio import NO_OFFLOADS, Offload, OffloadFrame
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, Offload, OffloadFrame
 from vknet.wire.blocks import BLOCK_HEADER_SIZE
 from vknet.wire.decoder import SKIP_LIMIT, Decoder
 from vknet.wire.hello import (
@@ -188,7 +188,7 @@ def run_in_order(wire: Wire, promised: int, chunks: Sequence[bytes]) -> Outcome:
 
     The order of the blocks is the true one if no chunk completes more than one of them.
     """
-    decoder = Decoder(wire, promised, offload=True)
+    decoder = Decoder(wire, promised, offloads=ALL_OFFLOADS)
 
     def check(blocks: list[Item]) -> None:
         greeted = any(isinstance(block, Hello) for block in blocks)

@@ -41,7 +41,6 @@ from vknet.packet.virtio import (
     OffloadFrame,
     header_kinds,
 )
-from vknet.wire.blocks import BYE_LIMIT
 from vknet.wire.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def test_offload_frames_are_encoded_unchanged() -> None:
     assert encoded.size == sum(map(len, sent))
     for chunks in ([encoded.data], one_by_one(encoded.data)):
         blocks: list[Item] = []
-        decoder = Decoder(Wire.V2, offload=True)
+        decoder = Decoder(Wire.V2, offloads=ALL_OFFLOADS)
         feed(decoder, HELLO_BLOCK, blocks)
         for chunk in chunks:
             feed(decoder, chunk, blocks)
@@ -128,7 +127,7 @@ def test_offloads_that_the_peer_does_not_accept_are_completed_before_sending() -
     sent: list[AnyFrame] = [four, six, b"last"]
     encoded = encode_frames(sent, FRAME_LIMIT_V1, header_kinds(Offload.CSUM | Offload.TSO6))
     assert encoded.frames == 5
-    decoder = Decoder(Wire.V2, offload=True)
+    decoder = Decoder(Wire.V2, offloads=ALL_OFFLOADS)
     blocks: list[Item] = []
     feed(decoder, HELLO_BLOCK + encoded.data, blocks)
     *cut, whole, last = blocks[1:]
@@ -159,7 +158,7 @@ def test_frame_limit_counts_an_offload_frame_without_its_header() -> None:
     assert encode_frames([frame], limit - 1, header_kinds(ALL_OFFLOADS)).data[:4] == MAGIC_BYTES
     block = control(2, bytes(10 + limit))
     for promised, error in ((limit, None), (limit - 1, f"a block of {limit + 10} bytes")):
-        decoder = Decoder(Wire.V2, promised, offload=True)
+        decoder = Decoder(Wire.V2, promised, offloads=ALL_OFFLOADS)
         blocks: list[Item] = []
         feed(decoder, HELLO_BLOCK, blocks)
         if error is None:
@@ -226,11 +225,63 @@ def test_ack_that_does_not_fit_is_not_encoded(total: int, at: int) -> None:
         encode_control(Ack(total, at))
 
 
-def test_long_reason_is_truncated_between_characters() -> None:
-    block = encode_control(Bye("x" + "ä" * BYE_LIMIT))
-    payload = block[8:]
-    assert len(payload) == BYE_LIMIT - 1
-    assert payload.decode() == "x" + "ä" * 511
+def test_long_reason_is_cut_at_200_characters_when_sent() -> None:
+    assert encode_control(Bye("ä" * 200))[8:].decode() == "ä" * 200
+    assert encode_control(Bye("ä" * 201))[8:].decode() == "ä" * 197 + "..."
+
+
+@pytest.mark.parametrize("payload", [b"x" * 201, b"\x1b" * 60, b"\xff" * 4096, "ä".encode() * 2000])
+def test_long_reason_is_cut_at_200_characters_when_shown(payload: bytes) -> None:
+    (bye,) = Decoder(Wire.V2).feed(control(0x06, payload)).controls
+    assert isinstance(bye, Bye)
+    assert len(bye.reason) == 200
+    assert bye.reason.endswith("...")
+    assert bye.reason.isprintable()
+
+
+KINDS = [
+    (Offload.CSUM, 0x0001),
+    (Offload.TSO4, 0x0101),
+    (Offload.TSO6, 0x0401),
+    (Offload.TSO4 | Offload.TSO_ECN, 0x8101),
+    (Offload.TSO6 | Offload.TSO_ECN, 0x8401),
+    (Offload.USO, 0x0501),
+]
+
+
+@pytest.mark.parametrize(("offload", "kind"), KINDS, ids=lambda value: repr(value))
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_offload_of_a_kind_that_was_not_offered_is_a_protocol_error(
+    offload: Offload, kind: int, count: int, bytewise: bool
+) -> None:
+    block = control(2, kind.to_bytes(2, "little") + bytes(70))
+    plain = frame_block(b"before")
+    stream = HELLO_BLOCK + plain + block * count
+    chunks = one_by_one(stream) if bytewise else [stream]
+
+    def fed(offloads: Offload) -> tuple[int, str]:
+        decoder = Decoder(Wire.V2, offloads=offloads)
+        pieces = [decoder.feed(chunk) for chunk in chunks]
+        frames = sum(len(batch) for piece in pieces for batch in piece.batches)
+        return frames, str(pieces[-1].error or "")
+
+    assert fed(Offload.CSUM | offload) == (1 + count, "")
+    others = {one | Offload.CSUM for one, other in KINDS if other != kind}
+    for given in others:
+        if kind in header_kinds(given):
+            continue
+        frames, error = fed(given)
+        assert frames == 1
+        assert f"OFFLOAD of gso_type 0x{kind >> 8:02x}, which this side does not take" in error
+
+
+def test_offload_of_an_unknown_kind_is_left_to_the_endpoint() -> None:
+    for kind in (0x0000, 0x0002, 0x0201, 0xFFFF, 0x8501):
+        stream = HELLO_BLOCK + control(2, kind.to_bytes(2, "little") + bytes(70))
+        decoded = Decoder(Wire.V2, offloads=Offload.CSUM).feed(stream)
+        assert decoded.error is None
+        assert sum(map(len, decoded.batches)) == 1
 
 
 def test_empty_reason_is_replaced_in_the_block() -> None:

@@ -63,12 +63,18 @@ def _main(log: logging.Logger) -> int:
 def _run(log: logging.Logger, settings: Settings) -> int:
     import logging
 
+    from vknet.cli.requirements import missing_package
+    from vknet.exit_codes import EXIT_FAILED
     from vknet.spec import TapSpec
 
     # The remote half prints warnings and errors only: they appear at the client's terminal.
     level = logging.INFO if settings.ssh else logging.WARNING
     log.setLevel(max(logging.DEBUG, level - 10 * settings.verbosity))
-    if isinstance(settings.spec, TapSpec) and sys.platform == "linux":
+    needs_tap = isinstance(settings.spec, TapSpec) and sys.platform == "linux"
+    if missing := missing_package("trio", *(["pyroute2"] if needs_tap else [])):
+        log.error("%s", missing)
+        return EXIT_FAILED
+    if needs_tap:
         from vknet.endpoints.isolated import prestart
 
         prestart("vknet.endpoints.netlink", "pyroute2")

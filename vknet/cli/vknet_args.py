@@ -129,6 +129,8 @@ class Settings:
         retry: when to try again; None to end when the link is lost.
         ssh: how to reach the other side; None for the remote half (-S).
         verbosity: -v less -q.
+        asked: for the remote half under a forced command: the spec and the bridge that the client
+            asked for, if they are others; else None.
     """
 
     spec: Spec
@@ -138,6 +140,7 @@ class Settings:
     retry: RetryPolicy | None
     ssh: SshSettings | None
     verbosity: int
+    asked: str | None = None
 
 
 def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings:
@@ -223,7 +226,24 @@ def _remote_settings(args: argparse.Namespace, original_command: str) -> Setting
         retry=None,
         ssh=None,
         verbosity=args.verbose - args.quiet,
+        asked=_asked_otherwise(original_command, args.spec, args.bridge),
     )
+
+
+def _asked_otherwise(original_command: str, spec: str, bridge: str | None) -> str | None:
+    """Return the spec and the bridge of a client, if the forced command has others."""
+    try:
+        words = shlex.split(original_command)
+    except ValueError:
+        return None
+    if "-S" not in words:
+        return None
+    arguments = words[words.index("-S") + 1 :]
+    bridges = [value for option, value in pairwise(arguments) if option == "-b"]
+    asked_bridge = bridges[-1] if bridges else None
+    if not arguments or (arguments[-1], asked_bridge) == (spec, bridge):
+        return None
+    return escaped(arguments[-1] + ("" if asked_bridge is None else f" in bridge {asked_bridge}"))
 
 
 def _has_mark(original_command: str) -> bool:
@@ -324,6 +344,8 @@ def _words(command: str) -> tuple[str, ...]:
 
 
 def _one_line(command: str | None, option: str) -> str | None:
-    if command is not None and (not command.strip() or not command.isprintable()):
+    if command is not None and not command.strip():
+        raise UsageError(f'{option} "": a command is needed, such as vknet or "sudo -n vknet"')
+    if command is not None and not command.isprintable():
         raise UsageError(f'{option} "{escaped(command)}": one line of shell words is needed')
     return command

@@ -25,7 +25,7 @@ from vknet.monitor import Monitor
 from vknet.spec import TapSpec
 from vknet.transport.ssh import SshDialer
 from vknet.transport.stdio import StdioTransport
-from vknet.wire.blocks import Bye, Wire
+from vknet.wire.blocks import BYE_LIMIT, Bye, Wire
 from vknet.wire.encoder import encode_control
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ async def _keep_linked(settings: Settings, ssh: SshSettings, monitor: Monitor) -
 async def _remote_half(settings: Settings, monitor: Monitor) -> int:
     # sshd puts the client's address first, see ssh(1).
     peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    if settings.asked is not None:
+        log.warning(
+            "the forced command sets the spec and the bridge; the client asked for %s",
+            settings.asked,
+        )
     try:
         transport = StdioTransport(escaped(peer) or "the client")
         try:
@@ -125,6 +130,9 @@ async def _remote_half(settings: Settings, monitor: Monitor) -> int:
             if settings.link.wire is not Wire.V2:
                 raise
             # The client prints the reason.  Printed here as well, it would appear twice.
+            if len(str(exc)) > BYE_LIMIT:
+                # The end of the message is the remedy.
+                log.error("%s", exc)
             transport.refuse(encode_control(Bye(str(exc))))
             return EXIT_FAILED
         async with endpoint:

@@ -39,6 +39,7 @@ def _main(log: logging.Logger) -> int:
 
     from vknet.cli.last_words import run_to_the_end
     from vknet.cli.logs import background_log, keep_standard_descriptors
+    from vknet.cli.requirements import missing_package
     from vknet.cli.vknetd_args import COMMAND, Action, parse
     from vknet.errors import UsageError, VknetError
     from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
@@ -52,6 +53,8 @@ def _main(log: logging.Logger) -> int:
             log.error("%s", exc)
             return EXIT_USAGE if isinstance(exc, UsageError) else EXIT_FAILED
     log.setLevel(max(logging.DEBUG, logging.INFO - 10 * settings.verbosity))
+    if missing := missing_package("trio"):
+        sys.exit(f"{COMMAND}: {missing}")
     is_switch = settings.action is Action.SWITCH
     # It forks, so it comes before the second log starts a thread.
     background = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ async def open_endpoint(
     """Open the endpoint that a spec names.
 
     Args:
-        spec: ``auto``, ``tapN``, ``/dev/tapN``, ``tap:NAME``, or the path of a vknetd socket.
+        spec: ``auto``, ``tapN``, ``/dev/tapN``, ``tap:NAME``, or the path of a vknetd socket,
+            in which ``~`` is the home of this user.
         bridge: the bridge that the TAP joins; it is created if it does not exist.
         mtu: the TAP's MTU in bytes; None leaves it unchanged.  A socket has no MTU of its own; the
             peer is told this one.
@@ -39,7 +41,15 @@ async def open_endpoint(
     if isinstance(spec, SocketSpec):
         if bridge is not None:
             raise UsageError(f"{spec.path} is a socket; only a TAP can be in a bridge")
-        return await open_seqpacket(spec.path, mtu)
+        return await open_seqpacket(_expanded(spec.path), mtu)
     if sys.platform != "linux":
         raise SetupError(f"TAP interfaces are supported on Linux only, not on {sys.platform}")
     return await open_tap(spec.name, bridge=bridge, mtu=mtu)
+
+
+def _expanded(path: str) -> str:
+    """Replace a leading ``~`` or ``~user`` by the home directory."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - Path would drop a leading "./"
+    if expanded.startswith("~"):
+        raise SetupError(f"{path}: no such user, or no home directory; for a file write ./{path}")
+    return expanded

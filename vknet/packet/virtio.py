@@ -58,6 +58,7 @@ __all__ = [
     "ALL_OFFLOADS",
     "DEFAULT_OFFLOADS",
     "FAST_PATH_OFFSETS",
+    "KNOWN_KINDS",
     "NO_OFFLOADS",
     "OFFLOAD_MIN",
     "PLAIN_HEADER",

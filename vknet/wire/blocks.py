@@ -69,8 +69,8 @@ OFFLOAD_WORD: Final = CONTROL_MARK | OFFLOAD
 U64: Final = struct.Struct("<Q")
 TIMED_ACK: Final = struct.Struct("<QI")
 
-BYE_LIMIT: Final = 1024
-"""The longest reason of a BYE in bytes."""
+BYE_LIMIT: Final = 200
+"""The longest reason of a BYE in characters, as it is sent and as it is shown."""
 
 
 class Wire(enum.Enum):

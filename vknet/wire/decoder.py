@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vknet.errors import RemoteProtocolError, escaped
+from vknet.errors import RemoteProtocolError, escaped, shortened
 from vknet.packet.uniform_batch import (
     UNIFORM_FRAME_MAX,
     UNIFORM_MAX,
@@ -24,7 +24,14 @@ from vknet.packet.uniform_batch import (
     UniformBatch,
     count_uniform,
 )
-from vknet.packet.virtio import OFFLOAD_MIN, VNET_HEADER_SIZE, OffloadFrame
+from vknet.packet.virtio import (
+    KNOWN_KINDS,
+    NO_OFFLOADS,
+    OFFLOAD_MIN,
+    VNET_HEADER_SIZE,
+    OffloadFrame,
+    header_kinds,
+)
 from vknet.wire.blocks import (
     ACK,
     BLOCK_HEADER,
@@ -50,7 +57,7 @@ from vknet.wire.hello import HELLO_LIMIT, Hello
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vknet.packet.virtio import AnyFrame
+    from vknet.packet.virtio import AnyFrame, Offload
     from vknet.wire.blocks import Control
 
 __all__ = ["Decoded", "Decoder"]
@@ -95,16 +102,22 @@ class Decoder:
         wire: which blocks may come.
         frame_limit: the longest frame that this side's own HELLO promises to take, in bytes.  It
             holds from the peer's HELLO on; until then the limit is `FRAME_LIMIT_V1`.
-        offload: this side's HELLO names an offload, so OFFLOAD may come.
+        offloads: those in this side's HELLO: OFFLOAD of these kinds may come.
     """
 
     def __init__(
-        self, wire: Wire, frame_limit: int = FRAME_LIMIT_V2, *, offload: bool = False
+        self,
+        wire: Wire,
+        frame_limit: int = FRAME_LIMIT_V2,
+        *,
+        offloads: Offload = NO_OFFLOADS,
     ) -> None:
         self._wire = wire
         self._limit = FRAME_LIMIT_V1
         self._promised = frame_limit
-        self._offload = offload
+        self._offload = bool(offloads)
+        # Kinds that are not known are left to the endpoint, which drops them.
+        self._refused = KNOWN_KINDS - header_kinds(offloads)
         self._offload_limit = 0
         self._greeted = False
         self._started = False
@@ -187,6 +200,7 @@ class Decoder:
                 decoded.size += length
                 batch.append(view[start:stop])
             elif word == OFFLOAD_WORD:
+                self._check_kind(view[start] | view[start + 1] << 8)
                 decoded.size += length - VNET_HEADER_SIZE
                 batch.append(OffloadFrame(view[start:stop]))
             else:
@@ -205,6 +219,9 @@ class Decoder:
         count = count_uniform(bytes(view[: count * size]), size, range(header))
         if count < UNIFORM_MIN:
             return None
+        if word == OFFLOAD_WORD:
+            kind = view[BLOCK_HEADER_SIZE : BLOCK_HEADER_SIZE + KIND_SIZE]
+            self._check_kind(int.from_bytes(kind, "little"))
         payloads = struct.iter_unpack(f"{BLOCK_HEADER_SIZE}x{length}s", view[: count * size])
         if word == V1_MAGIC:
             self._started = True
@@ -234,6 +251,7 @@ class Decoder:
                 decoded.size += length
                 batch.append(payload)
             elif word == OFFLOAD_WORD:
+                self._check_kind(payload[0] | payload[1] << 8)
                 decoded.size += length - VNET_HEADER_SIZE
                 batch.append(OffloadFrame(payload))
             else:
@@ -256,6 +274,13 @@ class Decoder:
         if not least <= length <= limit:
             raise RemoteProtocolError(
                 f"the peer sent a block of {length} bytes; from {least} to {limit} are allowed"
+            )
+
+    def _check_kind(self, kind: int) -> None:
+        if kind in self._refused:
+            raise RemoteProtocolError(
+                f"the peer sent OFFLOAD of gso_type 0x{kind >> 8:02x},"
+                " which this side does not take"
             )
 
     def _may_control(self, number: int) -> bool:
@@ -299,7 +324,7 @@ class Decoder:
             (value,) = U64.unpack(payload)
             decoded.controls.append(NUMBERED[number](value))
         elif number == BYE:
-            decoded.controls.append(Bye(escaped(payload, BYE_LIMIT)))
+            decoded.controls.append(Bye(shortened(escaped(payload, BYE_LIMIT), BYE_LIMIT)))
 
     def _not_a_block(self, shown: bytes) -> RemoteProtocolError:
         text = escaped(shown[:SHOWN])

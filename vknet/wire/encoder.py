@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vknet.counters import DropReason
-from vknet.errors import LocalProtocolError
+from vknet.errors import LocalProtocolError, shortened
 from vknet.packet.gso import for_receiver
 from vknet.packet.uniform_batch import UniformBatch
 from vknet.packet.virtio import VNET_HEADER_SIZE, OffloadFrame
@@ -147,8 +147,8 @@ def encode_control(control: Control) -> bytes:
         case Ack(value) | Ping(value) | Pong(value):
             return _numbered(TYPE_OF[type(control)], value)
         case Bye(reason):
-            text = reason.encode("utf-8", "replace")[:BYE_LIMIT]
-            number, payload = BYE, text.decode("utf-8", "ignore").encode() or b"-"
+            text = shortened(reason, BYE_LIMIT).encode("utf-8", "replace")
+            number, payload = BYE, text or b"-"
     if len(payload) > HELLO_LIMIT:
         raise LocalProtocolError(f"a HELLO of {len(payload)} bytes; the limit is {HELLO_LIMIT}")
     return BLOCK_HEADER.pack(CONTROL_MARK | number, len(payload)) + payload

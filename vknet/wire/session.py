@@ -76,7 +76,7 @@ class Session:
         self.negotiated: Negotiated | None = None
         self._wire = wire
         self._adopt_timeout = adopt_timeout
-        self._decoder = Decoder(wire, ours.frame_limit, offload=bool(ours.offloads))
+        self._decoder = Decoder(wire, ours.frame_limit, offloads=ours.offloads)
         self._keepalive: Keepalive | None = None
         self._outbox: dict[type[Control], Control] = {}
         if wire is Wire.V2:
