@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
+from vknet.cli.vknet_args import parse_arguments
 from vknet.errors import UsageError
 from vknet.spec import (
     DEFAULT_SOCKET,
@@ -12,6 +15,7 @@ from vknet.spec import (
     Spec,
     TapSpec,
     Target,
+    bridge_example,
     parse_bridge,
     parse_retry,
     parse_spec,
@@ -54,8 +58,8 @@ def test_valid_spec_is_parsed(text: str, spec: Spec) -> None:
         ("-r/x", "write ./-r/x"),
         ("tap:", "1 to 15 characters"),
         ("tap:..", "1 to 15 characters"),
-        ("tap:sixteen-letters1", "1 to 15 characters"),
-        ("tap1234567890123", "1 to 15 characters"),
+        (f"tap:{'a' * 128}", "an alternative name up to 127"),
+        (f"tap{'1' * 125}", "an alternative name up to 127"),
         ("tap:-x", "does not begin with"),
         ("tap:a/b", "letters, digits"),
         ("tap:a b", "letters, digits"),
@@ -168,6 +172,29 @@ def test_tap_can_be_in_a_bridge() -> None:
     assert parse_bridge("bridge0", TapSpec("tap0"), "remote") == "bridge0"
 
 
+@pytest.mark.parametrize(
+    ("spec", "target", "example"),
+    [
+        ("br0", "host:br7", "vknet -b br0 -B br7 auto host:auto"),
+        ("br0", "host", "vknet -b br0 -B br0 auto host:auto"),
+        ("br0", "root@[fd00::1]:br0", "vknet -b br0 -B br0 auto root@[fd00::1]:auto"),
+        ("br0", "[fd00::1]", "vknet -b br0 -B br0 auto [fd00::1]:auto"),
+        ("br0", "host:auto", "vknet -b br0 auto host:auto"),
+        ("br0", "host:tap:x", "vknet -b br0 auto host:tap:x"),
+        ("tap0", "host:br0", "vknet -B br0 tap0 host:auto"),
+        ("./a b", "host:br0", "vknet -B br0 './a b' host:auto"),
+        ("br0", "ho;st:br0", None),
+        ("br;0", "host:br0", None),
+        ("br0", "host:br;0", None),
+        ("tap0", "host:tap0", None),
+    ],
+)
+def test_example_for_bridges_can_be_pasted(spec: str, target: str, example: str | None) -> None:
+    assert bridge_example(spec, target) == example
+    if example is not None:
+        assert parse_arguments(shlex.split(example)[1:]).ssh is not None
+
+
 def test_socket_cannot_be_in_a_bridge() -> None:
     with pytest.raises(UsageError, match="the remote spec /s is a socket"):
         parse_bridge("bridge0", SocketSpec("/s"), "remote")
@@ -178,7 +205,9 @@ def test_bridge_for_a_host_alone_is_explained() -> None:
         parse_bridge("bridge0", parse_spec(parse_target("host").spec), "remote")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "-b", "a" * 16, "a b", "a/b", "$(id)", "b\n", "ä"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-b", "a" * 128, "a b", "a/b", "$(id)", "b\n", "ä"]
+)
 def test_bridge_name_must_be_an_interface_name(name: str) -> None:
     with pytest.raises(UsageError, match="bridge") as caught:
         parse_bridge(name, TapSpec(None), "local")

@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from vknet.errors import UsageError, escaped
 
 __all__ = [
+    "ALTERNATIVE_LIMIT",
     "DEFAULT_SOCKET",
+    "INTERFACE_LIMIT",
     "SOCKET_PATH_LIMIT",
     "RetryPolicy",
     "SocketSpec",
     "Spec",
     "TapSpec",
     "Target",
+    "bridge_example",
     "parse_bridge",
     "parse_retry",
     "parse_spec",
@@ -38,8 +42,11 @@ DEFAULT_SOCKET: Final = "/var/run/vknet"
 SOCKET_PATH_LIMIT: Final = 107
 """The maximum length of a socket's path in bytes: sun_path of unix(7) without the final NUL."""
 
-# The maximum length of an interface's name in bytes: IFNAMSIZ without the final NUL.
 INTERFACE_LIMIT: Final = 15
+"""The maximum length of an interface's name in bytes: IFNAMSIZ without the final NUL."""
+
+ALTERNATIVE_LIMIT: Final = 127
+"""The maximum length of an alternative name in bytes: ALTIFNAMSIZ without the final NUL."""
 
 DELAY_MAX_S: Final = 365 * 86400
 
@@ -67,9 +74,15 @@ class SocketSpec:
 
 @dataclass(frozen=True, slots=True)
 class TapSpec:
-    """A TAP interface; the name None means the first unused one."""
+    """A TAP interface.
+
+    Attributes:
+        name: its name; None means the first unused one.
+        device: the path that the user wrote instead, such as ``/dev/tap0``.
+    """
 
     name: str | None
+    device: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return "auto" if self.name is None else f"tap:{self.name}"
@@ -112,12 +125,13 @@ class RetryPolicy:
             raise UsageError(f"the delay and the retries must not be negative: {self}")
 
 
-def parse_spec(text: str, what: str = "local-spec") -> Spec:
+def parse_spec(text: str, what: str = "local-spec", example: str | None = None) -> Spec:
     """Read a local-spec or a remote-spec.
 
     Args:
         text: the spec.
         what: ``local-spec`` or ``remote-spec``, for errors.
+        example: the command line for a user who wrote the name of a bridge, for errors.
 
     Raises:
         UsageError: it is neither a TAP nor a path.
@@ -133,7 +147,8 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
     if text == "auto":
         return TapSpec(None)
     if match := _TAP.fullmatch(text):
-        return TapSpec(_interface(match[1], "TAP"))
+        device = text if text.startswith("/dev/") else None
+        return TapSpec(_interface(match[1], "TAP"), device)
     if text.startswith("tap:"):
         return TapSpec(_interface(text.removeprefix("tap:"), "TAP"))
     if text.startswith("-"):
@@ -148,18 +163,54 @@ def parse_spec(text: str, what: str = "local-spec") -> Spec:
             )
         return SocketSpec(text)
     raise UsageError(
-        f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path;{_bridge_example(text)}'
+        f'{what} "{shown}" is neither auto, tapN, tap:NAME nor a path;'
+        f"{_bridge_hint(text, example)}"
         f" for a socket in the working directory write ./{shown}"
     )
 
 
-def _bridge_example(name: str) -> str:
+def bridge_example(spec: str, target: str) -> str | None:
+    """Return the command line for a user who wrote bridges as specs; None if none can be meant.
+
+    Args:
+        spec: what the user wrote as the local-spec.
+        target: and as the target.
+    """
+    match = re.fullmatch(r"((?:[^:\[]*@)?(?:\[[^\]]*\]|[^:@\[\]]*))(?::(.*))?", target, re.DOTALL)
+    if match is None:
+        return None
+    # Without a remote-spec, the bridge there probably has the same name.
+    login, remote = match[1], spec if match[2] is None else match[2]
+    options, specs = [], []
+    try:
+        parse_target(f"{login}:auto")
+    except UsageError:
+        return None
+    for option, text in (("-b", spec), ("-B", remote)):
+        try:
+            parse_spec(text)
+            specs.append(shlex.quote(text))
+        except UsageError:
+            if not _can_be_interface(text):
+                return None
+            options.append(f"{option} {text}")
+            specs.append("auto")
+    return f"vknet {' '.join(options)} {specs[0]} {login}:{specs[1]}" if options else None
+
+
+def _bridge_hint(name: str, example: str | None) -> str:
     """Show how to join the bridge of this name, if it can be the name of one."""
+    if not _can_be_interface(name):
+        return ""
+    return f" for a bridge: {example or f'vknet -b {name} -B {name} auto HOST:auto'};"
+
+
+def _can_be_interface(name: str) -> bool:
     try:
         _interface(name, "bridge")
     except UsageError:
-        return ""
-    return f" for a bridge: vknet -b {name} -B {name} auto HOST:auto;"
+        return False
+    return True
 
 
 def parse_bridge(text: str, spec: Spec, side: str) -> str:
@@ -184,8 +235,12 @@ def parse_bridge(text: str, spec: Spec, side: str) -> str:
     return _interface(text, "bridge")
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, example: str | None = None) -> Target:
     """Read ``[user@]host[:remote-spec]``.
+
+    Args:
+        text: the target.
+        example: as for `parse_spec`.
 
     Raises:
         UsageError: a part is missing, or has characters that are not allowed.
@@ -211,7 +266,7 @@ def parse_target(text: str) -> Target:
         raise UsageError(f'host "[{escaped(host)}]": brackets are for IPv6 addresses only')
     if spec is None:
         return Target(user, host)
-    parse_spec(spec, "remote-spec")
+    parse_spec(spec, "remote-spec", example)
     return Target(user, host, spec)
 
 
@@ -282,10 +337,12 @@ def parse_retry(text: str) -> RetryPolicy:
 
 
 def _interface(name: str, what: str) -> str:
-    if name in ("", ".", "..") or len(name) > INTERFACE_LIMIT or name.startswith("-"):
+    # Whether an interface has a long name as its alternative name is known when it is opened.
+    if name in ("", ".", "..") or len(name) > ALTERNATIVE_LIMIT or name.startswith("-"):
         raise UsageError(
-            f'{what} "{escaped(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters,'
-            ' does not begin with "-", and is neither . nor ..'
+            f'{what} "{escaped(name)}": an interface name has 1 to {INTERFACE_LIMIT} characters (an'
+            f' alternative name up to {ALTERNATIVE_LIMIT}), does not begin with "-", and is neither'
+            " . nor .."
         )
     if not _INTERFACE.fullmatch(name):
         raise UsageError(f'{what} "{escaped(name)}": letters, digits and . _ + - @ are allowed')

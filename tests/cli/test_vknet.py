@@ -30,8 +30,8 @@ def prestarted_for(*arguments: str, platform: str = "linux") -> str:
 
 @pytest.mark.parametrize("tap", ["tap0", "auto"])
 def test_netlink_process_is_started_early_for_a_tap(tap: str) -> None:
-    assert prestarted_for("-S", tap) == "vknet.endpoints.netlink pyroute2\n"
-    assert prestarted_for(tap, "host:tap0") == "vknet.endpoints.netlink pyroute2\n"
+    assert prestarted_for("-S", tap) == "vknet.endpoints.joining pyroute2\n"
+    assert prestarted_for(tap, "host:tap0") == "vknet.endpoints.joining pyroute2\n"
 
 
 def test_no_process_is_started_for_a_socket_or_on_another_system() -> None:

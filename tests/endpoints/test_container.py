@@ -80,4 +80,4 @@ def test_missing_right_names_what_gives_it(
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(tap_attach, "container_cure", lambda: cure)
     monkeypatch.setattr(tap_attach, "is_user_namespace", lambda: is_mapped)
-    assert text in tap_attach._why_not("tap9", None, OSError(errno.EPERM, ""))
+    assert text in str(tap_attach._why_not("tap9", None, OSError(errno.EPERM, "")))

@@ -44,6 +44,24 @@ def test_local_user_without_permission_to_create_a_tap_is_told_the_command(bed: 
     assert "ip tuntap add dev tap1 mode tap user alice && ip link set tap1 up master br3" in line
 
 
+def test_commands_for_both_sides_are_told_at_once(bed: Bed) -> None:
+    bed.there.ip("link", "add", "br4", "type", "bridge")
+    arguments = ("vknet", "-b", "br3", "-B", "br4", "auto", "there:auto")
+    vknet = Program(bed.here, *arguments, user="alice")
+    assert vknet.status(30) == 1
+    here, there = (
+        next(line for line in vknet.log.splitlines() if text in line).split("once: ")[1]
+        for text in ("no permission to create the TAP", "there may need a TAP, too")
+    )
+    bed.here.run("bash", "-c", here)
+    bed.there.run("bash", "-c", there)
+    vknet = Program(bed.here, *arguments, user="alice")
+    vknet.says("link up: tap0 to there tap0")
+    for host in (bed.here, bed.there):
+        port = host.link("tap0")["linkinfo"]["info_slave_data"]
+        assert port["multicast_router"] == 2, "the user may not change it when a link comes up"
+
+
 def test_user_without_permission_to_change_bridges_is_told_the_command(bed: Bed) -> None:
     bed.here.ip("tuntap", "add", "dev", "tap1", "mode", "tap", "user", "alice")
     bed.here.ip("link", "add", "br3", "type", "bridge")
@@ -214,7 +232,7 @@ def test_remote_path_with_shell_syntax_is_only_a_path(bed: Bed) -> None:
 
 
 def test_bridge_name_with_shell_syntax_is_a_usage_error(bed: Bed) -> None:
-    for bridge in ("br;reboot", "$(id)", "br 0", "-x", "a/b", "0123456789abcdef", ""):
+    for bridge in ("br;reboot", "$(id)", "br 0", "-x", "a/b", "a" * 128, ""):
         vknet = Program(bed.here, "vknet", "-B", bridge, "auto", "there:auto")
         assert vknet.status() == 2, bridge
         assert len(vknet.log.splitlines()) == 1

@@ -77,7 +77,7 @@ def _run(log: logging.Logger, settings: Settings) -> int:
     if needs_tap:
         from vknet.endpoints.isolated import prestart
 
-        prestart("vknet.endpoints.netlink", "pyroute2")
+        prestart("vknet.endpoints.joining", "pyroute2")
     import trio
 
     from vknet.cli.vknet_run import run

@@ -18,6 +18,7 @@ from vknet.packet.virtio import ALL_OFFLOADS, DEFAULT_OFFLOADS, NO_OFFLOADS, Off
 from vknet.spec import (
     RetryPolicy,
     Spec,
+    bridge_example,
     parse_bridge,
     parse_retry,
     parse_spec,
@@ -164,8 +165,9 @@ def parse_arguments(argv: Sequence[str], original_command: str = "") -> Settings
             f'after the local-spec "{escaped(args.spec)}", [user@]host[:remote-spec] is needed;'
             f" did an option take it as its value? {USAGE}; see vknet --help"
         )
-    spec = parse_spec(args.spec)
-    target = parse_target(args.target)
+    example = bridge_example(args.spec, args.target)
+    spec = parse_spec(args.spec, example=example)
+    target = parse_target(args.target, example)
     timeout = DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout
     return Settings(
         spec=spec,

@@ -15,6 +15,7 @@ from vknet.cli.signals import run_until_signal
 from vknet.counters import Counters
 from vknet.endpoints import open_endpoint
 from vknet.endpoints.isolated import dismiss
+from vknet.endpoints.tap_attach import TapPermissionError, creation_commands, user_name
 from vknet.errors import PeerGone, UsageError, VknetError, escaped
 from vknet.exit_codes import EXIT_FAILED, EXIT_USAGE
 from vknet.link.host_changes import HostChanges
@@ -22,7 +23,7 @@ from vknet.link.link import Link
 from vknet.link.route_guard import RouteGuard
 from vknet.link.supervisor import keep_linked
 from vknet.monitor import Monitor
-from vknet.spec import TapSpec
+from vknet.spec import TapSpec, parse_spec
 from vknet.transport.ssh import SshDialer
 from vknet.transport.stdio import StdioTransport
 from vknet.wire.blocks import BYE_LIMIT, Bye, Wire
@@ -80,6 +81,34 @@ async def _open_endpoint(settings: Settings) -> Endpoint:
         dismiss()
 
 
+class _LocalEndpoint:
+    """Opens the client's endpoint, and tells the user once what the far side may need, too.
+
+    A user who may not create TAPs here often may not do so there.
+    """
+
+    def __init__(self, settings: Settings, ssh: SshSettings) -> None:
+        self._settings = settings
+        self._ssh = ssh
+        self._told = False
+
+    async def open(self) -> Endpoint:
+        try:
+            return await _open_endpoint(self._settings)
+        except TapPermissionError:
+            target = self._ssh.target
+            spec, user = parse_spec(target.spec), target.user or user_name()
+            if not self._told and isinstance(spec, TapSpec) and user != "root":
+                self._told = True
+                name, bridge = spec.name or "tap0", self._ssh.remote_bridge
+                log.info(
+                    "%s may need a TAP, too; as root there, once: %s",
+                    target.host,
+                    creation_commands(name, user, bridge, add_bridge=False),
+                )
+            raise
+
+
 async def _client(settings: Settings, ssh: SshSettings, monitor: Monitor) -> int:
     try:
         await _keep_linked(settings, ssh, monitor)
@@ -100,7 +129,7 @@ async def _keep_linked(settings: Settings, ssh: SshSettings, monitor: Monitor) -
         try:
             with HostChanges() as changes:
                 await keep_linked(
-                    partial(_open_endpoint, settings),
+                    _LocalEndpoint(settings, ssh).open,
                     dialer,
                     settings.retry,
                     settings.link,

@@ -55,6 +55,8 @@ class Endpoint(trio.abc.AsyncResource):
         name: the name for messages, such as ``tap0`` or ``/var/run/vknet``.
         mtu: the MTU in bytes; None if the endpoint has none of its own.
         mtu_fixed: the MTU was given by the user, or vknet may not change it.
+        macs: the MAC addresses of the host's own interfaces on this network, with the names of the
+            interfaces; empty if the endpoint has none.
         accepts: the offloads that the endpoint handles.  `send_offload` passes such frames on as
             they are, and `set_offload` can enable them for received frames.
         receive_drops: the number of frames dropped while they were received, by reason.
@@ -65,6 +67,7 @@ class Endpoint(trio.abc.AsyncResource):
         self.name = name
         self.mtu = mtu
         self.mtu_fixed = mtu_fixed
+        self.macs: dict[bytes, str] = {}
         self.accepts = NO_OFFLOADS
         self.receive_drops: Counter[DropReason] = Counter()
         self.send_drops: Counter[DropReason] = Counter()
@@ -254,6 +257,12 @@ class Endpoint(trio.abc.AsyncResource):
         """
         await trio.lowlevel.checkpoint()
         return mtu == self.mtu
+
+    def on_new_stations(self) -> None:
+        """Note that other stations may be reachable through this endpoint now.
+
+        A link calls it when it comes up, and a switch when a client connects.
+        """
 
     async def maintain(self) -> None:
         """Repair what changed around the endpoint; the link or the daemon calls it about once a

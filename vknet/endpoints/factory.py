@@ -44,7 +44,7 @@ async def open_endpoint(
         return await open_seqpacket(_expanded(spec.path), mtu)
     if sys.platform != "linux":
         raise SetupError(f"TAP interfaces are supported on Linux only, not on {sys.platform}")
-    return await open_tap(spec.name, bridge=bridge, mtu=mtu)
+    return await open_tap(spec.name, bridge=bridge, mtu=mtu, device=spec.device)
 
 
 def _expanded(path: str) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vknet.endpoints.interface import Interface, find_index
 from vknet.endpoints.isolated import isolated
 from vknet.errors import SetupError
 
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 __all__ = [
-    "Interface",
     "OwnedTap",
+    "change",
+    "explained",
+    "find_interface",
+    "get_interface",
     "open_netlink",
     "owned_taps",
     "set_mtu",
     "set_up_addresses",
-    "set_up_tap",
+    "to_interface",
+    "used_queues",
 ]
 
 IFF_UP: Final = 1
@@ -40,73 +45,18 @@ IPV4_POINT_TO_POINT_PREFIX: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
-    """The state of an interface.
-
-    Attributes:
-        index: unique in its network namespace while the interface exists.
-        name: its name.
-        kind: such as ``bridge``, ``tun`` or ``veth``; None for hardware and the loopback.
-        mtu: in bytes.
-        mac: its MAC address, six bytes.
-        is_up: whether it is administratively up.
-        master: the index of its bridge; None if it is not a port.
-    """
-
-    index: int
-    name: str
-    kind: str | None
-    mtu: int
-    mac: bytes
-    is_up: bool
-    master: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class OwnedTap:
     """A persistent TAP that was created for this user.
 
     Attributes:
         name: its name.
         bridge: the name of its bridge; None if it is not a port.
+        in_use: a program uses it.  Only a TAP with several queues tells it.
     """
 
     name: str
     bridge: str | None
-
-
-@isolated
-def set_up_tap(
-    index: int, *, bridge: str | None = None, mtu: int | None = None, address: str | None = None
-) -> tuple[Interface, Interface | None]:
-    """Set a TAP's MTU and MAC address, put it in a bridge, and bring it up.
-
-    A bridge that does not exist is created and brought up.  An existing bridge is not changed, up
-    or down.
-
-    Args:
-        index: of the TAP.
-        bridge: the bridge's name; None leaves the TAP where it is.
-        mtu: in bytes; None leaves it unchanged.
-        address: the MAC address as text; None leaves it unchanged.
-
-    Returns:
-        The state of the TAP afterwards, and that of the bridge if one was given.
-
-    Raises:
-        SetupError: an interface is missing, or the change is not permitted; the message has the
-            command that helps.
-    """
-    with open_netlink() as ipr:
-        tap = _get(ipr, index)
-        if mtu is not None and tap.mtu != mtu:
-            _change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
-        if address is not None:
-            _change(ipr, tap, f"ip link set {tap.name} address {address}", address=address)
-        master = None if bridge is None else _join(ipr, tap, bridge)
-        if not tap.is_up:
-            _change(ipr, tap, f"ip link set {tap.name} up", state="up")
-        return _get(ipr, index), master
+    in_use: bool = False
 
 
 @isolated
@@ -117,14 +67,14 @@ def set_mtu(index: int, mtu: int) -> None:
         SetupError: the interface is gone, the change is not permitted, or the MTU is out of range.
     """
     with open_netlink() as ipr:
-        interface = _get(ipr, index)
-        _change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
+        interface = get_interface(ipr, index)
+        change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
 @isolated
 def set_up_addresses(
     index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
-) -> tuple[Interface, list[IPv4Address | IPv6Address]]:
+) -> tuple[Interface, list[IPv4Address | IPv6Address], dict[str, str]]:
     """Add addresses to an interface; those that it has stay.
 
     Args:
@@ -132,17 +82,19 @@ def set_up_addresses(
         wanted: the addresses with their prefixes.
 
     Returns:
-        The state of the interface, and all its addresses, link-local ones included.
+        The state of the interface; all its addresses, link-local ones included; and, for each
+        wanted address that another interface has, the name of that interface.
 
     Raises:
         SetupError: the interface is gone, or the change is not permitted.
     """
     with open_netlink() as ipr:
-        interface = _get(ipr, index)
+        interface = get_interface(ipr, index)
+        wanted = list(wanted)
         present = _addresses(ipr, index)
         for address in wanted:
             if address.ip not in present:
-                with _explained(f"ip addr add {address} dev {interface.name}"):
+                with explained(f"ip addr add {address} dev {interface.name}"):
                     ipr.addr(
                         "replace",
                         index=index,
@@ -150,7 +102,13 @@ def set_up_addresses(
                         prefixlen=address.network.prefixlen,
                         **_broadcast(address),
                     )
-        return interface, _addresses(ipr, index)
+        elsewhere: dict[str, str] = {}
+        if wanted:
+            for other in map(to_interface, ipr.get_links()):
+                if other.index != index:
+                    theirs = _addresses(ipr, other.index)
+                    elsewhere |= {str(a.ip): other.name for a in wanted if a.ip in theirs}
+        return interface, _addresses(ipr, index), elsewhere
 
 
 @isolated
@@ -175,8 +133,32 @@ def owned_taps() -> list[OwnedTap]:
         data = ("linkinfo", "data")
         owner, group = link.get((*data, "tun_owner")), link.get((*data, "tun_group"))
         if link.get(("linkinfo", "kind")) == "tun" and (owner == user or group in groups):
-            taps.append((int(name[3:]), OwnedTap(name, names.get(link.get_attr("IFLA_MASTER")))))
+            bridge = names.get(link.get_attr("IFLA_MASTER"))
+            taps.append((int(name[3:]), OwnedTap(name, bridge, bool(_queues(link)))))
     return [tap for _, tap in sorted(taps, key=lambda numbered: numbered[0])]
+
+
+@isolated
+def used_queues(name: str) -> int | None:
+    """Return the number of queues that programs use of a TAP; None if it is not multi_queue.
+
+    Raises:
+        SetupError: netlink failed.
+    """
+    index = find_index(name)
+    if index is None:
+        return None
+    with open_netlink() as ipr:
+        link = next(iter(ipr.get_links(index)), None)
+        return None if link is None else _queues(link)
+
+
+def _queues(link: Any) -> int | None:
+    data = ("linkinfo", "data")
+    if not link.get((*data, "tun_multi_queue")):
+        return None
+    counts = (link.get((*data, f"tun_num_{which}queues")) for which in ("", "disabled_"))
+    return sum(count or 0 for count in counts)
 
 
 def _addresses(ipr: Any, index: int) -> list[IPv4Address | IPv6Address]:
@@ -197,57 +179,20 @@ def _broadcast(address: IPv4Interface | IPv6Interface) -> dict[str, str]:
     return {"broadcast": str(address.network.broadcast_address)}
 
 
-def _join(ipr: Any, tap: Interface, bridge: str) -> Interface:
-    """Put a TAP in a bridge, creating the bridge if needed; return the bridge's state."""
-    master = _find(ipr, bridge)
-    if master is not None and master.kind != "bridge":
-        raise SetupError(
-            f"{bridge} is an interface, but not a bridge;"
-            " put it in a bridge, and give the name of that bridge"
-        )
-    if master is not None and tap.master == master.index:
-        return master
-    if tap.master is not None:
-        raise SetupError(
-            f"{tap.name} is already a port of {_get(ipr, tap.master).name}; give the name of that"
-            f" bridge, or take {tap.name} out of it: ip link set {tap.name} nomaster"
-        )
-    if master is None:
-        master = _create_bridge(ipr, bridge, tap)
-    up = "" if tap.is_up else " up"
-    _change(ipr, tap, f"ip link set {tap.name}{up} master {bridge}", master=master.index)
-    return master
+def find_interface(ipr: Any, name: str) -> Interface | None:
+    """Return the interface with this name or alternative name; None if there is none."""
+    index = find_index(name)
+    return None if index is None else next(map(to_interface, ipr.get_links(index)), None)
 
 
-def _create_bridge(ipr: Any, name: str, tap: Interface) -> Interface:
-    command = f"ip link add {name} type bridge && ip link set {name} up"
-    command += f" && ip link set {tap.name} up master {name}"
-    with _explained(command):
-        try:
-            ipr.link("add", ifname=name, kind="bridge")
-        except Exception as exc:
-            # Another process created it at the same moment.
-            if getattr(exc, "code", None) != errno.EEXIST:
-                raise
-    bridge = _find(ipr, name)
-    if bridge is None:
-        raise SetupError(f"the bridge {name} was deleted while it was being created; try again")
-    _change(ipr, bridge, command, state="up")
-    return _get(ipr, bridge.index)
-
-
-def _find(ipr: Any, name: str) -> Interface | None:
-    """Return the interface with this name; None if there is none."""
-    return next(map(_interface, ipr.get_links(ifname=name)), None)
-
-
-def _get(ipr: Any, index: int) -> Interface:
+def get_interface(ipr: Any, index: int) -> Interface:
     """Return the interface with this index, which a change of its name does not affect."""
-    with _explained(f"ip link show | grep '^{index}:'"):
-        return next(map(_interface, ipr.get_links(index)))
+    with explained(f"ip link show | grep '^{index}:'"):
+        return next(map(to_interface, ipr.get_links(index)))
 
 
-def _interface(link: Any) -> Interface:
+def to_interface(link: Any) -> Interface:
+    """Return the state of an interface from the message about it."""
     return Interface(
         index=link["index"],
         name=link.get_attr("IFLA_IFNAME"),
@@ -259,9 +204,9 @@ def _interface(link: Any) -> Interface:
     )
 
 
-def _change(ipr: Any, interface: Interface, command: str, **changes: Any) -> None:
+def change(ipr: Any, interface: Interface, command: str, **changes: Any) -> None:
     """Change an interface; an error shows `command`, which makes the same change by hand."""
-    with _explained(command):
+    with explained(command):
         ipr.link("set", index=interface.index, **changes)
 
 
@@ -279,7 +224,7 @@ def open_netlink() -> Iterator[Any]:
 
 
 @contextmanager
-def _explained(command: str) -> Iterator[None]:
+def explained(command: str) -> Iterator[None]:
     """Raise a refusal by the kernel as SetupError.  NetlinkError is not an OSError."""
     from pyroute2.netlink.exceptions import NetlinkError
 

@@ -27,7 +27,10 @@ import trio
 from vknet.counters import DropReason
 from vknet.endpoints import netlink, tun
 from vknet.endpoints.base import Endpoint
-from vknet.endpoints.tap_attach import open_named, open_unused, stable_mac
+from vknet.endpoints.bridge_port import BridgePort, report_joined
+from vknet.endpoints.interface import read_interface
+from vknet.endpoints.joining import set_up_tap
+from vknet.endpoints.tap_attach import open_named, open_unused, refuse_macvtap, stable_mac
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import EndpointGone, SetupError
 from vknet.packet.ethernet import BATCH_BYTES, BATCH_FRAMES, ETHERNET_HEADER_SIZE, LONGEST_FRAME
@@ -47,6 +50,7 @@ from vknet.packet.virtio import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vknet.endpoints.interface import Interface
     from vknet.packet.ethernet import Frame
     from vknet.packet.virtio import AnyFrame, Offsets
 
@@ -63,33 +67,49 @@ class TapEndpoint(Endpoint):
     Attributes:
         index: the index of the interface.
         created: vknet created the interface, so the kernel deletes it when the endpoint is closed.
-        bridge: the name of the bridge that it was put in; None if none.
-        bridge_index: the index of its bridge; None if it is not a port.  A bridge that is deleted
-            and created again has another one.
         segmented: the number of sent offload frames that were finished in software.
     """
 
     def __init__(
         self,
         fd: int,
-        interface: netlink.Interface,
+        interface: Interface,
+        port: BridgePort,
         *,
         created: bool,
-        bridge: str | None,
         mtu_fixed: bool,
     ) -> None:
-        super().__init__(interface.name, interface.mtu, mtu_fixed=mtu_fixed or not created)
+        super().__init__(
+            interface.name,
+            interface.mtu,
+            mtu_fixed=mtu_fixed or not created or port.has_bridge_mtu,
+        )
         self.index = interface.index
         self.created = created
-        self.bridge = bridge
-        self.bridge_index = interface.master
+        self._port = port
+        self.macs = port.macs
         self._fd = fd
-        self._bridge_missing = False
         self._down = False
         self._capabilities = tun.capabilities(fd)
         self.accepts = self._capabilities
         self._kinds = header_kinds(self.accepts)
         self.segmented = 0
+
+    @property
+    def bridge(self) -> str | None:
+        """The name of the bridge that the TAP was put in and is kept in; None if none."""
+        return self._port.bridge
+
+    @property
+    def bridge_index(self) -> int | None:
+        """The index of its bridge; None if it is not a port.
+
+        A bridge that is deleted and created again has another one.
+        """
+        return self._port.bridge_index
+
+    def on_new_stations(self) -> None:
+        self._port.on_new_stations()
 
     async def set_offload(self, offloads: Offload) -> None:
         if self._fd < 0:
@@ -271,7 +291,8 @@ class TapEndpoint(Endpoint):
         if mtu == self.mtu:
             await trio.lowlevel.checkpoint()
             return True
-        if not self.created:
+        lowers_bridge = self._port.has_bridge_mtu and self.mtu is not None and mtu < self.mtu
+        if not self.created or lowers_bridge:
             await trio.lowlevel.checkpoint()
             return False
         await run_in_thread(partial(netlink.set_mtu, self.index, mtu))
@@ -279,36 +300,19 @@ class TapEndpoint(Endpoint):
         return True
 
     async def maintain(self) -> None:
-        """Put the TAP back in its bridge if that was deleted, and read the TAP's MTU again.
+        """Read the TAP's state again, and keep it in its bridge.
 
-        A deleted bridge is created again only at the second call, so that the program that deleted
-        it can do that itself.
+        If the TAP was deleted, it does nothing: receiving and sending raise EndpointGone.
         """
-        await trio.lowlevel.checkpoint()
-        self._refresh_mtu()
-        if self.bridge is None:
-            return
-        try:
-            index = socket.if_nametoindex(self.bridge)
-        except OSError:
-            index = None
-        if index == self.bridge_index:
-            return
-        if index is None and not self._bridge_missing:
-            self._bridge_missing = True
-            log.warning("the bridge %s was deleted", self.bridge)
-            return
-        self._bridge_missing = False
-        try:
-            interface, _ = await run_in_thread(
-                partial(netlink.set_up_tap, self.index, bridge=self.bridge)
-            )
-        except SetupError as exc:
-            self.bridge_index = index
-            log.warning("%s cannot be put back in the bridge %s: %s", self.name, self.bridge, exc)
-        else:
-            self.bridge_index = interface.master
-            log.warning("put %s back in the bridge %s", self.name, self.bridge)
+        state, master = await trio.to_thread.run_sync(
+            _read_with_bridge, self.index, abandon_on_cancel=True
+        )
+        if state is not None:
+            self.mtu = state.mtu
+            await self._port.maintain(state, master)
+            # The MTU of its bridge would fall with that of the TAP.
+            self.mtu_fixed |= self._port.has_bridge_mtu
+            self.macs = self._port.macs
 
     async def aclose(self) -> None:
         fd, self._fd = self._fd, -1
@@ -318,8 +322,17 @@ class TapEndpoint(Endpoint):
         await trio.lowlevel.checkpoint()
 
 
+def _read_with_bridge(index: int) -> tuple[Interface | None, Interface | None]:
+    tap = read_interface(index)
+    return tap, None if tap is None or tap.master is None else read_interface(tap.master)
+
+
 async def open_tap(
-    name: str | None, *, bridge: str | None = None, mtu: int | None = None
+    name: str | None,
+    *,
+    bridge: str | None = None,
+    mtu: int | None = None,
+    device: str | None = None,
 ) -> TapEndpoint:
     """Open a TAP, bring it up, and put it in a bridge.
 
@@ -328,7 +341,10 @@ async def open_tap(
             ``tapN``: one that an administrator created for this user, or else a new one.
         bridge: the bridge to join.  It is created if it does not exist, and stays when the endpoint
             is closed.
-        mtu: in bytes; None leaves it unchanged.
+        mtu: in bytes; None leaves that of an existing TAP unchanged.  A new TAP then takes that of
+            a bridge which has one of its own.
+        device: the path that the user wrote instead of the name, such as ``/dev/tap0``; None if
+            none.
 
     Returns:
         The endpoint, which the caller closes.
@@ -337,20 +353,24 @@ async def open_tap(
         SetupError: it cannot be opened; the message gives the cause and the command that helps.
     """
     # In a thread: the system calls take the RTNL lock, which another process may hold for seconds.
-    return await run_in_thread(partial(_open, name, bridge, mtu))
+    return await run_in_thread(partial(_open, name, bridge, mtu, device))
 
 
-def _open(name: str | None, bridge: str | None, mtu: int | None) -> TapEndpoint:
+def _open(name: str | None, bridge: str | None, mtu: int | None, device: str | None) -> TapEndpoint:
+    if device is not None:
+        refuse_macvtap(device)
     fd, actual, created = open_unused(bridge) if name is None else open_named(name, bridge)
     try:
         address = stable_mac(actual) if created else None
         index = socket.if_nametoindex(actual)
-        interface, joined = netlink.set_up_tap(index, bridge=bridge, mtu=mtu, address=address)
-        if joined is not None and not joined.is_up:
-            log.warning(
-                "the bridge %s is down; it carries nothing until: ip link set %s up", bridge, bridge
-            )
-        return TapEndpoint(fd, interface, created=created, bridge=bridge, mtu_fixed=mtu is not None)
+        adopts_mtu = created and mtu is None
+        interface, joined = set_up_tap(
+            index, bridge=bridge, mtu=mtu, address=address, adopt_mtu=adopts_mtu
+        )
+        if joined is not None:
+            report_joined(interface, joined)
+        port = BridgePort(interface, joined, adopts_mtu=adopts_mtu)
+        return TapEndpoint(fd, interface, port, created=created, mtu_fixed=mtu is not None)
     except OSError as exc:
         os.close(fd)
         raise SetupError(f"cannot set up the TAP {actual}: {exc.strerror}") from exc

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pwd
 import socket
+import stat
 from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, EPERM
 from itertools import count
 from pathlib import Path
@@ -13,12 +14,29 @@ from typing import Final
 
 from vknet.endpoints import netlink, tun
 from vknet.endpoints.container import container_cure, is_user_namespace
+from vknet.endpoints.interface import find_index, name_of
 from vknet.errors import SetupError
+from vknet.spec import INTERFACE_LIMIT
 
-__all__ = ["open_named", "open_unused", "stable_mac"]
+__all__ = [
+    "TapPermissionError",
+    "creation_commands",
+    "open_named",
+    "open_unused",
+    "refuse_macvtap",
+    "stable_mac",
+    "user_name",
+]
 
 # The kernel replaces %d with the first unused number, atomically.
 NEW_TAP: Final = "tap%d"
+
+# The names in /proc/devices of the drivers whose devices are called /dev/tapN.
+MACVTAP_DRIVERS: Final = ("macvtap", "ipvtap")
+
+
+class TapPermissionError(SetupError):
+    """This user may not create TAPs; the message has the commands for an administrator."""
 
 
 def open_unused(bridge: str | None) -> tuple[int, str, bool]:
@@ -37,9 +55,9 @@ def open_unused(bridge: str | None) -> tuple[int, str, bool]:
     os.close(_open_device())
     names = [name for _, name in socket.if_nameindex()]
     owned = netlink.owned_taps() if any(name.startswith("tap") for name in names) else []
-    wanted = [None] if bridge is None or bridge not in names else [None, bridge]
+    wanted = [None, None if bridge is None else _current_name(bridge)]
     for tap in owned:
-        if bridge is None or tap.bridge in wanted:
+        if not tap.in_use and (bridge is None or tap.bridge in wanted):
             try:
                 return open_named(tap.name, bridge)
             except SetupError:
@@ -51,7 +69,8 @@ def open_unused(bridge: str | None) -> tuple[int, str, bool]:
             raise
         others = ", ".join(tap.name for tap in owned)
         raise SetupError(
-            f"every TAP created for {_user()} is in use or in another bridge ({others}), and {exc}"
+            f"every TAP created for {user_name()} is in use or in another bridge ({others}),"
+            f" and {exc}"
         ) from exc
 
 
@@ -68,13 +87,70 @@ def open_named(name: str, bridge: str | None) -> tuple[int, str, bool]:
     Raises:
         SetupError: it cannot be opened; the message gives the cause and the command that helps.
     """
+    current = _current_name(name) or name
+    if len(current.encode()) > INTERFACE_LIMIT:
+        raise SetupError(
+            f"no interface has the name or alternative name {current}, and vknet cannot create such"
+            f" a TAP: the name of a new interface has at most {INTERFACE_LIMIT} characters"
+        )
     fd = _open_device()
     try:
-        actual, created = tun.set_interface(fd, name)
+        actual, created = _attach(fd, current)
     except OSError as exc:
         os.close(fd)
-        raise SetupError(_why_not(name, bridge, exc)) from exc
+        raise _why_not(current, bridge, exc) from exc
+    except BaseException:
+        os.close(fd)
+        raise
     return fd, actual, created
+
+
+def _attach(fd: int, name: str) -> tuple[str, bool]:
+    """Connect a descriptor to a TAP, also to one that was created with ``multi_queue``."""
+    try:
+        return tun.set_interface(fd, name)
+    except OSError as exc:
+        queues = netlink.used_queues(name) if exc.errno == EINVAL else None
+        if queues is None:
+            raise
+        if queues:
+            # The kernel would share the frames between the programs.
+            raise OSError(EBUSY, os.strerror(EBUSY)) from exc
+        return tun.set_interface(fd, name, multi_queue=True)
+
+
+def refuse_macvtap(path: str) -> None:
+    """Raise if a path such as ``/dev/tap3`` is the device of a macvtap interface.
+
+    Such a device has the index of its interface as the number, and nothing to do with the TAP of
+    the same name.
+
+    Raises:
+        SetupError: it is; the message names the interface.
+    """
+    try:
+        status = Path(path).stat()
+        drivers = Path("/proc/devices").read_text().split("Block devices:")[0].splitlines()
+    except OSError:
+        return
+    driver = dict(line.split() for line in drivers[1:] if line).get(str(os.major(status.st_rdev)))
+    if not stat.S_ISCHR(status.st_mode) or driver not in MACVTAP_DRIVERS:
+        return
+    name = name_of(int(path.removeprefix("/dev/tap")))
+    raise SetupError(
+        f"{path} is the device of the {driver} interface{'' if name is None else f' {name}'}, which"
+        " vknet does not support; give auto, and -b BRIDGE (-B on the remote side) with the network"
+        f" card in that bridge; a TAP of that name is written {path.removeprefix('/dev/')}"
+    )
+
+
+def _current_name(name: str) -> str | None:
+    """Return the name of the interface with this name or alternative name; None if there is none.
+
+    `NEW_TAP` is no such name.
+    """
+    index = find_index(name)
+    return None if index is None else name_of(index)
 
 
 def stable_mac(name: str) -> str:
@@ -113,28 +189,48 @@ def _why_no_device(exc: OSError) -> str:
     return f"cannot open {tun.TUN_DEVICE}: {exc.strerror}"
 
 
-def _why_not(name: str, bridge: str | None, exc: OSError) -> str:
+def creation_commands(name: str, user: str, bridge: str | None, *, add_bridge: bool) -> str:
+    """Return the commands with which an administrator prepares a TAP for a user.
+
+    Args:
+        name: of the TAP.
+        user: the name or the number of the user.
+        bridge: the bridge that it joins; None for none.
+        add_bridge: whether the bridge has to be created, too.
+    """
+    commands = [f"ip tuntap add dev {name} mode tap user {user}"]
+    if bridge is not None and add_bridge:
+        commands += [f"ip link add {bridge} type bridge", f"ip link set {bridge} up"]
+    commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
+    if bridge is not None:
+        # The user may not do what `joining.expect_listeners` does.
+        commands += [f"ip link set {name} type bridge_slave mcast_router 2"]
+    return " && ".join(commands)
+
+
+def _why_not(name: str, bridge: str | None, exc: OSError) -> SetupError:
+    if exc.errno != EPERM:
+        return SetupError(_why_not_open(name, exc))
     names = {name for _, name in socket.if_nameindex()}
-    exists = name in names
+    if name in names:
+        return SetupError(f"the TAP {name} was created for another user; name another TAP, or auto")
+    if os.geteuid() == 0:
+        return SetupError(f"no permission to create a TAP; {_why_powerless()}")
+    if name == NEW_TAP:
+        name = next(tap for n in count() if (tap := f"tap{n}") not in names)
+    add_bridge = bridge is not None and find_index(bridge) is None
+    commands = creation_commands(name, user_name(), bridge, add_bridge=add_bridge)
+    return TapPermissionError(f"no permission to create the TAP {name}; as root, once: {commands}")
+
+
+def _why_not_open(name: str, exc: OSError) -> str:
     if exc.errno == EBUSY:
         return f"{name} is in use by another program; name another TAP, or auto"
-    if exc.errno == EINVAL and exists:
+    if exc.errno == EINVAL and find_index(name) is not None:
         return (
             f"{name} is an interface, but not a TAP; put it in a bridge, name the bridge with -b"
             " (-B on the remote side), and give auto as the spec"
         )
-    if exc.errno == EPERM and exists:
-        return f"the TAP {name} was created for another user; name another TAP, or auto"
-    if exc.errno == EPERM and os.geteuid() == 0:
-        return f"no permission to create a TAP; {_why_powerless()}"
-    if exc.errno == EPERM:
-        if name == NEW_TAP:
-            name = next(tap for n in count() if (tap := f"tap{n}") not in names)
-        commands = [f"ip tuntap add dev {name} mode tap user {_user()}"]
-        if bridge is not None and bridge not in names:
-            commands += [f"ip link add {bridge} type bridge", f"ip link set {bridge} up"]
-        commands += [f"ip link set {name} up" + (f" master {bridge}" if bridge else "")]
-        return f"no permission to create the TAP {name}; as root, once: {' && '.join(commands)}"
     return f"cannot open the TAP {name}: {exc.strerror}"
 
 
@@ -151,7 +247,8 @@ def _why_powerless() -> str:
     return "this process runs as root, but without the capability CAP_NET_ADMIN"
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the user who runs vknet, or the number of one without a name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -38,6 +38,7 @@ TUNSETOFFLOAD: Final = 0x400454D0
 TUNSETVNETHDRSZ: Final = 0x400454D8
 TUNSETVNETLE: Final = 0x400454DC
 IFF_TAP: Final = 0x0002
+IFF_MULTI_QUEUE: Final = 0x0100
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
 IFF_PERSIST: Final = 0x0800
@@ -78,7 +79,7 @@ def open_device() -> int:
     return os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def set_interface(fd: int, name: str) -> tuple[str, bool]:
+def set_interface(fd: int, name: str, *, multi_queue: bool = False) -> tuple[str, bool]:
     """Connect a descriptor to a TAP, creating the TAP if it does not exist (TUNSETIFF).
 
     From then on a little-endian offload header of `vknet.packet.virtio.VNET_HEADER_SIZE` bytes
@@ -88,15 +89,16 @@ def set_interface(fd: int, name: str) -> tuple[str, bool]:
     Args:
         fd: from `open_device`.
         name: the interface's name, or a pattern such as ``tap%d`` for the first unused number.
+        multi_queue: the TAP was created with several queues; use one of them.
 
     Returns:
         The name, and whether the kernel deletes the interface when the descriptor is closed.
 
     Raises:
-        OSError: EBUSY if the TAP is in use, EINVAL if the interface is not a TAP, EPERM if this
-            user may not open or create it.
+        OSError: EBUSY if the TAP is in use; EINVAL if the interface is not a TAP, or if
+            `multi_queue` is wrong; EPERM if this user may not open or create it.
     """
-    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if multi_queue else 0)
     fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
     raw, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ.size)))
     fcntl.ioctl(fd, TUNSETVNETHDRSZ, INT.pack(VNET_HEADER_SIZE))

@@ -283,6 +283,7 @@ class Link:
         """Mark the link as up and enable frames: the peer is known to be vknet."""
         if self.up_since is None:
             self.up_since = trio.current_time()
+        self._endpoint.on_new_stations()
         if not self._sender.frames_enabled:
             self._start_frames()
         up = Up(

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 __all__ = [
     "BATCH_BYTES",
     "BATCH_FRAMES",
+    "DEFAULT_MTU",
     "ETHERNET_HEADER",
     "ETHERNET_HEADER_SIZE",
     "ETHERTYPE_ARP",
@@ -28,6 +29,8 @@ __all__ = [
     "FULL_FRAME",
     "LONGEST_FRAME",
     "MAC_SIZE",
+    "MTU_MAX",
+    "MTU_MIN",
     "NO_MAC",
     "TAGS",
     "TAGS_MAX",
@@ -54,6 +57,14 @@ ETHERNET_HEADER_SIZE: Final = ETHERNET_HEADER.size
 
 FULL_FRAME: Final = 1514
 """The size of a full frame in bytes at an MTU of 1500, header included."""
+
+DEFAULT_MTU: Final = FULL_FRAME - ETHERNET_HEADER_SIZE
+"""The MTU in bytes of an interface or a bridge for which none was chosen."""
+
+MTU_MIN: Final = 68
+MTU_MAX: Final = 65521
+"""The limits of Linux for the MTU of a TAP in bytes: ETH_MIN_MTU, and 65535 less the Ethernet
+header (drivers/net/tun.c)."""
 
 LONGEST_FRAME: Final = 65536 + 128
 """The size of the longest frame in bytes: the largest MTU of an interface, with room for tags."""

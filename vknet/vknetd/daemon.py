@@ -87,6 +87,7 @@ class Daemon:
         self._host: HostAddresses | None = None
         self._peers: dict[Endpoint, Peer] = {}
         self._places = Places(settings.clients, exempt_users())
+        self._tap: TapEndpoint | None = None
         self._refused = 0
         self._numbers = count(1)
         self._started = trio.current_time()
@@ -158,6 +159,8 @@ class Daemon:
     async def _serve_endpoint(self, endpoint: SeqpacketEndpoint, peer: Peer) -> None:
         name = endpoint.name
         self._peers[endpoint] = peer
+        if self._tap is not None:
+            self._tap.on_new_stations()
         log.debug("%s connected: %s, pid %s, uid %s", name, peer.command, peer.pid, peer.uid)
         try:
             await self._switch.serve(endpoint)
@@ -197,7 +200,8 @@ class Daemon:
 
     async def _serve_tap(self, tap: TapEndpoint) -> EndpointGone | None:
         """Keep this TAP as a port until it is deleted; return the error that said so."""
-        self._peers[tap] = Peer(trio.current_time(), "tap", bridge=tap.bridge)
+        self._tap = tap
+        self._peers[tap] = Peer(trio.current_time(), "tap")
         gone: list[EndpointGone] = []
         try:
             async with trio.open_nursery() as nursery:
@@ -207,6 +211,7 @@ class Daemon:
         except* EndpointGone as group:
             gone = [exc for exc in group.exceptions if isinstance(exc, EndpointGone)]
         finally:
+            self._tap = None
             del self._peers[tap]
         return gone[0] if gone else None
 
@@ -279,7 +284,13 @@ class Daemon:
             "clients_max": settings.clients,
             "clients_refused": self._refused,
             "ports": [
-                port_status(port, self._peers[port.endpoint], switch.table.held_by(port), now)
+                port_status(
+                    port,
+                    self._peers[port.endpoint],
+                    switch.table.held_by(port),
+                    now,
+                    bridge=port.endpoint.bridge if isinstance(port.endpoint, TapEndpoint) else None,
+                )
                 for port in switch.ports[:PORTS_SHOWN_MAX]
             ],
             "table": table_status(switch.table, settings.age, ENTRIES_MAX, now),

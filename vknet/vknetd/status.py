@@ -51,7 +51,6 @@ class Peer:
     Attributes:
         since: when the port appeared, on the daemon's clock, in seconds.
         kind: ``tap`` or ``client``.
-        bridge: the bridge of a TAP; None without one.
         pid, uid, gid: those of a client when it connected (SO_PEERCRED of unix(7)); None for a TAP.
             The pid is also None for a process in a pid namespace that is not visible here.
         command: the name of the client's process when it connected; None if it is unknown.
@@ -59,14 +58,15 @@ class Peer:
 
     since: float
     kind: str
-    bridge: str | None = None
     pid: int | None = None
     uid: int | None = None
     gid: int | None = None
     command: str | None = None
 
 
-def port_status(port: Port, peer: Peer, addresses: int, now: float) -> dict[str, Any]:
+def port_status(
+    port: Port, peer: Peer, addresses: int, now: float, *, bridge: str | None = None
+) -> dict[str, Any]:
     """Return the status of one port.
 
     Args:
@@ -74,12 +74,13 @@ def port_status(port: Port, peer: Peer, addresses: int, now: float) -> dict[str,
         peer: the interface or the process behind it.
         addresses: the number of its addresses in the MAC table.
         now: the time on the daemon's clock, in seconds.
+        bridge: the bridge of a TAP; None without one.
     """
     counters = port.snapshot()
     return {
         "name": port.name,
         "kind": peer.kind,
-        "bridge": peer.bridge,
+        "bridge": bridge,
         "pid": peer.pid,
         "uid": peer.uid,
         "gid": peer.gid,

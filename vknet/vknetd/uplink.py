@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from vknet.vknetd.settings import Interface, VknetdSettings
 
 __all__ = ["HostAddresses", "look_up", "make_guard", "set_up"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
             f"{tap.name} is a port of a bridge, so an address on it has no effect; name the bridge"
             f" with -b, or take {tap.name} out of it: ip link set {tap.name} nomaster"
         )
-    interface, _ = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
+    interface, _, elsewhere = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
     if tap.bridge is not None:
         try:
             index = socket.if_nametoindex(tap.bridge)
@@ -83,7 +86,15 @@ def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
                 f"{tap.name} is not in {tap.bridge}: another interface has that name, or"
                 f" {tap.name} was moved"
             )
-        netlink.set_up_addresses(index, wanted)
+        _, _, elsewhere = netlink.set_up_addresses(index, wanted)
+    for address, other in elsewhere.items():
+        log.warning(
+            "%s is also an address of %s; packets for it reach only one of the two networks:"
+            " choose another one for vknetd, or take it off %s",
+            address,
+            other,
+            other,
+        )
     try:
         return look_up(tap)
     except OSError as exc:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from vknet.errors import RemoteProtocolError, escaped
+from vknet.packet.ethernet import MTU_MAX, MTU_MIN
 from vknet.packet.virtio import NO_OFFLOADS, Offload
 
 __all__ = [
@@ -26,11 +27,6 @@ __all__ = [
 
 HELLO_LIMIT: Final = 4096
 WIRE_VERSION: Final = 2
-
-# The limits of Linux for a TAP in bytes: ETH_MIN_MTU, and 65535 less the Ethernet header
-# (drivers/net/tun.c).
-MTU_MIN: Final = 68
-MTU_MAX: Final = 65521
 
 # In less than a second a dead peer cannot be told from a busy one.
 TIMEOUT_MIN_S: Final = 1.0
