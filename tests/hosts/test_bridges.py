@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -13,6 +13,14 @@ from tests.support.bridge_checks import CHECKS
 
 if TYPE_CHECKING:
     from tests.support.lan import Lan
+
+# Sends a frame into the bridge, as a station there does.
+SEND_FRAME: Final = """\
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as bridge:
+    bridge.bind(("bridge0", 0))
+    bridge.send(bytes.fromhex(sys.argv[1]))
+"""
 
 
 def test_tap_joins_bridges_and_stays_in_them(here: Host) -> None:
@@ -89,6 +97,30 @@ def test_host_keeps_the_mtu_of_its_bridge_when_the_peer_has_a_lower_one(bed: Bed
     vknet = Program(here, "vknet", "-b", "bridge0", "auto", "there:tap7")
     vknet.says("tap0 has an MTU of 9000, and tap7 on there has an MTU of 1500; give both the same")
     assert here.link("bridge0")["mtu"] == 9000
+
+
+def test_bridges_with_the_same_mac_address_are_named(lan: Lan) -> None:
+    for host in (lan.bed.here, lan.bed.there):
+        host.ip("link", "set", "bridge0", "address", "02:00:00:00:00:05")
+    vknet = lan.vknet()
+    line = vknet.says(
+        "vknet: bridge0 and an interface of myhomesystem have the same MAC address"
+        " 02:00:00:00:00:05"
+    )
+    lan.bed.here.run(*line.split("; on one of them: ")[1].split())
+    lan.carries()
+
+
+def test_frame_that_returns_through_a_loop_is_named(lan: Lan) -> None:
+    vknet = lan.vknet()
+    lan.carries()
+    own = lan.bed.here.link("bridge0")["address"]
+    frame = "ffffffffffff" + own.replace(":", "") + "88b5" + "00" * 46
+    lan.bed.there.run("python", "-c", SEND_FRAME, frame)
+    vknet.says(f"a frame from myhomesystem has the MAC address {own} of")
+    lan.bed.there.run("python", "-c", SEND_FRAME, frame)
+    lan.carries()
+    assert vknet.log.count("makes a loop") == 1
 
 
 @pytest.mark.parametrize("side", ["here", "there"])

@@ -61,6 +61,8 @@ def plain(block: bytes | OffloadFrame | Control) -> Any:
             if not keys["ack_time"]:
                 del keys["ack_time"]
             # The document leaves out keys with their default.
+            if not keys["macs"]:
+                del keys["macs"]
             if not keys.pop("offloads"):
                 del keys["window"]
                 return {"hello": keys}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,16 @@ from vknet.wire.hello import (
     Hello,
 )
 
-OURS = Hello("vknet 2.0", "tap0", 65664, 1500, mtu_fixed=True, timeout=15.0, offloads=ALL_OFFLOADS)
+OURS = Hello(
+    "vknet 2.0",
+    "tap0",
+    65664,
+    1500,
+    mtu_fixed=True,
+    timeout=15.0,
+    offloads=ALL_OFFLOADS,
+    macs=frozenset({bytes.fromhex("020000000001")}),
+)
 
 
 def payload(**changes: Any) -> bytes:
@@ -52,7 +62,26 @@ def test_encoded_hello_has_every_key_of_the_document() -> None:
         "offloads": ["csum", "tso4", "tso6", "tso_ecn", "uso"],
         "window": 0,
         "ack_time": False,
+        "macs": ["02:00:00:00:00:01"],
     }
+
+
+def test_macs_are_decoded_as_they_were_encoded() -> None:
+    macs = frozenset({bytes.fromhex("020000000001"), bytes.fromhex("fe0000000002")})
+    assert Hello.from_json(replace(OURS, macs=macs).to_json()).macs == macs
+    assert Hello.from_json(without("macs")).macs == frozenset()
+    assert Hello.from_json(payload(macs=["02:00:00:00:00:0A"])).macs == {bytes([2, 0, 0, 0, 0, 10])}
+
+
+@pytest.mark.parametrize("macs", ["020000000001", [1], ["02:00"], 5, {"a": 1}, [None]])
+def test_macs_that_are_none_are_a_protocol_error(macs: object) -> None:
+    with pytest.raises(RemoteProtocolError, match="no list of MAC addresses for 'macs'"):
+        Hello.from_json(payload(macs=macs))
+
+
+def test_hello_tells_at_most_sixteen_macs() -> None:
+    macs = frozenset(bytes([2, 0, 0, 0, 0, n]) for n in range(40))
+    assert len(Hello.from_json(replace(OURS, macs=macs).to_json()).macs) == 16
 
 
 @pytest.mark.parametrize("window", [None, 0, 1, 100_000, 2**30])

@@ -32,6 +32,7 @@ from vknet.errors import (
 )
 from vknet.link.apply import apply
 from vknet.link.first_answer import FirstAnswer
+from vknet.link.own_macs import OwnMacWatch
 from vknet.link.sender import Sender
 from vknet.link.settings import LinkSettings
 from vknet.monitor import Monitor, Up
@@ -109,10 +110,12 @@ class Link:
                 offloads=endpoint.accepts & self._settings.offloads,
                 window=self._settings.window,
                 ack_time=True,
+                macs=frozenset(endpoint.macs),
             ),
             self._settings.wire,
             adopt_timeout=self._settings.adopt_timeout,
         )
+        self._own_macs = OwnMacWatch(endpoint, transport.peer)
         self._sender = Sender(endpoint, self._session, self.monitor.link_counters.outbound)
         self.up_since: float | None = None
         self._cause: VknetError | None = None
@@ -261,6 +264,7 @@ class Link:
         # A frame proves that the peer is vknet, but with V2 only a HELLO does.
         if not self.was_up and self._settings.wire is not Wire.V2:
             self._come_up(None)
+        self._own_macs.on_frames(received.batches[0])
         await self._endpoint.send_batches(received.batches)
         frames = sum(map(len, received.batches))
         inbound = self.monitor.link_counters.inbound
@@ -277,6 +281,7 @@ class Link:
             raise AssertionError("the session negotiates when a HELLO comes")
         self._sender.on_negotiated(terms, now)
         self._come_up(hello)
+        self._own_macs.on_hello(hello)
         await apply(self._endpoint, terms, self._session.ours, hello, self._transport.peer)
 
     def _come_up(self, hello: Hello | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from vknet.errors import RemoteProtocolError, escaped
-from vknet.packet.ethernet import MTU_MAX, MTU_MIN
+from vknet.packet.ethernet import MTU_MAX, MTU_MIN, format_mac, parse_mac
 from vknet.packet.virtio import NO_OFFLOADS, Offload
 
 __all__ = [
@@ -40,6 +40,9 @@ AUTO: Final = "auto"
 # limit.
 NAME_LIMIT: Final = 100
 
+# The number of MAC addresses that a HELLO can tell.
+MACS_LIMIT: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -57,6 +60,7 @@ class Hello:
         window: bytes that may be in flight to a peer that acknowledges them.  None estimates them,
             and 0 is no limit; with 0 this side sends no ACKs either.
         ack_time: this side accepts ACKs with a time stamp.
+        macs: the MAC addresses of this side's own interfaces on the network.
     """
 
     program: str
@@ -69,24 +73,25 @@ class Hello:
     offloads: Offload = NO_OFFLOADS
     window: int | None = 0
     ack_time: bool = False
+    macs: frozenset[bytes] = frozenset()
 
     def to_json(self) -> bytes:
         """The payload of the HELLO block, at most `HELLO_LIMIT` bytes."""
-        return json.dumps(
-            {
-                "wire": self.wire,
-                "program": self.program[:NAME_LIMIT],
-                "endpoint": self.endpoint[:NAME_LIMIT],
-                "frame_limit": self.frame_limit,
-                "mtu": self.mtu,
-                "mtu_fixed": self.mtu_fixed,
-                "timeout": self.timeout,
-                "offloads": self.offloads.names,
-                "window": AUTO if self.window is None else self.window,
-                "ack_time": self.ack_time,
-            },
-            separators=(",", ":"),
-        ).encode()
+        values: dict[str, Any] = {
+            "wire": self.wire,
+            "program": self.program[:NAME_LIMIT],
+            "endpoint": self.endpoint[:NAME_LIMIT],
+            "frame_limit": self.frame_limit,
+            "mtu": self.mtu,
+            "mtu_fixed": self.mtu_fixed,
+            "timeout": self.timeout,
+            "offloads": self.offloads.names,
+            "window": AUTO if self.window is None else self.window,
+            "ack_time": self.ack_time,
+        }
+        if self.macs:
+            values["macs"] = [format_mac(mac) for mac in sorted(self.macs)[:MACS_LIMIT]]
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, payload: bytes) -> Hello:
@@ -115,6 +120,7 @@ class Hello:
             offloads=_offloads(values.get("offloads")),
             window=_window(values),
             ack_time=values.get("ack_time") is True,
+            macs=_macs(values.get("macs")),
         )
 
 
@@ -129,6 +135,17 @@ def _offloads(value: Any) -> Offload:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise RemoteProtocolError("the peer's HELLO has no list of strings for 'offloads'")
     return Offload.from_names(value)
+
+
+def _macs(value: Any) -> frozenset[bytes]:
+    if value is None:
+        return frozenset()
+    try:
+        return frozenset(map(parse_mac, value))
+    except (TypeError, ValueError) as exc:
+        raise RemoteProtocolError(
+            "the peer's HELLO has no list of MAC addresses for 'macs'"
+        ) from exc
 
 
 def _window(values: dict[str, Any]) -> int | None:
