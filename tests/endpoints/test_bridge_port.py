@@ -48,7 +48,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def a_port() -> BridgePort:
-    return BridgePort(INSIDE, JOINED, adopts_mtu=True)
+    return BridgePort(INSIDE, JOINED, keep=True, adopts_mtu=True)
 
 
 async def test_fight_over_the_tap_becomes_rare(
@@ -110,7 +110,7 @@ async def test_tap_in_another_kind_of_interface_is_no_longer_kept(
 async def test_tap_without_a_bridge_of_its_own_is_left_alone(
     kernel: Kernel, autojump_clock: MockClock
 ) -> None:
-    port = BridgePort(INSIDE, None, adopts_mtu=False)
+    port = BridgePort(INSIDE, JOINED, keep=False, adopts_mtu=False)
     for state, bridge in ((INSIDE, BRIDGE), (OUTSIDE, None), (OUTSIDE, None), (INSIDE, BRIDGE)):
         await port.maintain(state, bridge)
         await trio.sleep(1)

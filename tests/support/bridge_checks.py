@@ -207,6 +207,26 @@ async def port_of_an_existing_tap_gets_multicast_again() -> None:
 
 
 @check
+async def port_that_the_user_made_gets_multicast_and_is_not_kept() -> None:
+    add_bridge("stp_state 1 forward_delay 400")
+    ip("tuntap add dev tap7 mode tap")
+    ip("link set tap7 up master br0")
+    try:
+        async with await open_tap("tap7", None) as tap:
+            assert mcast_router("tap7") == 3
+            assert said("the bridge br0 runs STP")
+            assert set(tap.macs.values()) == {"br0"}
+            ip("link set tap7 nomaster")
+            await maintain(tap)
+            assert "master" not in link("tap7")
+            ip("link set tap7 master br0")
+            await maintain(tap)
+            assert mcast_router("tap7") == 3
+    finally:
+        ip("link del tap7")
+
+
+@check
 async def new_stations_get_multicast_again() -> None:
     add_bridge()
     async with await open_tap() as tap:
@@ -328,6 +348,7 @@ async def tap_that_was_moved_stays_there() -> None:
             await maintain(tap)
             assert [f"{tap.name} was moved from br0 to br1, and stays there"] == LOGGED
             assert (tap.bridge, link(tap.name)["master"]) == ("br1", "br1")
+            assert mcast_router(tap.name) == 3
             ip(f"link set {tap.name} nomaster")
             await maintain(tap)
             assert link(tap.name)["master"] == "br1"

@@ -48,7 +48,8 @@ class BridgePort:
 
     Args:
         tap: the state of the TAP.
-        joined: the bridge that it was put in; None if it stays where it is.
+        joined: the bridge that it is in; None if in none.
+        keep: whether it is kept in that bridge, because the user named the bridge.
         adopts_mtu: whether the TAP takes the MTU of a bridge that has one of its own.
 
     Attributes:
@@ -59,8 +60,10 @@ class BridgePort:
         macs: the MAC addresses of the TAP and of its bridge, with the names of the interfaces.
     """
 
-    def __init__(self, tap: Interface, joined: JoinedBridge | None, *, adopts_mtu: bool) -> None:
-        self.bridge = None if joined is None else joined.interface.name
+    def __init__(
+        self, tap: Interface, joined: JoinedBridge | None, *, keep: bool, adopts_mtu: bool
+    ) -> None:
+        self.bridge = joined.interface.name if keep and joined is not None else None
         self.bridge_index = tap.master
         self.has_bridge_mtu = adopts_mtu and joined is not None and joined.has_own_mtu
         self.macs = macs_of(tap, None if joined is None else joined.interface)
@@ -93,6 +96,7 @@ class BridgePort:
             await self._expect_listeners(tap.index)
         elif self.bridge is None:
             self.bridge_index = tap.master
+            self._expect_listeners_soon()
         elif master is not None:
             self._follow(tap, master)
         else:
@@ -114,6 +118,7 @@ class BridgePort:
         self._missed = False
         self.bridge = master.name if master.kind == "bridge" else None
         self.bridge_index = master.index
+        self._expect_listeners_soon()
 
     async def _put_back(self, tap: Interface, bridge: str) -> None:
         name = None if self.bridge_index is None else name_of(self.bridge_index)
@@ -156,6 +161,11 @@ class BridgePort:
         if joined is not None:
             self.has_bridge_mtu = self._adopts_mtu and joined.has_own_mtu
             report_joined(interface, joined)
+
+    def _expect_listeners_soon(self) -> None:
+        """Have the next `maintain` speak to the bridge, to which the TAP is a new port."""
+        self._new_stations = True
+        self._expecting_since = -EXPECTING_S
 
     async def _expect_listeners(self, index: int) -> None:
         now = trio.current_time()

@@ -43,7 +43,7 @@ ROUTER_FOR_NOW: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class JoinedBridge:
-    """The bridge that a TAP was put in.
+    """The bridge that a TAP was put in, or is in.
 
     Attributes:
         interface: its state afterwards.
@@ -84,7 +84,7 @@ def set_up_tap(
             the lowest MTU of its ports.
 
     Returns:
-        The state of the TAP afterwards, and the bridge if one was given.
+        The state of the TAP afterwards, and its bridge; None if it is not a port of one.
 
     Raises:
         SetupError: an interface is missing, or the change is not permitted; the message has the
@@ -96,7 +96,13 @@ def set_up_tap(
             change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
         if address is not None:
             change(ipr, tap, f"ip link set {tap.name} address {address}", address=address)
-        joined = None if bridge is None else _join(ipr, tap, bridge, adopt_mtu=adopt_mtu)
+        joined = None
+        if bridge is not None:
+            joined = _join(ipr, tap, bridge, adopt_mtu=adopt_mtu)
+        elif tap.master is not None:
+            master = get_interface(ipr, tap.master)
+            # Ports of bonds and of Open vSwitch have a master of another kind.
+            joined = _joined(ipr, master) if master.kind == "bridge" else None
         if not tap.is_up:
             change(ipr, tap, f"ip link set {tap.name} up", state="up")
         if joined is not None:

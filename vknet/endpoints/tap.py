@@ -369,7 +369,7 @@ def _open(name: str | None, bridge: str | None, mtu: int | None, device: str | N
         )
         if joined is not None:
             report_joined(interface, joined)
-        port = BridgePort(interface, joined, adopts_mtu=adopts_mtu)
+        port = BridgePort(interface, joined, keep=bridge is not None, adopts_mtu=adopts_mtu)
         return TapEndpoint(fd, interface, port, created=created, mtu_fixed=mtu is not None)
     except OSError as exc:
         os.close(fd)
