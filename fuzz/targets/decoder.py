@@ -24,7 +24,7 @@ from vknet.framing import (
     encode_control,
     encode_frames,
 )
-from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, OffloadFrame
+from vknet.packet.virtio import ALL_OFFLOADS, NO_OFFLOADS, Offload, OffloadFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,15 @@ HOLD_MAX: Final = HEADER_SIZE + FRAME_LIMIT_V2 + 10
 GREETING: Final = encode_control(
     Hello("vknet 1", "tap0", 65664, 1500, mtu_fixed=False, timeout=15, offloads=ALL_OFFLOADS)
 )
+# What a HELLO offers, and the gso_types that it permits.
+GSO_TYPES: Final = frozenset((0, 1, 4, 5, 0x81, 0x84))
+OFFERS: Final = (
+    (NO_OFFLOADS, frozenset[int]()),
+    (ALL_OFFLOADS, GSO_TYPES),
+    (Offload.CSUM | Offload.TSO4, frozenset((0, 1))),
+    (Offload.CSUM | Offload.TSO6 | Offload.TSO_ECN, frozenset((0, 4, 0x84))),
+)
+
 OFFLOADED: Final = b"\1\0" + bytes(22)
 
 
@@ -68,6 +77,8 @@ def seeds() -> dict[str, bytes]:
         "late hello": v1(b"a" * 60) + GREETING,
         "acks": GREETING + v2(3, bytes(8)) + v2(3, bytes(12)) + v2(4, bytes(8)) + v2(5, bytes(8)),
         "offload": GREETING + v2(2, OFFLOADED) + v2(2, OFFLOADED + b"x" * 40),
+        "offload of each type": GREETING
+        + b"".join(v2(2, bytes([1, kind]) + OFFLOADED[2:]) for kind in (0, 1, 4, 0x84, 5, 9)),
         "uniform offload": GREETING + v2(2, OFFLOADED + b"y" * 40) * 17,
         "unknown": GREETING + v2(7, b"?" * 40) + v2(0x7F, b"?") + v1(b"z"),
         "too new": GREETING + v2(0x80, b"?"),
@@ -79,7 +90,7 @@ def seeds() -> dict[str, bytes]:
     return {
         f"{name} {head.hex()}": head + stream
         for name, stream in streams.items()
-        for head in (b"\0\2\1", b"\5\3\2", b"\6\3\0")
+        for head in (b"\0\2\1", b"\5\3\2", b"\6\3\0", b"\x0a\3\0", b"\x0d\3\1")
     }
 
 
@@ -120,7 +131,7 @@ def decode(
 
 
 def read(
-    stream: bytes, wire: Wire, promised: int, *, offload: bool
+    stream: bytes, wire: Wire, promised: int, permitted: frozenset[int]
 ) -> tuple[list[tuple[bool, bytes]], list[Control], bool, int]:
     """Return what `decode` does, by a second reader of the protocol."""
     frames: list[tuple[bool, bytes]] = []
@@ -141,9 +152,11 @@ def read(
         elif mark != b"VK2" or not may_come(kind, wire, greeted=greeted, started=at > 0):
             return broken
         elif kind == 2:
-            if not offload or not 24 <= length <= promised + 10:
+            if not permitted or not 24 <= length <= promised + 10:
                 return broken
             if whole:
+                if payload[0] == 1 and payload[1] in GSO_TYPES - permitted:
+                    return broken
                 frames.append((True, payload))
         elif kind >= 0x80 or not 1 <= length <= {3: 12, 4: 8, 5: 8}.get(kind, 4096):
             return broken
@@ -200,16 +213,15 @@ def run(data: bytes) -> None:
     source = Source(data)
     head = source.number()
     wire = WIRES[head & 3] if head & 3 < 3 else Wire.AUTO
-    offload = bool(head & 4)
+    offloads, permitted = OFFERS[head >> 2 & 3]
     promised = source.choice(PROMISES)
     pattern = source.number()
     stream = source.rest()
-    offloads = ALL_OFFLOADS if offload else NO_OFFLOADS
     whole = decode(Decoder(wire, promised, offloads=offloads), [stream])
     cut = decode(Decoder(wire, promised, offloads=offloads), [*pieces(stream, pattern, 12)])
     assert cut == whole, "pieces change what is decoded"
     frames, controls, failed, held = whole
-    expected = read(stream, wire, promised, offload=offload)
+    expected = read(stream, wire, promised, permitted)
     assert (frames, blank(controls), failed, held) == expected, "not what the protocol says"
     plain = [data for is_offload, data in frames if not is_offload]
     encoded = encode_frames(plain, FRAME_LIMIT_V2)
