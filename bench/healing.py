@@ -26,7 +26,7 @@ LAN = ("198.18.2.1", "198.18.2.2")
 
 
 def kill_ssh(bed: Bed) -> None:
-    os.kill(bed.here.processes("ssh -x -T")[0], signal.SIGKILL)
+    os.kill(bed.here.processes("-x -T -e none")[0], signal.SIGKILL)
 
 
 def kill_remote_half(bed: Bed) -> None:

@@ -82,7 +82,7 @@ def run(bed: Bed) -> None:
     say(f"  {ping(here, 20)}")
 
     say("\nkill ssh, and the link heals:")
-    (ssh,) = here.processes("ssh -x -T")
+    (ssh,) = here.processes("-x -T -e none")
     index = here.link("tap0")["ifindex"]
     killed = time.monotonic()
     os.kill(ssh, signal.SIGKILL)

@@ -87,7 +87,7 @@ def pids(lab: Lab, who: str) -> list[int]:
     here, there = lab.bed.here, lab.bed.there
     return {
         "vknet": lambda: [lab.vknet.process.pid],
-        "ssh": lambda: here.processes("ssh -x -T"),
+        "ssh": lambda: here.processes("-x -T -e none"),
         "half": lambda: there.processes("vknet -S"),
         "session": lambda: there.processes("sshd: root"),
         "listener": lambda: there.processes("[listener]"),
@@ -353,7 +353,7 @@ def check_during(lab: Lab, row: Row) -> None:
 
 def check_nothing_is_left(lab: Lab, row: Row) -> None:
     here, there = lab.bed.here, lab.bed.there
-    eventually(lambda: not here.processes("ssh -x -T"), "the end of ssh")
+    eventually(lambda: not here.processes("-x -T -e none"), "the end of ssh")
     eventually(lambda: "tap0" not in here.interfaces(), "the end of the TAP here")
     if row.then is Then.TRIES:
         return

@@ -33,7 +33,7 @@ def up(lan: Lan, *options: str) -> Program:
 
 def ssh_of(host: Host) -> int:
     """Return the pid of the only ssh of a host."""
-    (pid,) = host.processes("ssh -x -T")
+    (pid,) = host.processes("-x -T -e none")
     return pid
 
 

@@ -172,7 +172,7 @@ def test_transfer_survives_a_change_to_a_peer_of_2008_and_back(lan: Lan, way: st
         sender.stdin.flush()
         # In the midst of it.
         eventually(partial(has_taken, here, way, enough), "a part of it carried")
-        (ssh,) = here.processes("ssh -x -T")
+        (ssh,) = here.processes("-x -T -e none")
         os.kill(ssh, signal.SIGKILL)
         vknet.says(f"wire {wire}", times=times)
     sender.stdin.close()

@@ -290,7 +290,7 @@ ATTACKS: Final = (
                 to=ALL_HOSTS_MAC,
             ),
         ),
-        "multicast router at the TAP",
+        "igmp 17",
     ),
     Attack(
         "MLD queries",

@@ -24,6 +24,8 @@ def main() -> None:
     for number in PROTOCOLS:
         sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, number)
         sources[sock] = f"protocol {number}"
+    igmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
+    sources[igmp] = "igmp"
     icmp6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
     sources[icmp6] = "icmp6"
     bpdus = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_802_2))
@@ -34,7 +36,9 @@ def main() -> None:
         for sock in select.select(list(sources), [], [])[0]:
             data, sender = sock.recvfrom(4096)
             line = sources[sock]
-            if sock is icmp6:
+            if sock is igmp:
+                line += f" {data[4 * (data[0] & 15)]}"
+            elif sock is icmp6:
                 line += f" {data[0]} {data[4]:02x}"
             elif sock is relay:
                 line += f" {data[0]}"
