@@ -329,5 +329,11 @@ def test_restarts_leak_nothing(lan: Lan, times: int) -> None:
     before = counts()
     restart(times)
     eventually(lambda: counts()["threads"] <= before["threads"], "idle threads ending")
-    eventually(lambda: counts() == before, f"{counts()} like {before}", within=15)
+
+    def leaks_nothing() -> bool:
+        # Right after a restart, a helper process may still be there.
+        now = counts()
+        return all(now[name] <= before[name] for name in before)
+
+    eventually(leaks_nothing, f"{counts()}, no more than {before}", within=15)
     lan.carries()
