@@ -31,8 +31,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = True
 nox.options.error_on_missing_interpreters = True
 
-# A worker that has finished takes tests from the others: some host tests take a minute.
-PARALLEL: Final = ("-n", "auto", "--dist", "worksteal")
+# One worker more than processors, because host tests wait most of the time.  A worker that has
+# finished takes tests from the others.
+PARALLEL: Final = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 
 TOOLS = (".[test]", "mypy>=1.14", "nox", "ruff>=0.9")
 
@@ -75,6 +76,7 @@ nox.options.sessions = [
     "types",
     "manual",
     "tests",
+    "fuzz",
 ]
 
 
@@ -143,6 +145,3 @@ def soak(session: nox.Session) -> None:
     """Run the tests that take long, one after the other."""
     session.install("--editable", ".[test]")
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
-
-
-nox.options.sessions = [*nox.options.sessions, "fuzz"]
