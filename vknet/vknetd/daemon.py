@@ -43,7 +43,7 @@ from vknet.vknetd.status import (
     port_status,
     table_status,
 )
-from vknet.vknetd.uplink import HostAddresses, look_up, make_guard, set_up
+from vknet.vknetd.uplink import HostAddresses, UplinkAddresses, look_up, make_guard, set_up
 
 if TYPE_CHECKING:
     import socket
@@ -217,16 +217,10 @@ class Daemon:
 
     async def _maintain(self, tap: TapEndpoint) -> None:
         """Keep the TAP in its bridge, and know the addresses that the host has there now."""
-        bridge_index = tap.bridge_index
+        addresses = UplinkAddresses(self._settings, tap)
         while True:
             await tap.maintain()
-            if tap.bridge_index != bridge_index:
-                # Another bridge has that name now; it needs the addresses, too.
-                bridge_index = tap.bridge_index
-                try:
-                    await run_in_thread(partial(set_up, self._settings, tap))
-                except SetupError as exc:
-                    log.warning("%s", exc)
+            await addresses.maintain()
             if self._guard is not None:
                 with suppress(OSError):
                     # In a thread: the kernel takes the RTNL lock, which others may hold.

@@ -6,11 +6,16 @@ import logging
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
 
 from vknet.endpoints import netlink
 from vknet.endpoints.host_addresses import ip_addresses, mac_of, master_of
+from vknet.endpoints.threads import run_in_thread
 from vknet.errors import SetupError
+from vknet.link.backoff import Backoff, Failure
 from vknet.packet.ethernet import NO_MAC, is_multicast
 from vknet.switch.filter import SourceFilter
 from vknet.switch.guard import Guard
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
     from vknet.endpoints.tap import TapEndpoint
     from vknet.vknetd.settings import Interface, VknetdSettings
 
-__all__ = ["HostAddresses", "look_up", "make_guard", "set_up"]
+__all__ = ["HostAddresses", "UplinkAddresses", "look_up", "make_guard", "set_up"]
 
 log = logging.getLogger(__name__)
+
+# The pause after the first failed attempt to set the addresses on another bridge; it grows.
+FIRST_PAUSE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,43 @@ def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
         return look_up(tap)
     except OSError as exc:
         raise SetupError(f"cannot read the addresses of {tap.name}: {exc.strerror}") from exc
+
+
+class UplinkAddresses:
+    """Sets the addresses again whenever the TAP is in another bridge.
+
+    Args:
+        settings: which addresses.
+        tap: the uplink; `set_up` has set its addresses.
+    """
+
+    def __init__(self, settings: VknetdSettings, tap: TapEndpoint) -> None:
+        self._settings = settings
+        self._tap = tap
+        self._done = self._tried = tap.bridge_index
+        self._backoff = Backoff(FIRST_PAUSE_S)
+        self._due = 0.0
+        self._logged = ""
+
+    async def maintain(self) -> None:
+        """Set the addresses if the bridge is another one; call it about once a second."""
+        index = self._tap.bridge_index
+        if index != self._tried:
+            self._tried = index
+            self._backoff.reset()
+            self._due = 0.0
+        if index == self._done or trio.current_time() < self._due:
+            return
+        try:
+            await run_in_thread(partial(set_up, self._settings, self._tap))
+        except SetupError as exc:
+            self._due = trio.current_time() + self._backoff.next_delay(Failure.LOCAL)
+            if str(exc) != self._logged:
+                self._logged = str(exc)
+                log.warning("%s", exc)
+        else:
+            self._done = index
+            self._logged = ""
 
 
 def look_up(tap: TapEndpoint) -> HostAddresses:
