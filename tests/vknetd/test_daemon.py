@@ -17,7 +17,8 @@ import trio
 from tests.support.daemon import connect, next_frame, serving, settings_of
 from tests.support.links import running
 from tests.support.packets import BROADCAST, station_frame, station_mac
-from vknet.errors import EndpointGone
+from vknet.errors import EndpointGone, SetupError
+from vknet.link.backoff import Backoff
 from vknet.packet.ethernet import addresses
 from vknet.vknetd.accepting import ACCEPT_PAUSE_S, LOG_INTERVAL_S, accept_all
 from vknet.vknetd.control import CONNECTIONS_MAX
@@ -154,8 +155,8 @@ async def test_error_in_the_task_of_the_uplink_opens_it_again(
         await trio.sleep_forever()
         raise AssertionError
 
-    async def reopen(self: Daemon) -> Any:
-        del self
+    async def reopen(self: Daemon, backoff: Backoff) -> Any:
+        del self, backoff
         return taps[len(served)]
 
     monkeypatch.setattr(Daemon, "_serve_tap", serve)
@@ -171,6 +172,76 @@ async def test_error_in_the_task_of_the_uplink_opens_it_again(
     assert [tap.closed for tap in taps] == [1, 1, 1]
     assert "the uplink tap0 was closed because of an internal error: KeyError" in caplog.text
     assert "the interface tap0 was deleted; creating it again" in caplog.text
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the daemon tried to open the TAP; each delay is the longest one."""
+    monkeypatch.setattr("vknet.link.backoff.part", lambda: 1.0)
+    return []
+
+
+def daemon_of(path: Path, stack: ExitStack) -> Daemon:
+    """A daemon that is not served."""
+    return Daemon(settings_of(path), stack.enter_context(listen_at(str(path), 0o660, None)))
+
+
+async def test_uplink_that_cannot_be_opened_is_tried_with_growing_pauses(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: list[float],
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    del autojump_clock
+    start = trio.current_time()
+
+    async def fail(self: Daemon) -> Any:
+        del self
+        attempts.append(round(trio.current_time() - start, 3))
+        await trio.lowlevel.checkpoint()
+        raise SetupError("no permission")
+
+    monkeypatch.setattr(Daemon, "_open_tap", fail)
+    with ExitStack() as stack, trio.move_on_after(46):
+        await daemon_of(tmp_path / "vknet", stack)._reopen_tap(Backoff(1))
+    assert attempts == [1, 3, 7, 15, 25, 35, 45]
+    lines = [r.getMessage() for r in caplog.records if r.name == "vknet.vknetd.daemon"]
+    assert lines == ["no permission"]
+    assert "internal error" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lasts", "opened"), [(0, [1, 3, 7, 15, 25, 35, 45]), (31, [32, 64, 96, 128])]
+)
+async def test_uplink_that_is_lost_at_once_is_opened_with_growing_pauses(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: list[float],
+    autojump_clock: MockClock,
+    lasts: float,
+    opened: list[float],
+) -> None:
+    del autojump_clock
+    start = trio.current_time()
+
+    async def serve(self: Daemon, tap: Any) -> EndpointGone:
+        del self, tap
+        await trio.sleep(lasts)
+        return EndpointGone("the interface tap0 was deleted")
+
+    async def open_it(self: Daemon) -> Any:
+        del self
+        attempts.append(round(trio.current_time() - start, 3))
+        await trio.lowlevel.checkpoint()
+        return Tap()
+
+    monkeypatch.setattr(Daemon, "_serve_tap", serve)
+    monkeypatch.setattr(Daemon, "_open_tap", open_it)
+    first: Any = Tap()
+    with ExitStack() as stack, trio.move_on_after(opened[-1] + 0.5):
+        await daemon_of(tmp_path / "vknet", stack)._keep_tap(first)
+    assert attempts == opened
 
 
 # --- a socket whose path is lost ------------------------------------------------------------------

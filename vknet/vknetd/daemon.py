@@ -26,6 +26,7 @@ from vknet.endpoints.seqpacket import SeqpacketEndpoint
 from vknet.endpoints.tap import TapEndpoint, open_tap
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import EndpointGone, SetupError
+from vknet.link.backoff import Backoff, Failure
 from vknet.packet.ethernet import format_mac
 from vknet.switch.protocols import DEFAULT_PROTOCOLS
 from vknet.switch.switch import Switch
@@ -57,9 +58,12 @@ __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 
-# The time between two calls of `TapEndpoint.maintain`, between attempts to open a deleted TAP
-# again, and between two looks at the paths of the sockets.
+# The time between two calls of `TapEndpoint.maintain`, between two looks at the paths of the
+# sockets, and before the first attempt to open a deleted TAP again; further attempts come later.
 MAINTAIN_INTERVAL_S: Final = 1.0
+
+# An uplink that lasts this long ends the series of failed attempts.
+UPLINK_STABLE_S: Final = 30.0
 
 # After a failed attempt to create a socket again, the next one comes this many times later.
 RENEW_BACKOFF: Final = 5
@@ -186,16 +190,20 @@ class Daemon:
 
     async def _keep_tap(self, tap: TapEndpoint) -> None:
         """Keep the TAP as a port until cancelled; open it again whenever it is deleted."""
+        backoff = Backoff(MAINTAIN_INTERVAL_S)
         while True:
             cause: EndpointGone | None = None
+            opened = trio.current_time()
             async with tap:
                 with contained(f"the uplink {tap.name} was closed"):
                     cause = await self._serve_tap(tap)
+            if trio.current_time() > opened + UPLINK_STABLE_S:
+                backoff.reset()
             log.warning(
                 "%s; creating it again",
                 f"{tap.name} is no longer a port" if cause is None else cause,
             )
-            tap = await self._reopen_tap()
+            tap = await self._reopen_tap(backoff)
             log.warning("%s is back", tap.name)
 
     async def _serve_tap(self, tap: TapEndpoint) -> EndpointGone | None:
@@ -246,17 +254,18 @@ class Daemon:
             await trio.sleep(MAINTAIN_INTERVAL_S)
             self._guard.expire(trio.current_time())
 
-    async def _reopen_tap(self) -> TapEndpoint:
+    async def _reopen_tap(self, backoff: Backoff) -> TapEndpoint:
         logged = ""
         while True:
-            await trio.sleep(MAINTAIN_INTERVAL_S)
-            try:
-                with contained("the uplink could not be created"):
+            # An attempt starts a child process, and may create and delete a TAP.
+            await trio.sleep(backoff.next_delay(Failure.LOCAL))
+            with contained("the uplink could not be created"):
+                try:
                     return await self._open_tap()
-            except SetupError as exc:
-                if str(exc) != logged:
-                    logged = str(exc)
-                    log.warning("%s", exc)
+                except SetupError as exc:
+                    if str(exc) != logged:
+                        logged = str(exc)
+                        log.warning("%s", exc)
 
     # --- status -----------------------------------------------------------------------------------
 
