@@ -8,19 +8,22 @@ import os
 import socket
 import stat
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from vknet.errors import SetupError
+from vknet.vknetd.binding import Access, listen
 from vknet.vknetd.settings import DEFAULT_GROUP
-from vknet.vknetd.sockets import adopt, listen_at
+from vknet.vknetd.sockets import Listener, adopt, listen_at
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 GROUPS = {group.gr_name for group in grp.getgrall()}
 OWN_GROUP = grp.getgrgid(os.getegid()).gr_name
+KIND = socket.SOCK_SEQPACKET
+ACCESS = Access(0o660, os.getegid(), None)
 
 
 def mode_of(path: Path) -> int:
@@ -183,3 +186,41 @@ def test_unsuitable_sockets_of_a_service_manager_are_refused(tmp_path: Path) -> 
         with pytest.raises(SetupError, match="ListenSequentialPacket="), adopt(sockets):
             pass
         assert [sock.fileno() for sock in sockets] == [-1] * len(kinds)
+
+
+def test_path_that_goes_while_the_socket_is_renewed_is_not_reachable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vknet"
+    listener = Listener(str(path), listen(str(path), KIND, ACCESS), ACCESS)
+    try:
+        before = listener.sock
+        path.unlink()
+
+        def listen_in_vain(*arguments: Any) -> socket.socket:
+            sock = listen(*arguments)
+            path.unlink()
+            return sock
+
+        monkeypatch.setattr("vknet.vknetd.sockets.listen", listen_in_vain)
+        with listener.renew() as old:
+            assert old is before
+            assert listener.sock is not old
+        assert not listener.is_reachable
+        monkeypatch.undo()
+        listener.renew().close()
+        assert listener.is_reachable
+    finally:
+        listener.close()
+    assert not path.exists()
+
+
+def test_path_that_goes_before_the_first_look_is_not_reachable(tmp_path: Path) -> None:
+    path = tmp_path / "vknet"
+    sock = listen(str(path), KIND, ACCESS)
+    path.unlink()
+    listener = Listener(str(path), sock, ACCESS)
+    try:
+        assert not listener.is_reachable
+    finally:
+        listener.close()

@@ -50,7 +50,10 @@ class Listener:
     @property
     def is_reachable(self) -> bool:
         """Whether the path still names this socket; not checked if another program owns it."""
-        return self._access is None or identity(self.path) == self._identity
+        if self._access is None:
+            return True
+        # None, if the path went before this could look at it.
+        return self._identity is not None and identity(self.path) == self._identity
 
     def renew(self) -> socket.socket:
         """Listen again at a path that no longer names this socket.  It blocks.
@@ -67,12 +70,14 @@ class Listener:
             new = listen(self.path, self.sock.type, self._access)
         self._identity = identity(self.path)
         old, self.sock = self.sock, new
+        # From here on no error may escape: the caller must get the old socket.
         gid = self._access.gid
-        if gid is not None and Path(self.path).stat().st_gid != gid:
-            # vknetd has dropped the privilege, or never had it.
-            log.warning(
-                "%s no longer belongs to the group with ID %d; restart vknetd", self.path, gid
-            )
+        with suppress(OSError):
+            if gid is not None and Path(self.path).lstat().st_gid != gid:
+                # vknetd has dropped the privilege, or never had it.
+                log.warning(
+                    "%s no longer belongs to the group with ID %d; restart vknetd", self.path, gid
+                )
         return old
 
     def close(self) -> None:
