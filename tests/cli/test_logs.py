@@ -104,3 +104,33 @@ def test_handler_writes_without_taking_its_lock(
     thread.join(20)
     handler.release()
     assert written == ["a line"]
+
+
+def test_line_for_syslog_is_utf8_and_has_no_nul(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("syslog.syslog", lambda _, line: written.append(line))
+    name = os.fsdecode(b"/run/\xff")
+    record = logging.LogRecord("vknet", logging.INFO, __file__, 1, "%s \0 \u00fc", (name,), None)
+    _SyslogHandler().handle(record)
+    assert written == [r"/run/\udcff \x00 \u00fc".replace(r"\u00fc", "\u00fc")]
+
+
+FAILING = """
+import logging, syslog
+from vknet.cli.logs import background_syslog
+log = logging.getLogger("vknet")
+lines = []
+def write(priority, line):
+    if line == "a bad line":
+        raise ValueError(line)
+    lines.append(line)
+syslog.syslog = write
+with background_syslog(log, "vknet"):
+    log.error("a bad line")
+    log.error("a message")
+assert lines == ["a message"], lines
+"""
+
+
+def test_line_that_cannot_be_written_does_not_end_the_log() -> None:
+    assert "ValueError: a bad line" in run_script(FAILING)

@@ -128,7 +128,13 @@ class _UnlockedHandler(logging.Handler):
     """
 
     def handle(self, record: logging.LogRecord) -> bool:
-        self.emit(record)
+        try:
+            self.emit(record)
+        except MemoryError:
+            # It ends the program: see `vknet.cli.last_words`.
+            raise
+        except Exception:  # noqa: BLE001 - it would end the thread, and with it the log
+            self.handleError(record)
         return True
 
 
@@ -151,7 +157,9 @@ class _SyslogHandler(_UnlockedHandler):
     """Writes to syslog.  On a host without a syslog daemon the lines are lost, without an error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        syslog.syslog(priority(record), self.format(record))
+        # A path need not be UTF-8, and C ends a string at NUL.
+        line = self.format(record).encode(errors="backslashreplace").decode()
+        syslog.syslog(priority(record), line.replace("\0", r"\x00"))
 
 
 def priority(record: logging.LogRecord) -> int:
