@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,26 @@ def ends_with(failure: str) -> str:
 def test_lack_of_something_is_one_line(failure: str, text: str) -> None:
     (line,) = ends_with(failure).splitlines()
     assert line.startswith(f"vknet: {text}")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_last_line_leaves_stderr_blocking_and_waits_for_no_reader(is_full: bool) -> None:
+    reader, writer = os.pipe()
+    try:
+        if is_full:
+            os.set_blocking(writer, False)
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(writer, bytes(4096))
+            os.set_blocking(writer, True)
+        script = SCRIPT.replace("{failure}", "raise MemoryError")
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=ROOT, stderr=writer, check=False, timeout=60)
+        assert done.returncode == 1
+        assert os.get_blocking(writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_mistake_in_the_program_is_logged_with_its_traceback() -> None:

@@ -106,9 +106,14 @@ def _what_is_lacking(exc: BaseException) -> str | None:
 
 def _end(text: str, lines: dict[str, bytes]) -> NoReturn:
     with suppress(Exception):
-        # A reader that has stopped must not keep the process alive.
+        # A reader that has stopped must not keep the process alive.  The flag belongs to the open
+        # file, such as the terminal, which the shell and its other programs use as well.
+        before = os.get_blocking(STDERR)
         os.set_blocking(STDERR, False)
-        os.write(STDERR, lines[text])
+        try:
+            os.write(STDERR, lines[text])
+        finally:
+            os.set_blocking(STDERR, before)
     with suppress(Exception):
         # Only after openlog, which the background does; elsewhere stderr is enough.
         if _is_null(STDERR):
