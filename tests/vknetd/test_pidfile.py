@@ -13,7 +13,7 @@ import pytest
 from testbed.hosts import eventually
 from tests.support.vknetd import VKNETD, Vknetd, running
 from vknet.errors import SetupError
-from vknet.vknetd.pidfile import held
+from vknet.vknetd.pidfile import _try_lock, held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,43 @@ def test_stale_file_is_replaced_even_if_its_process_exists(tmp_path: Path, conte
     with held(str(path)):
         assert path.read_text() == OWN
     assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_a_user_who_may_only_read_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("99\n")
+    reader = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        assert _try_lock(reader, fcntl.F_RDLCK)
+        with held(str(path)):
+            assert path.read_text() == OWN
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                _try_lock(reader, fcntl.F_WRLCK)
+    finally:
+        os.close(reader)
+
+
+def test_file_stays_locked_when_the_process_closes_another_descriptor_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with held(str(path)):
+        os.close(os.open(path, os.O_RDWR))
+        with pytest.raises(SetupError, match="another vknetd"), held(str(path)):
+            pass
+
+
+def test_no_other_user_can_open_the_file_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+
+    def look(fd: int, kind: int) -> bool:
+        modes.append(os.fstat(fd).st_mode & 0o777)
+        return _try_lock(fd, kind)
+
+    monkeypatch.setattr("vknet.vknetd.pidfile._try_lock", look)
+    with held(str(tmp_path / "pid")):
+        assert modes == [0o600]
 
 
 def test_file_of_a_running_daemon_is_an_error_that_names_its_pid(tmp_path: Path) -> None:
@@ -100,7 +137,7 @@ def test_daemon_that_starts_at_the_same_moment_wins_or_fails(
     def appear(source: str, target: str) -> None:
         monkeypatch.setattr(os, "link", link)
         (tmp_path / "later").rename(path)
-        fcntl.flock(other, fcntl.LOCK_EX)
+        assert _try_lock(other, fcntl.F_WRLCK)
         link(source, target)
 
     monkeypatch.setattr(os, "link", appear)

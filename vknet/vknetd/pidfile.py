@@ -1,8 +1,13 @@
 """The pid file: it names the process of a daemon, for scripts that stop it.
 
 A reader sees either a whole file or none: the file is written under another name, and renamed.  The
-daemon keeps it locked (flock(2)) while it runs.  So a file that is not locked is stale, whatever
-process has its number now, and a second daemon with the same file fails.
+daemon keeps it locked while it runs.  So a file that is not locked is stale, whatever process has
+its number now, and a second daemon with the same file fails.
+
+Every user may read the file, so the lock is a write lock (F_OFD_SETLK in fcntl(2)), which needs
+permission to write; flock(2) does not.  A reader can have a read lock, which keeps others from
+write locks but not from read locks.  So a file is stale if a read lock can be had.
+The lock belongs to the open file: it outlives the fork(2) into the background.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import fcntl
 import os
 import re
 import stat
+import struct
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["held"]
 
 MODE: Final = 0o644
+OWNER_ONLY: Final = 0o600
+
+# struct flock of fcntl(2): type, whence, start, length, pid.  Length 0 is the whole file.
+LOCK_FORMAT: Final = "hhqqi0q"
 
 # A pid file is at most this long.  Any other file is not replaced.
 SIZE_MAX: Final = 32
@@ -75,11 +85,11 @@ def _lock_stale(path: str) -> int | None:
         SetupError: its daemon runs, or it is not a pid file.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as exc:
-        if exc.errno == errno.ELOOP:
+        if exc.errno in (errno.ELOOP, errno.EISDIR):
             raise _no_pid_file(path) from exc
         raise
     try:
@@ -88,14 +98,14 @@ def _lock_stale(path: str) -> int | None:
         content = os.read(fd, SIZE_MAX + 1)
         if len(content) > SIZE_MAX or not re.fullmatch(rb"\s*\d*\s*", content):
             raise _no_pid_file(path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        # The write lock keeps out another daemon that starts now.  It cannot be had if some user
+        # has a read lock; such a daemon is then not kept out.
+        if not (_try_lock(fd, fcntl.F_WRLCK) or _try_lock(fd, fcntl.F_RDLCK)):
             pid = escaped(content.strip())
             raise SetupError(
                 f"another vknetd (pid {pid}) runs with the pid file {path}; stop it (kill {pid}),"
                 " or choose another one with -i"
-            ) from exc
+            )
     except BaseException:
         os.close(fd)
         raise
@@ -108,9 +118,12 @@ def _replace(path: str, stale: int | None) -> int | None:
     with suppress(FileNotFoundError):
         Path(temporary).unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, MODE)
+    # No other user can lock it before this process has.
+    fd = os.open(temporary, flags, OWNER_ONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _try_lock(fd, fcntl.F_WRLCK):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        os.fchmod(fd, MODE)
         os.write(fd, b"%d\n" % os.getpid())
         if stale is None:
             # Unlike rename(2), link(2) fails if there is a file.
@@ -132,6 +145,15 @@ def _replace(path: str, stale: int | None) -> int | None:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
     return fd
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    """Lock an open file, F_WRLCK or F_RDLCK; whether no other open file's lock prevents it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(LOCK_FORMAT, kind, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_same(path: str, fd: int) -> bool:
