@@ -35,15 +35,17 @@ class Kernel:
     def __init__(self) -> None:
         self.route: Route | None = OUTSIDE
         self.added: list[Route] = []
+        self.additions = 0
         self.refuses = False
 
     def route_to(self, address: str) -> Route | None:
         assert address == PEER
-        return self.route
+        return OUTSIDE if OUTSIDE in self.added else self.route
 
     def add_host_route(self, route: Route) -> None:
         if self.refuses:
             raise SetupError("Operation not permitted")
+        self.additions += 1
         self.added.append(route)
 
     def delete_host_route(self, route: Route) -> None:
@@ -141,6 +143,37 @@ async def test_end_deletes_the_host_route(kernel: Kernel) -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert kernel.added == [OUTSIDE]
     assert kernel.added == []
+
+
+async def test_host_route_is_tested_rarely_and_reported_once(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = RouteGuard(monitor := Monitor(), peer := PeerAddress())
+    async with running() as nursery:
+        nursery.start_soon(guard._watch_link)
+        nursery.start_soon(guard._watch_logins)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.on_login(LOGIN)
+        await trio.testing.wait_all_tasks_blocked()
+        monitor.set_state(UP)
+        await trio.testing.wait_all_tasks_blocked()
+        kernel.route = THROUGH_TAP
+        tests: list[int] = []
+        for failure in range(1, 21):
+            monitor.set_state(LOST)
+            await trio.testing.wait_all_tasks_blocked()
+            # Without it no attempt can succeed.
+            assert kernel.added == [OUTSIDE]
+            if kernel.additions > 1 + len(tests):
+                tests.append(failure)
+        assert tests == [4, 8, 16]
+        assert caplog.text.count("vknet has added this route") == 1
+        # The host has moved to another network, whose route does not lead through the link.
+        kernel.route = Route(PEER, 3, "wlan0", None, "198.18.4.1")
+        for _ in range(21, 33):
+            monitor.set_state(LOST)
+            await trio.testing.wait_all_tasks_blocked()
+        assert kernel.added == []
 
 
 @pytest.mark.parametrize(

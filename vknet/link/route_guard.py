@@ -7,7 +7,9 @@ no attempt can succeed, because the route stays.
 When ssh has logged in, the guard remembers the route that the connection takes.  It asks the kernel
 for the route again when the network changes and when the link is lost.  If the route leads through
 the link, the guard says so, and adds a host route by the remembered way.  It changes no other
-route.  It deletes its own after some failed attempts, and at the end.
+route, and deletes its own at the end.  After some failed attempts it deletes it and looks again,
+because the network may be another one by then.  If the route still leads through the link, no
+attempt can succeed without the host route, so the guard adds it again, without a message.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ log = logging.getLogger(__name__)
 # The time for the removal of a host route at the end.
 DELETE_S: Final = 5.0
 
-# The number of failed attempts for which a host route is kept.
-FAILURES_MAX: Final = 3
+# The number of failed attempts after which a host route is tested; then after twice as many each
+# time.  Each test changes the routes twice.
+FAILURES_BEFORE_TEST: Final = 4
 
 # The time that routes get to settle after a change.
 SETTLE_S: Final = 0.3
@@ -62,9 +65,11 @@ class RouteGuard:
         self._known: Route | None = None
         self._source: str | None = None
         self._failures = 0
+        self._test_at = FAILURES_BEFORE_TEST
         self._lock = trio.Lock()
         self._added: Route | None = None
         self._reported: Route | None = None
+        self._addition_reported = False
 
     async def run(self) -> None:
         """Watch the link and the routes until cancelled; then delete the host route."""
@@ -84,10 +89,11 @@ class RouteGuard:
                     self._tap = state.endpoint
                     self._reported = None
                     self._failures = 0
+                    self._test_at = FAILURES_BEFORE_TEST
                 elif isinstance(state, Lost) and state is self._monitor.state:
                     self._failures += 1
-                    if self._failures > FAILURES_MAX:
-                        # The network may be another one by now.
+                    if self._failures >= self._test_at:
+                        self._test_at *= 2
                         await self._delete_added()
                     await self._look()
 
@@ -126,6 +132,7 @@ class RouteGuard:
             known = None
         if self._reported != route:
             self._reported = route
+            self._addition_reported = False
             cure = f"ip route add {route.address} via ROUTER" if known is None else known.command
             log.warning(
                 "the route to %s leads through %s itself, so ssh cannot reach it; as root: %s",
@@ -140,7 +147,9 @@ class RouteGuard:
                 log.debug("cannot add a host route to %s: %s", known.address, exc)
             else:
                 self._added = known
-                log.warning("vknet has added this route; it deletes it at the end")
+                if not self._addition_reported:
+                    self._addition_reported = True
+                    log.warning("vknet has added this route; it deletes it at the end")
 
     def _is_through_link(self, route: Route) -> bool:
         """Whether a route leads into the TAP, or newly into its bridge.
