@@ -11,7 +11,7 @@ import trio.testing
 
 from tests.support.links import running
 from vknet import Lost, Monitor, PeerGone, SetupError, Up
-from vknet.endpoints.routes import Route
+from vknet.endpoints.routes import Route, RouteRefusedError
 from vknet.link import route_guard
 from vknet.link.route_guard import RouteGuard
 from vknet.transport.peer_address import PeerAddress, login_address
@@ -37,6 +37,7 @@ class Kernel:
         self.added: list[Route] = []
         self.additions = 0
         self.refuses = False
+        self.hangs = False
 
     def route_to(self, address: str) -> Route | None:
         assert address == PEER
@@ -44,12 +45,17 @@ class Kernel:
 
     def add_host_route(self, route: Route) -> None:
         if self.refuses:
-            raise SetupError("Operation not permitted")
+            raise RouteRefusedError("Operation not permitted")
         self.additions += 1
         self.added.append(route)
+        if self.hangs:
+            raise SetupError("no answer")
 
     def delete_host_route(self, route: Route) -> None:
-        self.added.remove(route)
+        if self.hangs:
+            raise SetupError("no answer")
+        if route in self.added:
+            self.added.remove(route)
 
 
 @pytest.fixture
@@ -174,6 +180,52 @@ async def test_host_route_is_tested_rarely_and_reported_once(
             monitor.set_state(LOST)
             await trio.testing.wait_all_tasks_blocked()
         assert kernel.added == []
+
+
+async def test_host_route_is_deleted_although_its_addition_failed_or_was_cancelled(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.hangs = True
+    guard = await lost_with(kernel, OUTSIDE, THROUGH_TAP)
+    assert kernel.added == [OUTSIDE]
+    kernel.hangs = False
+    await guard._delete_added()
+    assert kernel.added == []
+
+    async def add_and_wait(function: Callable[[], object]) -> object:
+        result = function()
+        if kernel.added:
+            await trio.sleep_forever()
+        return result
+
+    monkeypatch.setattr(route_guard, "run_in_thread", add_and_wait)
+    with trio.move_on_after(0.01):
+        await guard._look()
+    assert kernel.added == [OUTSIDE]
+    await guard._delete_added()
+    assert kernel.added == []
+    assert "has added" not in caplog.text
+
+
+async def test_command_is_printed_if_the_host_route_stays(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    guard = RouteGuard(Monitor(), PeerAddress())
+    guard._added = OUTSIDE
+    for kernel.hangs in (True, False):
+        async with running() as nursery:
+            nursery.start_soon(guard.run)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(caplog.messages) == 1
+        assert caplog.messages[0].endswith("as root: ip route del 198.18.9.9 dev wan0")
+    assert guard._added is None
+
+
+async def test_refused_host_route_is_not_deleted(kernel: Kernel) -> None:
+    kernel.refuses = True
+    guard = await lost_with(kernel, OUTSIDE, THROUGH_TAP)
+    assert guard._added is None
 
 
 @pytest.mark.parametrize(

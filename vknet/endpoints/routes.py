@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +14,18 @@ from vknet.endpoints.isolated import isolated
 from vknet.endpoints.netlink import open_netlink
 from vknet.errors import SetupError
 
-__all__ = ["Route", "add_host_route", "delete_host_route", "route_to"]
+__all__ = ["Route", "RouteRefusedError", "add_host_route", "delete_host_route", "route_to"]
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
+
+# The origin of these host routes (rtm_protocol in rtnetlink(7)); ip(8) shows "proto 118".  Only a
+# route of this origin is deleted.  Routing daemons have other numbers.
+ROUTE_PROTOCOL: Final = 118
+
+
+class RouteRefusedError(SetupError):
+    """The kernel refuses a host route, so no route was added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,11 @@ class Route:
         """The command that makes it a host route."""
         via = "" if self.gateway is None else f" via {self.gateway}"
         return f"ip route add {self.address}{via} dev {self.interface}"
+
+    @property
+    def deletion_command(self) -> str:
+        """The command that deletes this host route."""
+        return f"ip route del {self.address} dev {self.interface}"
 
 
 @isolated
@@ -75,7 +87,8 @@ def add_host_route(route: Route) -> None:
     """Add a host route; one that is there already stays.
 
     Raises:
-        SetupError: the kernel refuses it, or this user may not add routes.
+        RouteRefusedError: the kernel refuses it, or this user may not add routes.
+        SetupError: netlink failed; the route may have been added.
     """
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -84,20 +97,29 @@ def add_host_route(route: Route) -> None:
             ipr.route("add", **_host_route(route))
         except NetlinkError as exc:
             if exc.code != errno.EEXIST:
-                raise SetupError(f"{exc.args[1] if len(exc.args) > 1 else exc}") from exc
+                raise RouteRefusedError(_text(exc)) from exc
 
 
 @isolated
 def delete_host_route(route: Route) -> None:
-    """Delete a host route, if it is there.
+    """Delete a host route that `add_host_route` added, if it is there.
 
     Raises:
-        SetupError: netlink failed.
+        SetupError: it may still be there.
     """
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with open_netlink() as ipr, suppress(NetlinkError):
-        ipr.route("del", **_host_route(route))
+    with open_netlink() as ipr:
+        try:
+            ipr.route("del", **_host_route(route))
+        except NetlinkError as exc:
+            # The kernel deletes the routes of an interface with the interface.
+            if exc.code not in (errno.ESRCH, errno.ENODEV):
+                raise SetupError(_text(exc)) from exc
+
+
+def _text(exc: Exception) -> str:
+    return f"{exc.args[1] if len(exc.args) > 1 else exc}"
 
 
 def _destination(address: str) -> dict[str, Any]:
@@ -108,4 +130,5 @@ def _destination(address: str) -> dict[str, Any]:
 def _host_route(route: Route) -> dict[str, Any]:
     bits = IPV6_BITS if ":" in route.address else IPV4_BITS
     gateway = {} if route.gateway is None else {"gateway": route.gateway}
-    return _destination(route.address) | {"dst_len": bits, "oif": route.index} | gateway
+    way = {"dst_len": bits, "oif": route.index, "proto": ROUTE_PROTOCOL} | gateway
+    return _destination(route.address) | way

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vknet.endpoints.routes import Route, add_host_route, delete_host_route, route_to
+from vknet.endpoints.routes import (
+    Route,
+    RouteRefusedError,
+    add_host_route,
+    delete_host_route,
+    route_to,
+)
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import SetupError
 from vknet.link.host_changes import HostChanges
@@ -81,6 +87,12 @@ class RouteGuard:
         finally:
             with trio.move_on_after(DELETE_S, shield=True):
                 await self._delete_added()
+            if self._added is not None:
+                log.warning(
+                    "the host route to %s may still be there; as root: %s",
+                    self._added.address,
+                    self._added.deletion_command,
+                )
 
     async def _watch_link(self) -> None:
         async for state in self._monitor.changes():
@@ -141,15 +153,26 @@ class RouteGuard:
                 cure,
             )
         if known is not None:
-            try:
-                await run_in_thread(partial(add_host_route, known))
-            except SetupError as exc:
-                log.debug("cannot add a host route to %s: %s", known.address, exc)
-            else:
-                self._added = known
-                if not self._addition_reported:
-                    self._addition_reported = True
-                    log.warning("vknet has added this route; it deletes it at the end")
+            await self._add(known)
+
+    async def _add(self, route: Route) -> None:
+        if self._added != route:
+            await self._delete_added()
+            if self._added is not None:
+                return
+        # The addition may take effect although it is cancelled or fails.
+        self._added = route
+        try:
+            await run_in_thread(partial(add_host_route, route))
+        except RouteRefusedError as exc:
+            self._added = None
+            log.debug("cannot add a host route to %s: %s", route.address, exc)
+        except SetupError as exc:
+            log.debug("cannot add a host route to %s: %s", route.address, exc)
+        else:
+            if not self._addition_reported:
+                self._addition_reported = True
+                log.warning("vknet has added this route; it deletes it at the end")
 
     def _is_through_link(self, route: Route) -> bool:
         """Whether a route leads into the TAP, or newly into its bridge.
@@ -195,9 +218,11 @@ class RouteGuard:
             return None
 
     async def _delete_added(self) -> None:
-        if self._added is not None:
-            route, self._added = self._added, None
+        route = self._added
+        if route is not None:
             try:
                 await run_in_thread(partial(delete_host_route, route))
             except SetupError as exc:
                 log.debug("cannot delete the host route to %s: %s", route.address, exc)
+            else:
+                self._added = None
