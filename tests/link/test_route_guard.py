@@ -11,7 +11,7 @@ import trio.testing
 
 from tests.support.links import running
 from vknet import Lost, Monitor, PeerGone, SetupError, Up
-from vknet.endpoints.routes import Route, RouteRefusedError
+from vknet.endpoints.routes import OtherRouteError, Route, RouteRefusedError
 from vknet.link import route_guard
 from vknet.link.route_guard import RouteGuard
 from vknet.transport.peer_address import PeerAddress, login_address
@@ -38,12 +38,15 @@ class Kernel:
         self.additions = 0
         self.refuses = False
         self.hangs = False
+        self.has_other = False
 
     def route_to(self, address: str) -> Route | None:
         assert address == PEER
         return OUTSIDE if OUTSIDE in self.added else self.route
 
     def add_host_route(self, route: Route) -> None:
+        if self.has_other:
+            raise OtherRouteError("there is another host route")
         if self.refuses:
             raise RouteRefusedError("Operation not permitted")
         self.additions += 1
@@ -133,6 +136,20 @@ async def test_cure_is_reported_where_no_route_may_be_added(
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "as root: ip route add 198.18.9.9 via 198.18.0.2 dev wan0" in warnings[0]
+
+
+async def test_other_host_route_is_reported_with_its_cure(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.has_other = True
+    guard = await lost_with(kernel, OUTSIDE, THROUGH_TAP)
+    await guard._look()
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert warnings[1] == (
+        "another host route is in the way; as root: "
+        "ip route replace 198.18.9.9 via 198.18.0.2 dev wan0"
+    )
 
 
 async def test_end_deletes_the_host_route(kernel: Kernel) -> None:

@@ -14,7 +14,14 @@ from vknet.endpoints.isolated import isolated
 from vknet.endpoints.netlink import open_netlink
 from vknet.errors import SetupError
 
-__all__ = ["Route", "RouteRefusedError", "add_host_route", "delete_host_route", "route_to"]
+__all__ = [
+    "OtherRouteError",
+    "Route",
+    "RouteRefusedError",
+    "add_host_route",
+    "delete_host_route",
+    "route_to",
+]
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
@@ -26,6 +33,10 @@ ROUTE_PROTOCOL: Final = 118
 
 class RouteRefusedError(SetupError):
     """The kernel refuses a host route, so no route was added."""
+
+
+class OtherRouteError(RouteRefusedError):
+    """There is a host route to the same address, by another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,15 @@ class Route:
         via = "" if self.gateway is None else f" via {self.gateway}"
         return f"ip route add {self.address}{via} dev {self.interface}"
 
+    def is_same_way(self, other: Route) -> bool:
+        """Whether another route has the same interface and the same next hop."""
+        return (self.index, self.gateway) == (other.index, other.gateway)
+
+    @property
+    def replacement_command(self) -> str:
+        """The command that makes it a host route in place of another one."""
+        return self.command.replace(" add ", " replace ", 1)
+
     @property
     def deletion_command(self) -> str:
         """The command that deletes this host route."""
@@ -65,28 +85,33 @@ def route_to(address: str) -> Route | None:
     Raises:
         SetupError: netlink failed.
     """
+    with open_netlink() as ipr:
+        return _current(ipr, address)
+
+
+def _current(ipr: Any, address: str) -> Route | None:
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with open_netlink() as ipr:
-        try:
-            answer = next(iter(ipr.route("get", **_destination(address))))
-        except NetlinkError as exc:
-            if exc.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
-                return None
-            raise
-        index = answer.get_attr("RTA_OIF")
-        if index is None:
+    try:
+        answer = next(iter(ipr.route("get", **_destination(address))))
+    except NetlinkError as exc:
+        if exc.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
             return None
-        link = next(iter(ipr.get_links(index)))
-        name, master = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MASTER")
-        return Route(address, index, name, master, answer.get_attr("RTA_GATEWAY"))
+        raise
+    index = answer.get_attr("RTA_OIF")
+    if index is None:
+        return None
+    link = next(iter(ipr.get_links(index)))
+    name, master = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MASTER")
+    return Route(address, index, name, master, answer.get_attr("RTA_GATEWAY"))
 
 
 @isolated
 def add_host_route(route: Route) -> None:
-    """Add a host route; one that is there already stays.
+    """Add a host route; the same one that is there already stays.
 
     Raises:
+        OtherRouteError: another host route is in the way.
         RouteRefusedError: the kernel refuses it, or this user may not add routes.
         SetupError: netlink failed; the route may have been added.
     """
@@ -98,6 +123,10 @@ def add_host_route(route: Route) -> None:
         except NetlinkError as exc:
             if exc.code != errno.EEXIST:
                 raise RouteRefusedError(_text(exc)) from exc
+            # Linux compares the address and the metric, not the way.
+            current = _current(ipr, route.address)
+            if current is None or not current.is_same_way(route):
+                raise OtherRouteError("there is another host route") from exc
 
 
 @isolated

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.endpoints.routes import (
+    OtherRouteError,
     Route,
     RouteRefusedError,
     add_host_route,
@@ -167,6 +168,11 @@ class RouteGuard:
         except RouteRefusedError as exc:
             self._added = None
             log.debug("cannot add a host route to %s: %s", route.address, exc)
+            if isinstance(exc, OtherRouteError) and not self._addition_reported:
+                self._addition_reported = True
+                log.warning(
+                    "another host route is in the way; as root: %s", route.replacement_command
+                )
         except SetupError as exc:
             log.debug("cannot add a host route to %s: %s", route.address, exc)
         else:
@@ -183,7 +189,7 @@ class RouteGuard:
         if route.interface == self._tap:
             return True
         known = self._known
-        if known is not None and (known.index, known.gateway) == (route.index, route.gateway):
+        if known is not None and known.is_same_way(route):
             return False
         return route.index == self._bridge()
 
