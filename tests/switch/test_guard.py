@@ -43,8 +43,10 @@ from vknet import MemoryEndpoint, memory_endpoint_pair
 from vknet.counters import DropReason
 from vknet.switch.filter import SourceFilter
 from vknet.switch.guard import CONTESTED_HOLD_S, CONTESTED_PROOF_S, Guard
+from vknet.switch.routing import BatchRouter
 from vknet.switch.sightings import HOLD_S
-from vknet.switch.switch import Switch
+from vknet.switch.switch import Port, Switch
+from vknet.switch.table import MacTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -466,3 +468,40 @@ async def test_every_frame_of_a_batch_from_outside_is_learned_from() -> None:
         for n in range(20, 30):
             reply = ethernet(ARP, arp(f"198.18.4.{n}", operation=2))
             assert lan.guard.check(reply) == DropReason.OUTSIDE_ADDRESS
+
+
+# --- an uplink that comes and goes ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_uplink", [False, True])
+async def test_uplink_that_is_added_while_a_batch_is_flooded_gets_nothing_unchecked(
+    *, has_uplink: bool
+) -> None:
+    def port(name: str, *, is_uplink: bool = False) -> Port:
+        return Port(name, memory_endpoint_pair(("far", name))[1], is_uplink)
+
+    first, second, third, added = port("1"), port("2"), port("3"), port("tap", is_uplink=True)
+    table: MacTable[Port] = MacTable()
+    table.learn(0, OTHER, second, 0)
+    old = port("old", is_uplink=True) if has_uplink else None
+    ports = dict.fromkeys([one for one in (first, second, third, old) if one is not None])
+    router = BatchRouter(table, guard_with(), first, old, 0)
+    forbidden = ethernet(EXPERIMENTAL, bytes(46), destination=BROADCAST)
+    for frame in (from_client(to=OTHER), from_client(), forbidden):
+        router.first(frame)
+    steps = router.shares(ports)
+    reached = [next(steps)[0]]
+    ports[added] = None
+    reached += [other for other, _, _ in steps]
+    assert reached == ([second, third] if old is None else [old, second, third])
+
+
+async def test_unicast_to_an_uplink_that_was_not_there_before_is_not_sent_unchecked() -> None:
+    ports = [
+        Port(name, memory_endpoint_pair(("far", name))[1], name == "tap") for name in ["1", "tap"]
+    ]
+    table: MacTable[Port] = MacTable()
+    table.pin([TAP], ports[1])
+    router = BatchRouter(table, guard_with(), ports[0], None, 0)
+    router.first(ethernet(EXPERIMENTAL, bytes(46), destination=TAP))
+    assert list(router.shares(ports)) == []

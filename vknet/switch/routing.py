@@ -132,7 +132,7 @@ class BatchRouter:
             add = self._checked(is_group=is_multicast(destination))
             teaches = add(frame)
             route.append(add)
-        elif known is not None and known is not self._ingress:
+        elif not (known is None or known is self._ingress or self._is_unguarded(known)):
             append = self._batch_of(known).append
             append(frame)
             route.append(append)
@@ -141,6 +141,13 @@ class BatchRouter:
                 self.routes.clear()
             table.learn(vlan, source, self._ingress, now)
             self.routes[frame[:ROUTE_KEY_BYTES]] = route
+
+    def _is_unguarded(self, port: Port) -> bool:
+        """Whether a port needs checked frames, and is not the one that they are checked for.
+
+        It became the uplink after this batch had arrived.
+        """
+        return self._guard is not None and port.is_uplink and port is not self._guarded
 
     def _add_flooded(self, frame: Frame) -> None:
         for batch in self._flood:
@@ -184,7 +191,8 @@ class BatchRouter:
         """Yield each destination port with its frames, and what that counts as, in copies.
 
         Args:
-            ports: all ports.  They may change between two steps.
+            ports: all ports.  They may change between two steps; an uplink that was added since the
+                batch arrived gets nothing from a guarded switch.
         """
         if self._guarded is not None and self._outward:
             for part, cost in _Share(self._outward).parts_for(self._guarded):
@@ -196,7 +204,7 @@ class BatchRouter:
             others = {self._ingress, self._guarded, *self._batches}
             share = _Share(self._flooded)
             for port in tuple(ports):
-                if port not in others:
+                if port not in others and not self._is_unguarded(port):
                     for part, cost in share.parts_for(port):
                         yield port, part, cost
 
