@@ -334,7 +334,9 @@ def test_ipv6_source_or_target_passes_if_and_only_if_a_client_may_use_it(
 
 
 # The ports that mean something to the filter, and others.
-ports = st.sampled_from([67, 68, 520, 521, 546, 547, 1985, 2029, 3222]) | st.integers(0, 65535)
+ports = st.sampled_from(
+    [67, 68, 520, 521, 546, 547, 646, 698, 1985, 2029, 3222, 6696]
+) | st.integers(0, 65535)
 
 
 @thoroughly

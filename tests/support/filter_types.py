@@ -113,6 +113,7 @@ LEGITIMATE: Final = {
     "a BOOTP request": dhcpv4_frame(dhcpv4(bytes(64))),
     "UDP from the port of a DHCP client": packet("192.0.2.5", UDP, udp(68, 9)),
     "UDP to a port that HSRP uses": packet("192.0.2.5", UDP, udp(9, 1985)),
+    "UDP to a port that Babel uses": packet("192.0.2.5", UDP, udp(9, 6696)),
     "IPv4 with a timestamp option": ipv4_frame(
         ipv4("192.0.2.5", options=b"\1\x44\x04\x05\0\0\0\0")
     ),
@@ -329,6 +330,22 @@ DROPPED: Final = {
     ),
     "HSRP for IPv6": (
         ipv6_frame(ipv6("fe80::5", UDP, udp(2029, 2029), destination="ff02::66")),
+        DropReason.ROUTER_MESSAGE,
+    ),
+    "LDP": (
+        ipv4_frame(ipv4("192.0.2.5", UDP, udp(646, 646), destination="224.0.0.2")),
+        DropReason.ROUTER_MESSAGE,
+    ),
+    "OLSR": (
+        ipv4_frame(ipv4("192.0.2.5", UDP, udp(698, 698), destination="224.0.0.109")),
+        DropReason.ROUTER_MESSAGE,
+    ),
+    "Babel for IPv4": (
+        ipv4_frame(ipv4("192.0.2.5", UDP, udp(6696, 6696), destination="224.0.0.111")),
+        DropReason.ROUTER_MESSAGE,
+    ),
+    "Babel": (
+        ipv6_frame(ipv6("fe80::5", UDP, udp(6696, 6696), destination="ff02::1:6")),
         DropReason.ROUTER_MESSAGE,
     ),
     "a loose source route": (

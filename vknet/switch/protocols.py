@@ -95,6 +95,6 @@ IGMP_ROUTERS: Final = frozenset((IGMP_QUERY, 0x13, 0x14, 0x30, 0x31, 0x32))
 
 ROUTING_PORTS: Final = frozenset((520, 521))
 """The UDP ports of RIP and RIPng."""
-GROUP_ROUTING_PORTS: Final = frozenset((1985, 2029, 3222))
-"""The UDP ports of HSRP for IPv4 and IPv6, and of GLBP, in packets for groups.  Other programs may
-use these numbers for their own end of a connection."""
+GROUP_ROUTING_PORTS: Final = frozenset((646, 698, 1985, 2029, 3222, 6696))
+"""The UDP ports of LDP, OLSR, HSRP for IPv4 and IPv6, GLBP and Babel, in packets for groups.  Other
+programs may use these numbers for their own end of a connection."""
