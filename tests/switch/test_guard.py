@@ -41,6 +41,7 @@ from tests.support.packets import (
 )
 from vknet import MemoryEndpoint, memory_endpoint_pair
 from vknet.counters import DropReason
+from vknet.switch.echoes import ECHO_S
 from vknet.switch.filter import SourceFilter
 from vknet.switch.guard import CONTESTED_HOLD_S, CONTESTED_PROOF_S, Guard
 from vknet.switch.routing import BatchRouter
@@ -416,6 +417,45 @@ async def test_echo_of_a_clients_frame_does_not_stop_the_client(autojump_clock: 
         lan.guard.expire(trio.current_time())
         await lan.sends(lan.outside, announcement)
         assert lan.guard.contested == 1
+
+
+async def test_flood_of_a_client_does_not_evict_the_frames_of_another_one() -> None:
+    async with secured() as lan:
+        mine = from_client(b"mine")
+        await lan.sends(lan.client, mine)
+        await lan.sends(
+            lan.other, *[from_client(b"%d" % number, source=OTHER) for number in range(1000)]
+        )
+        await lan.sends(lan.outside, mine)
+        assert lan.guard.contested == 0
+        assert lan.holder(CLIENT) == "client1"
+
+
+async def test_client_that_announces_what_a_gateway_will_ask_hides_it_for_a_moment_only(
+    autojump_clock: MockClock,
+) -> None:
+    async with secured() as lan:
+        questions = [
+            from_gateway(ARP, arp(GATEWAY_IP, f"198.18.4.{host}", sender_mac=GATEWAY))
+            for host in range(1, 41)
+        ]
+        await lan.sends(lan.client, *questions)
+        await trio.sleep(ECHO_S)
+        await lan.sends(lan.client, *questions)
+        assert lan.holder(GATEWAY) == "client1"
+        await lan.sends(lan.outside, questions[7])
+        assert lan.holder(GATEWAY) == "tap0"
+        assert lan.guard.check(CLAIMS["UDP"]) == DropReason.OUTSIDE_ADDRESS
+
+
+async def test_port_that_is_gone_is_forgotten() -> None:
+    guard = guard_with()
+    client = Port("client1", memory_endpoint_pair()[1])
+    guard.note_sent(client, from_client(), 0)
+    assert guard.is_echo(client, from_client(), 0)
+    guard.forget(client)
+    guard.forget(client)
+    assert not guard.is_echo(client, from_client(), 0)
 
 
 async def test_station_that_moves_from_a_client_to_the_outside_is_followed() -> None:

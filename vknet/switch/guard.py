@@ -10,8 +10,8 @@ also if the client used it first: a client could otherwise be faster than a gate
 care, because a client would be cut off:
 
 * Some networks return a frame to where it came from: a loop, a bridge port in hairpin mode, a
-  virtual switch with a team of cards.  Such an echo is known by its first bytes, for frames to
-  groups, which are the ones that return.  It teaches nothing.
+  virtual switch with a team of cards.  Such an echo is known for frames to groups, which are the
+  ones that return (`vknet.switch.echoes`).  It teaches nothing.
 * One frame from outside with the MAC address of a client may be forged, or sent by mistake.  Such
   an address is contested.  It is held for a short time only, until it is seen outside again.
 """
@@ -47,6 +47,7 @@ from vknet.packet.ip import (
     REDIRECT,
     ROUTER_SOLICITATION,
 )
+from vknet.switch.echoes import Echoes, SentFrames
 from vknet.switch.ipv6_rules import IPV6_ADDRESS, IPV6_SKIPPED, ND_HOP_LIMIT, skip_extensions
 from vknet.switch.sightings import Sightings
 
@@ -55,8 +56,9 @@ if TYPE_CHECKING:
 
     from vknet.packet.ethernet import Frame
     from vknet.switch.filter import SourceFilter
+    from vknet.switch.switch import Port
 
-__all__ = ["CONTESTED_HOLD_S", "CONTESTED_PROOF_S", "ECHO_S", "Guard"]
+__all__ = ["CONTESTED_HOLD_S", "CONTESTED_PROOF_S", "Guard"]
 
 CONTESTED_HOLD_S: Final = 30.0
 """How long a contested address is held after it was last seen outside."""
@@ -65,14 +67,6 @@ CONTESTED_PROOF_S: Final = 5.0
 """A contested address that is seen outside after this time is contested no more."""
 
 CONTESTED_MAX: Final = 1024
-
-ECHO_S: Final = 2.0
-"""How long a frame to a group that left is remembered.  A frame that takes longer to return has
-gone round a loop many times."""
-ECHOES_MAX: Final = 256
-
-# Without the padding that a network card adds to short frames: ARP over Ethernet is the shortest.
-ECHO_BYTES: Final = ETHERNET_HEADER_SIZE + ARP.size
 
 # The headers of IPv6 behind which a message may say who has an address, and the offset of the byte
 # that names the first of them in an untagged frame.
@@ -109,8 +103,9 @@ class Guard:
         self._roaming = frozenset(roaming) - self._gateways
         # When they were first and last seen outside, in the order of the latter.
         self._contested: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        # The leading bytes of frames to groups, and when they left.
-        self._sent: OrderedDict[bytes, float] = OrderedDict()
+        self._echoes = Echoes()
+        # By the port of the client.
+        self._sent: dict[Port, SentFrames] = {}
 
     @property
     def contested(self) -> int:
@@ -124,18 +119,25 @@ class Guard:
         held = mac in self.macs or mac in self._contested or mac in self._gateways
         return DropReason.OUTSIDE_MAC if held else None
 
-    def note_sent(self, frame: Frame, now: float) -> None:
-        """Note that a frame to a group leaves through the uplink."""
-        self._sent[bytes(frame[:ECHO_BYTES])] = now
-        if len(self._sent) > ECHOES_MAX:
-            self._sent.popitem(last=False)
+    def note_sent(self, port: Port, frame: Frame, now: float) -> None:
+        """Note that a frame to a group, which came in through a port, leaves through the uplink."""
+        sent = self._sent.get(port)
+        if sent is None:
+            sent = self._sent[port] = SentFrames(self._echoes)
+        sent.note(frame, now)
+
+    def forget(self, port: Port) -> None:
+        """Forget what left from a port that is gone."""
+        sent = self._sent.pop(port, None)
+        if sent is not None:
+            sent.close()
 
     # --- frames from outside ----------------------------------------------------------------------
 
-    def is_echo(self, frame: Frame, now: float) -> bool:
-        """Whether a frame that came in through the uplink left through it a moment ago."""
-        sent = self._sent.get(bytes(frame[:ECHO_BYTES]))
-        return sent is not None and now - sent < ECHO_S
+    def is_echo(self, port: Port, frame: Frame, now: float) -> bool:
+        """Whether a frame that came in through the uplink is the echo of one from a port."""
+        sent = self._sent.get(port)
+        return sent is not None and sent.is_echo(frame, now)
 
     def see_source(self, mac: bytes, now: float, *, is_clients: bool) -> None:
         """Learn the source of a frame that came in through the uplink.
@@ -229,8 +231,5 @@ class Guard:
             if now - last < CONTESTED_HOLD_S:
                 break
             del self._contested[mac]
-        while self._sent:
-            frame, sent = next(iter(self._sent.items()))
-            if now - sent < ECHO_S:
-                break
-            del self._sent[frame]
+        for sent in self._sent.values():
+            sent.expire(now)

@@ -113,7 +113,7 @@ class BatchRouter:
                     return
             else:
                 is_clients = holder is not None and holder is not self._ingress
-                teaches = not (is_clients and guard.is_echo(frame, now))
+                teaches = not (holder is not None and guard.is_echo(holder, frame, now))
                 if teaches:
                     guard.see_source(source, now, is_clients=is_clients)
                     learn = guard.learner(frame, now)
@@ -163,6 +163,7 @@ class BatchRouter:
             The function; it returns whether the frame may leave.
         """
         guard, uplink, now = self._guard, self._guarded, self._now
+        ingress = self._ingress
         if guard is None or uplink is None:
             raise AssertionError("only a guard checks frames")
         check, append, drops = guard.check, self._outward.append, uplink.counters.outbound.drops
@@ -174,7 +175,7 @@ class BatchRouter:
                 return False
             append(frame)
             if is_group:
-                guard.note_sent(frame, now)
+                guard.note_sent(ingress, frame, now)
             return True
 
         return add

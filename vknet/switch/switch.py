@@ -193,6 +193,8 @@ class Switch:
         finally:
             del self._ports[port]
             self.table.forget(port)
+            if self._guard is not None:
+                self._guard.forget(port)
             if is_uplink:
                 self._uplink = None
         if gone and not closed:
