@@ -210,6 +210,28 @@ async def test_each_line_of_ssh_is_shown_once(
     assert "resolve" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "login; echo 'bash: x: Permission denied' >&2",
+        "login; echo \"Bad port 'x'\" >&2",
+        "echo \"Bad port 'x'\" >&2",
+        "printf 'Received disconnect from h port 22:11: x\\r\\nBad port 1\\r\\n' >>$log",
+        "printf 'Received disconnect from h port 22:11: x\\nh: Permission denied' >>$log",
+    ],
+)
+async def test_text_of_others_neither_refuses_nor_ends_the_attempts(
+    ssh: Callable[..., SshTransport], body: str
+) -> None:
+    transport = ssh(f"{body}; exit 255")
+    async with opened(transport) as stream:
+        assert await stream.receive_some() == b""
+        why = await transport.why_ended()
+    assert type(why) is PeerGone
+    assert not why.refused
+    assert str(why).startswith("the connection to home broke: ")
+
+
 async def test_traceback_of_the_remote_side_is_one_line(
     ssh: Callable[..., SshTransport], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -285,3 +285,49 @@ def test_option_that_another_ssh_does_not_take_is_named(
 def test_option_that_the_remote_command_refuses_is_no_error_of_ssh() -> None:
     error = diagnose(SETTINGS, SshExit(1, ["sudo: invalid option -- 'Q'"]))
     assert type(error) is SetupError
+
+
+# --- whose lines count ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Bad port '99999999'",
+        "usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy] [-B bind_interface]",
+        "command-line: line 0: Bad configuration option: foo",
+        "command-line line 0: Bad port 'x'.",
+        "Can't open user config file /x: No such file or directory",
+        "/home/me/my config: line 2: Bad configuration option: foo",
+        "/home/me/my config: terminating, 1 bad configuration options",
+        "jumphost loop via home",
+    ],
+)
+def test_options_that_ssh_refuses_are_an_error_of_usage_unless_it_accepted_them(line: str) -> None:
+    assert type(diagnose(SETTINGS, SshExit(255, [line]))) is UsageError
+    for ended in (
+        SshExit(255, [line], own=[line], accepted=True),
+        SshExit(255, [line], answered=True),
+        SshExit(255, [line], own=[]),
+        SshExit(255, [f"Received disconnect from 198.18.0.2 port 22:11: {line}"]),
+    ):
+        assert type(diagnose(SETTINGS, ended)) is PeerGone
+
+
+def test_usage_of_another_program_is_none_of_ssh() -> None:
+    assert type(diagnose(SETTINGS, SshExit(255, ["usage: ssh-add [-cDdKkL]"]))) is PeerGone
+
+
+def test_message_of_the_remote_side_is_no_refused_login() -> None:
+    said = "bash: /etc/profile.d/x: Permission denied"
+    error = diagnose(SETTINGS, SshExit(255, [said], own=["Connection to home closed."]))
+    assert str(error) == f"the connection to home broke: {said}"
+    assert not error.refused
+
+
+def test_only_too_many_failures_count_among_the_reasons_of_a_disconnect() -> None:
+    start = "Received disconnect from 198.18.0.2 port 22:2: "
+    many = explained(SETTINGS, SshExit(255, [f"{start}Too many authentication failures"]))
+    assert many.endswith("name the key with -i")
+    other = explained(SETTINGS, SshExit(255, [f"{start}me@home: Permission denied"]))
+    assert other.startswith("the connection to home broke: Received disconnect")

@@ -36,6 +36,7 @@ from vknet.transport.ssh_errors import (
     asks_for_password,
     diagnose,
     follows_from_proxy,
+    has_remote_text,
     password_error,
     without_unknown_port,
 )
@@ -103,6 +104,8 @@ class SshTransport(Transport):
         self._connect_timeout = connect_timeout
         self._config = SshConfig({})
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._own_tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._quoted: set[bool] = set()
         self._tracebacks = TracebackFilter()
         self._terminal: Terminal | None = None
         self._relay = LineRelay(
@@ -252,6 +255,7 @@ class SshTransport(Transport):
         if SLOW_BANNER in line:
             self.slow_banner = True
         self._tail.append(line)
+        self._add_own(line, in_log=True)
         on_terminal = self._terminal is not None and self._terminal.exists
         hidden = (
             self._config.is_quiet
@@ -269,11 +273,26 @@ class SshTransport(Transport):
             log.debug("%s: %s", self.peer, line)
             return
         self._tail.append(shown)
+        if self._may_be_own():
+            self._add_own(shown, in_log=False)
         # What the starting shell says is for the diagnosis.
         if not shown.startswith(STARTER):
             before_login = self.sees_login and not self.reached.is_set()
             name = "ssh" if before_login else self.peer
             self._relay.add(f"{name}: {without_unknown_port(shown).removeprefix('ssh: ')}")
+
+    def _may_be_own(self) -> bool:
+        """Whether a line of stderr may be one of ssh itself, or of the ssh to a jump host."""
+        if self._log is None:
+            return not self.answered
+        return self._config.proxy is not None and not self.reached.is_set()
+
+    def _add_own(self, line: str, *, in_log: bool) -> None:
+        """Keep a line of ssh itself, unless the text of others came before it in its stream."""
+        if in_log not in self._quoted:
+            self._own_tail.append(line)
+        if has_remote_text(line):
+            self._quoted.add(in_log)
 
     def _diagnosis(self) -> VknetError:
         ended = SshExit(
@@ -284,6 +303,9 @@ class SshTransport(Transport):
             raised=self._tracebacks.raised,
             python=self._tracebacks.python,
             config=self._config,
+            own=[line for line in self._own_tail if not line.startswith(STARTER)],
+            # `ssh -G` has read both, a moment before.
+            accepted=self._log is not None,
         )
         error = diagnose(self._settings, ended)
         follows = follows_from_proxy if self._config.proxy is not None else _never

@@ -25,6 +25,7 @@ __all__ = [
     "asks_for_password",
     "diagnose",
     "follows_from_proxy",
+    "has_remote_text",
     "password_error",
     "without_unknown_port",
 ]
@@ -46,6 +47,10 @@ VERBOSE_ONLY: Final = (
 # sshd accepted the connection, but has not sent its first line in time.
 SLOW_BANNER: Final = "timed out during banner exchange"
 
+# The messages of ssh that quote the remote side before the login, when anybody on the path may have
+# written the text.
+REMOTE_TEXT: Final = ("Received disconnect from ", "Unable to negotiate with ")
+
 # What ssh calls the peer of a connection through a jump host or a proxy command.
 UNKNOWN_PORT: Final = "UNKNOWN port 65535"
 THE_PROXY: Final = "the jump host or proxy"
@@ -66,6 +71,9 @@ class SshExit:
         status: the exit status of ssh; the negative number of the signal that killed it; None if it
             is still running.
         lines: the last lines that the remote side and ssh wrote.
+        own: those of ssh itself, up to the first that quotes the remote side; None if they cannot
+            be told from the others.
+        accepted: whether ssh has accepted its options and its configuration.
         sudo: whether vknet was started by sudo, so that ssh has the keys of root.
         answered: whether the remote side has proved to be vknet.
         raised: the last line of a traceback of Python on the remote side; None if there was none.
@@ -80,6 +88,17 @@ class SshExit:
     raised: str | None = None
     python: str | None = None
     config: SshConfig = field(default_factory=lambda: SshConfig({}))
+    own: list[str] | None = None
+    accepted: bool = False
+
+
+def has_remote_text(line: str) -> bool:
+    """Whether ssh quotes the remote side in this line.
+
+    The text may have line ends in it, so the lines after it need not be those of ssh.  ssh ends
+    after such a line.
+    """
+    return any(quote in line for quote in REMOTE_TEXT)
 
 
 def follows_from_proxy(line: str) -> bool:
@@ -96,8 +115,7 @@ def diagnose(settings: SshSettings, ended: SshExit) -> VknetError:
     """Return the error that explains the exit of ssh: the cause and the remedy."""
     host, status = settings.target.host, ended.status
     own = [line for line in ended.lines if line.startswith(STARTER)]
-    skipped = (STARTER, *(prefix for prefix in VERBOSE_ONLY if prefix != KILLED))
-    lines = [line for line in ended.lines if not line.startswith(skipped)]
+    lines = [line for line in ended.lines if _is_message(line) and not line.startswith(STARTER)]
     if status is None:
         return PeerGone(f"{host} closed the stream")
     if status < 0:
@@ -164,23 +182,40 @@ def _remote_failed(settings: SshSettings, ended: SshExit, lines: list[str]) -> V
 def _ssh_failed(settings: SshSettings, ended: SshExit, lines: list[str]) -> VknetError:
     """Explain the exit of ssh itself."""
     by_hand, proxy = _by_hand(settings, ended), ended.config.proxy
+    own = lines if ended.own is None else [line for line in ended.own if _is_message(line)]
     # What ssh says about the jump host comes before what follows from it.
-    lines = [line for line in lines if UNKNOWN_PORT not in line] or [
-        without_unknown_port(line) for line in lines
-    ]
+    lines, own = _without_unknown_ports(lines), _without_unknown_ports(own)
     for pattern, text in SSH_ERRORS:
-        line = next((line for line in reversed(lines) if pattern in line), None)
+        line = next((line for line in reversed(own) if _says(line, pattern)), None)
         if line is not None and (text is not BEYOND_PROXY or proxy is not None):
             host = _host_of(line, settings, ended)
             message = text.format(host=host, by_hand=by_hand, line=line, proxy=proxy)
             return PeerGone(message, refused=pattern in REFUSALS)
-    if lines and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", lines[-1])):
+    if own and (killed := re.fullmatch(KILLED + r"(\d{1,3})\.?", own[-1])):
         return PeerGone(f"ssh was killed by {_signal_name(int(killed[1]))}")
-    for line in lines:
-        if any(pattern in line for pattern in USAGE_ERRORS):
-            return UsageError(f"ssh refuses its options: {line}")
+    if not ended.accepted and not ended.answered:
+        for line in own:
+            if USAGE_ERROR.match(line):
+                return UsageError(f"ssh refuses its options: {line}")
     last = f": {lines[-1]}" if lines else ""
     return PeerGone(f"the connection to {settings.target.host} broke{last}")
+
+
+def _says(line: str, pattern: str) -> bool:
+    """Whether ssh itself says this, or a server gives the one reason that has a remedy here."""
+    return pattern in line and (pattern == TOO_MANY_FAILURES or not has_remote_text(line))
+
+
+def _is_message(line: str) -> bool:
+    """Whether ssh would log the line at its default level, or says what killed it."""
+    return line.startswith(KILLED) or not line.startswith(VERBOSE_ONLY)
+
+
+def _without_unknown_ports(lines: list[str]) -> list[str]:
+    """Leave out the lines about a peer that ssh cannot name, or name it if there are no others."""
+    return [line for line in lines if UNKNOWN_PORT not in line] or [
+        without_unknown_port(line) for line in lines
+    ]
 
 
 def _host_of(line: str, settings: SshSettings, ended: SshExit) -> str:
@@ -278,16 +313,11 @@ UNKNOWN_OPTION: Final = re.compile(
 )
 
 # The messages of ssh about a command line or a configuration that it cannot use.
-USAGE_ERRORS: Final = (
-    "Bad configuration option",
-    "Bad port",
-    "Can't open user config file",
-    "command-line line",
-    "hostname contains invalid characters",
-    "jumphost loop",
-    "remote username contains invalid characters",
-    "terminating, 1 bad configuration options",
-    "usage: ssh",
+USAGE_ERROR: Final = re.compile(
+    r"command-line:? line \d|[^:]+: line \d+: Bad configuration option"
+    r"|[^:]+: terminating, \d+ bad configuration options|(?:ssh: )?Bad port "
+    r"|Can't open user config file |hostname contains invalid characters|jumphost loop "
+    r"|remote username contains invalid characters|usage: ssh \["
 )
 
 
@@ -306,6 +336,9 @@ NAMED: Final = tuple(
 UNREACHABLE: Final = "{host} cannot be reached ({line}); check its address and the route to it"
 BEYOND_PROXY: Final = "{host} cannot be reached from {proxy} ({line})"
 
+# sshd gives it as the reason of a disconnect.
+TOO_MANY_FAILURES: Final = "Too many authentication failures"
+
 # The messages of ssh, and what they mean.  The first that matches any line counts.
 SSH_ERRORS: Final = (
     ("Could not resolve hostname", "unknown host name ({line}); check {host}"),
@@ -314,7 +347,7 @@ SSH_ERRORS: Final = (
         "the host key of {host} is not known or has changed; check it by hand: {by_hand}",
     ),
     ("Permission denied", "login refused ({line}); check user and key of {host}: {by_hand}"),
-    ("Too many authentication failures", "login refused ({line}); name the key with -i"),
+    (TOO_MANY_FAILURES, "login refused ({line}); name the key with -i"),
     ("open failed: ", BEYOND_PROXY),
     (
         SLOW_BANNER,
@@ -331,5 +364,5 @@ SSH_ERRORS: Final = (
 REFUSALS: Final = (
     "Host key verification failed",
     "Permission denied",
-    "Too many authentication failures",
+    TOO_MANY_FAILURES,
 )
