@@ -109,6 +109,21 @@ async def test_login_that_others_claim_is_none(
     assert f"ssh: {claim}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "quote", ["Received disconnect from h port 22:11: x", "Unable to negotiate with h port 22: x"]
+)
+@pytest.mark.parametrize("end", [r"\n", r"\r\n"])
+async def test_login_within_text_that_ssh_quotes_is_none(
+    ssh: Callable[..., SshTransport], caplog: pytest.LogCaptureFixture, quote: str, end: str
+) -> None:
+    transport = ssh(f"printf '{quote}{end}' >>$log; login; echo said >>$log; cat")
+    with caplog.at_level(logging.WARNING, "vknet"):
+        async with opened(transport):
+            await seen(caplog, "said")
+    assert not transport.reached.is_set()
+    assert transport._peer_address.address is None
+
+
 @pytest.mark.parametrize("level", ["QUIET", "ERROR", "INFO"])
 async def test_login_is_noticed_at_any_log_level_of_the_user(
     ssh: Callable[..., SshTransport], caplog: pytest.LogCaptureFixture, level: str

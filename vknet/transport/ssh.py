@@ -3,7 +3,8 @@
 ssh keeps the controlling terminal, so it asks there for passwords, host keys and second factors as
 usual.  Its stdin and stdout are the byte stream of the link.  Its own messages go to a pipe that it
 opens by name (-E).  Its stderr has those of jump hosts, of the server and of the remote command.
-So only ssh itself can say that it has logged in.  Both are logged, line by line.
+So only ssh itself can say that it has logged in; no line counts after one in which ssh quotes the
+remote side.  Both are logged, line by line.
 
 The transport owns the subprocess: it ends and reaps it when the link ends.
 """
@@ -105,7 +106,8 @@ class SshTransport(Transport):
         self._config = SshConfig({})
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._own_tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._quoted: set[bool] = set()
+        # Whether ssh has quoted the text of others, in its log and on stderr.
+        self._log_quotes = self._stderr_quotes = False
         self._tracebacks = TracebackFilter()
         self._terminal: Terminal | None = None
         self._relay = LineRelay(
@@ -249,13 +251,16 @@ class SshTransport(Transport):
 
     def _on_log(self, line: str) -> None:
         """Handle a line of ssh itself."""
-        if line.startswith(AUTHENTICATED):
-            self._peer_address.on_login(line)
-            self.reached.set()
-        if SLOW_BANNER in line:
-            self.slow_banner = True
+        # ssh logs line ends within the text of others as they are.
+        if not self._log_quotes:
+            if line.startswith(AUTHENTICATED):
+                self._peer_address.on_login(line)
+                self.reached.set()
+            if SLOW_BANNER in line:
+                self.slow_banner = True
+            self._own_tail.append(line)
+            self._log_quotes = has_remote_text(line)
         self._tail.append(line)
-        self._add_own(line, in_log=True)
         on_terminal = self._terminal is not None and self._terminal.exists
         hidden = (
             self._config.is_quiet
@@ -273,8 +278,9 @@ class SshTransport(Transport):
             log.debug("%s: %s", self.peer, line)
             return
         self._tail.append(shown)
-        if self._may_be_own():
-            self._add_own(shown, in_log=False)
+        if self._may_be_own() and not self._stderr_quotes:
+            self._own_tail.append(shown)
+            self._stderr_quotes = has_remote_text(shown)
         # What the starting shell says is for the diagnosis.
         if not shown.startswith(STARTER):
             before_login = self.sees_login and not self.reached.is_set()
@@ -286,13 +292,6 @@ class SshTransport(Transport):
         if self._log is None:
             return not self.answered
         return self._config.proxy is not None and not self.reached.is_set()
-
-    def _add_own(self, line: str, *, in_log: bool) -> None:
-        """Keep a line of ssh itself, unless the text of others came before it in its stream."""
-        if in_log not in self._quoted:
-            self._own_tail.append(line)
-        if has_remote_text(line):
-            self._quoted.add(in_log)
 
     def _diagnosis(self) -> VknetError:
         ended = SshExit(
