@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import logging
 import os
 import socket
 import stat
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from vknet.vknetd.settings import DEFAULT_GROUP
 from vknet.vknetd.sockets import Listener, adopt, listen_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 GROUPS = {group.gr_name for group in grp.getgrall()}
@@ -158,6 +161,30 @@ def test_missing_directory_is_named(tmp_path: Path) -> None:
         listen_at(f"{tmp_path}/missing/vknet", 0o660, OWN_GROUP),
     ):
         pass
+
+
+@pytest.mark.parametrize("free", range(4))
+def test_lack_of_descriptors_is_not_blamed_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    calls = count()
+
+    def limited(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if next(calls) >= free:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return function(*arguments)
+
+        return call
+
+    # The directory to lock it, the socket, its path to set the mode; the control socket.
+    monkeypatch.setattr("vknet.vknetd.binding.os.open", limited(os.open))
+    monkeypatch.setattr("vknet.vknetd.binding.socket.socket", limited(socket.socket))
+    path = tmp_path / "vknet"
+    match = r"^cannot create a socket at \S+: Too many open files; raise the limit of open files"
+    with pytest.raises(SetupError, match=match), listen_at(str(path), 0o660, None):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_default_group_is_that_of_the_manual() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
+from vknet.vknetd.binding import RAISE_LIMIT
 from vknet.vknetd.containment import Throttle
 
 if TYPE_CHECKING:
@@ -59,5 +60,5 @@ async def accept_all(
 
 def _advice(exc: OSError) -> str:
     if exc.errno == errno.EMFILE:
-        return "; raise the limit of open files (ulimit -n, or LimitNOFILE= of the unit)"
+        return f"; {RAISE_LIMIT}"
     return ""

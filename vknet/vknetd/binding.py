@@ -25,11 +25,14 @@ from vknet.errors import SetupError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Access", "identity", "listen", "locked", "remove_stale"]
+__all__ = ["RAISE_LIMIT", "Access", "identity", "listen", "locked", "remove_stale"]
 
 log = logging.getLogger(__name__)
 
 LISTEN_BACKLOG: Final = 128
+
+# The advice if this process has too many open files.
+RAISE_LIMIT: Final = "raise the limit of open files (ulimit -n, or LimitNOFILE= of the unit)"
 
 # A daemon that starts holds the lock for a few system calls.  Any other program that holds it for
 # longer than this is ignored.
@@ -64,6 +67,8 @@ def locked(path: str) -> Iterator[None]:
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
+        if exc.errno == errno.EMFILE:
+            raise SetupError(_bind_error(path, exc)) from exc
         advice = "create it, or choose" if exc.errno == errno.ENOENT else "choose"
         raise SetupError(
             f"{path}: {exc.strerror}: {directory}; {advice} another socket with -p"
@@ -181,6 +186,8 @@ def _bind_error(path: str, exc: OSError) -> str:
         )
     if exc.errno == errno.ENOENT:
         return f"{path}: no such directory: {Path(path).parent}"
+    if exc.errno == errno.EMFILE:
+        return f"cannot create a socket at {path}: {exc.strerror}; {RAISE_LIMIT}"
     return f"cannot create a socket at {path}: {exc.strerror}; choose another socket with -p"
 
 
@@ -210,10 +217,13 @@ def _pinned(path: str) -> Iterator[str]:
 
     Raises:
         SetupError: there is no socket at this path, or no longer.
+        OSError: descriptors are exhausted.
     """
     try:
         fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as exc:
+        if exc.errno == errno.EMFILE:
+            raise
         raise SetupError(f"{path}: {exc.strerror}; another program changes this directory") from exc
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
