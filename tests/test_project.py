@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -103,6 +104,30 @@ def test_ci_run_with_arguments_runs_no_tests(
     assert done.returncode == status
     assert ".ci/run" in (done.stderr if status else done.stdout)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_ci_run_leaves_no_file(tmp_path: Path, number: signal.Signals | None) -> None:
+    made, temporary = tmp_path / "made", tmp_path / "tmp"
+    temporary.mkdir()
+    make = tmp_path / "make"
+    make.write_text(f"#!/bin/sh\necho $$ >'{made}'\n{'exit 7' if number is None else 'sleep 60'}\n")
+    make.chmod(0o755)
+    run = subprocess.Popen(
+        [ROOT / ".ci/run"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        eventually(lambda: made.exists() and made.read_text(), "a make that runs")
+        if number is not None:
+            os.killpg(run.pid, number)
+        assert run.wait(60) == (7 if number is None else 128 + number)
+    finally:
+        run.kill()
+        run.wait()
+    assert list(temporary.iterdir()) == []
 
 
 # --- the suite's own rules, on a suite of a few lines ------------------------------------------
