@@ -21,7 +21,7 @@ from vknet.spec import INTERFACE_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Interface", "find_index", "name_of", "read_interface"]
+__all__ = ["Interface", "attributes_of", "find_index", "name_of", "read_interface"]
 
 # linux/netlink.h
 NLMSGHDR: Final = struct.Struct("=IHHII")
@@ -80,8 +80,8 @@ def read_interface(index: int) -> Interface | None:
     if answer is None:
         return None
     _, _, index, flags, _ = IFINFOMSG.unpack_from(answer)
-    attributes = dict(_attributes(answer[IFINFOMSG.size :]))
-    kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND)
+    attributes = dict(attributes_of(answer[IFINFOMSG.size :]))
+    kind = dict(attributes_of(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND)
     master = attributes.get(IFLA_MASTER)
     return Interface(
         index=index,
@@ -117,6 +117,17 @@ def name_of(index: int) -> str | None:
         return None
 
 
+def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the value of each attribute."""
+    at = 0
+    while at + RTATTR.size <= len(data):
+        length, kind = RTATTR.unpack_from(data, at)
+        if length < RTATTR.size:
+            return
+        yield kind & RTATTR_TYPE_MASK, data[at + RTATTR.size : at + length]
+        at += length + (-length % 4)
+
+
 def _ask(index: int, attributes: bytes = b"") -> bytes | None:
     """Ask for one interface; return the body of the answer, or None if there is no such."""
     body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0)
@@ -136,17 +147,6 @@ def _ask(index: int, attributes: bytes = b"") -> bytes | None:
 def _attribute(kind: int, value: bytes) -> bytes:
     """Encode an attribute; its value is padded to four bytes, which its length does not count."""
     return RTATTR.pack(RTATTR.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and the value of each attribute."""
-    at = 0
-    while at + RTATTR.size <= len(data):
-        length, kind = RTATTR.unpack_from(data, at)
-        if length < RTATTR.size:
-            return
-        yield kind & RTATTR_TYPE_MASK, data[at + RTATTR.size : at + length]
-        at += length + (-length % 4)
 
 
 def _text(value: bytes) -> str:

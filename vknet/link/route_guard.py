@@ -112,7 +112,7 @@ class RouteGuard:
 
     async def _watch_routes(self) -> None:
         """Look at the route while the link is up: the link can be saved before it is silent."""
-        with HostChanges() as changes:
+        with HostChanges(taps=True) as changes:
             while True:
                 await changes.wait()
                 await trio.sleep(SETTLE_S)
