@@ -36,12 +36,14 @@ class Kernel:
         self.route: Route | None = OUTSIDE
         self.added: list[Route] = []
         self.additions = 0
+        self.looks = 0
         self.refuses = False
         self.hangs = False
         self.has_other = False
 
     def route_to(self, address: str) -> Route | None:
         assert address == PEER
+        self.looks += 1
         return OUTSIDE if OUTSIDE in self.added else self.route
 
     def add_host_route(self, route: Route) -> None:
@@ -150,6 +152,53 @@ async def test_other_host_route_is_reported_with_its_cure(
         "another host route is in the way; as root: "
         "ip route replace 198.18.9.9 via 198.18.0.2 dev wan0"
     )
+
+
+async def test_new_source_address_is_looked_at_once_if_the_route_is_right(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Changes:
+        """A change of the host, whenever the test makes one."""
+
+        def __init__(self, *, taps: bool) -> None:
+            assert taps
+
+        def __enter__(self) -> Changes:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def clear(self) -> None:
+            pass
+
+        async def wait(self) -> None:
+            await receive.receive()
+
+    send, receive = trio.open_memory_channel[None](0)
+    source = "fd00::1"
+    monkeypatch.setattr(route_guard, "HostChanges", Changes)
+    monkeypatch.setattr(route_guard, "SETTLE_S", 0)
+    monkeypatch.setattr(RouteGuard, "_source_address", lambda _self: source)
+    guard = await lost_with(kernel, OUTSIDE, OUTSIDE)
+    guard._monitor.set_state(UP)
+    async with running() as nursery:
+        nursery.start_soon(guard._watch_routes)
+
+        async def looks() -> int:
+            before = kernel.looks
+            await send.send(None)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            return kernel.looks - before
+
+        assert await looks() == 0
+        source = "fd00::2"
+        assert [await looks(), await looks()] == [1, 0]
+        # As long as the route leads through the link, each change may be its cure.
+        source = "fd00::3"
+        kernel.refuses = True
+        kernel.route = THROUGH_TAP
+        assert [await looks(), await looks()] == [1, 1]
 
 
 async def test_end_deletes_the_host_route(kernel: Kernel) -> None:

@@ -119,10 +119,14 @@ class RouteGuard:
                 changes.clear()
                 async with self._lock:
                     # The look needs a process, and this does not.
-                    if isinstance(self._monitor.state, Up) and (
-                        self._source_address() != self._source
+                    source = self._source_address()
+                    if (
+                        isinstance(self._monitor.state, Up)
+                        and source != self._source
+                        and await self._look()
                     ):
-                        await self._look()
+                        # Such as a new IPv6 privacy address.
+                        self._source = source
 
     async def _watch_logins(self) -> None:
         """Remember the route of each connection, before its link is up."""
@@ -135,11 +139,17 @@ class RouteGuard:
                     self._known = route
                     log.debug("the connection takes this route: %s", route.command)
 
-    async def _look(self) -> None:
-        """Report a route through the link, and add a host route by the known way."""
+    async def _look(self) -> bool:
+        """Report a route through the link, and add a host route by the known way.
+
+        Returns:
+            Whether the route is known and does not lead through the link.
+        """
         route = await self._route()
-        if route is None or not self._is_through_link(route):
-            return
+        if route is None:
+            return False
+        if not self._is_through_link(route):
+            return True
         known = self._known
         if known is not None and known.interface == self._tap:
             known = None
@@ -155,6 +165,7 @@ class RouteGuard:
             )
         if known is not None:
             await self._add(known)
+        return False
 
     async def _add(self, route: Route) -> None:
         if self._added != route:
