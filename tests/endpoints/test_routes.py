@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # The functions without the child process.
 add_host_route = unwrap(routes.add_host_route)
 delete_host_route = unwrap(routes.delete_host_route)
+route_to = unwrap(routes.route_to)
 
 PEER = "198.18.9.9"
 OUTSIDE = Route(PEER, 2, "wan0", None, "198.18.0.2")
@@ -101,3 +102,9 @@ def test_only_routes_of_vknet_are_deleted(kernel: Kernel) -> None:
     (_, added), (_, deleted) = kernel.requests
     assert added == deleted
     assert deleted["proto"] == routes.ROUTE_PROTOCOL
+
+
+def test_router_of_another_family_is_not_taken_for_none(kernel: Kernel) -> None:
+    assert route_to(PEER) == OUTSIDE
+    kernel.answer = Message(RTA_OIF=2, RTA_VIA={"family": 10, "addr": "fe80::1"})
+    assert route_to(PEER) == Route(PEER, 2, "wan0", None, "fe80::1", is_plain=False)

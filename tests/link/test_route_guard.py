@@ -140,6 +140,17 @@ async def test_cure_is_reported_where_no_route_may_be_added(
     assert "as root: ip route add 198.18.9.9 via 198.18.0.2 dev wan0" in warnings[0]
 
 
+async def test_route_by_a_router_of_another_family_is_not_added(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Route(PEER, 2, "wan0", None, "fe80::1", is_plain=False)
+    await lost_with(kernel, before, THROUGH_TAP)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("as root: ip route add 198.18.9.9 via ROUTER")
+    assert kernel.added == []
+
+
 async def test_other_host_route_is_reported_with_its_cure(
     kernel: Kernel, caplog: pytest.LogCaptureFixture
 ) -> None:

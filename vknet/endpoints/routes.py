@@ -49,6 +49,8 @@ class Route:
         interface: its name.
         master: the index of its bridge; None if it is not a port.
         gateway: the next hop; None if the address is on the interface's own network.
+        is_plain: whether the next hop has the address family of the address.  Only such a route
+            can be made a host route.
     """
 
     address: str
@@ -56,6 +58,7 @@ class Route:
     interface: str
     master: int | None
     gateway: str | None
+    is_plain: bool = True
 
     @property
     def command(self) -> str:
@@ -103,7 +106,10 @@ def _current(ipr: Any, address: str) -> Route | None:
         return None
     link = next(iter(ipr.get_links(index)))
     name, master = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MASTER")
-    return Route(address, index, name, master, answer.get_attr("RTA_GATEWAY"))
+    # Such as an IPv6 router of an IPv4 route.
+    via = answer.get_attr("RTA_VIA")
+    gateway = answer.get_attr("RTA_GATEWAY") if via is None else str(via["addr"])
+    return Route(address, index, name, master, gateway, is_plain=via is None)
 
 
 @isolated

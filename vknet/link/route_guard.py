@@ -151,7 +151,7 @@ class RouteGuard:
         if not self._is_through_link(route):
             return True
         known = self._known
-        if known is not None and known.interface == self._tap:
+        if known is not None and (known.interface == self._tap or not known.is_plain):
             known = None
         if self._reported != route:
             self._reported = route
