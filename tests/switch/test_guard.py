@@ -424,7 +424,7 @@ async def test_flood_of_a_client_does_not_evict_the_frames_of_another_one() -> N
         mine = from_client(b"mine")
         await lan.sends(lan.client, mine)
         await lan.sends(
-            lan.other, *[from_client(b"%d" % number, source=OTHER) for number in range(1000)]
+            lan.other, *[from_client(source=station_mac(1000 + number)) for number in range(1000)]
         )
         await lan.sends(lan.outside, mine)
         assert lan.guard.contested == 0
