@@ -1,9 +1,9 @@
-"""Read the state of an interface, in this process and without pyroute2.
+"""Read the state and the addresses of an interface, in this process and without pyroute2.
 
 An endpoint reads it once a second.  A child process for each reading (`vknet.endpoints.isolated`)
 would cost more than an idle link.  sysfs is no alternative: it can show the interfaces of another
 network namespace.  So this module sends one RTM_GETLINK of rtnetlink(7) and reads the attributes of
-the answer.  Changes are made by `vknet.endpoints.netlink`.
+the answer, and RTM_GETADDR for addresses.  Changes are made by `vknet.endpoints.netlink`.
 
 The functions block: the kernel answers under the RTNL lock, which another process may hold for
 seconds.  Call them in a worker thread.
@@ -11,27 +11,44 @@ seconds.  Call them in a worker thread.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from vknet.spec import INTERFACE_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-__all__ = ["Interface", "attributes_of", "find_index", "name_of", "read_interface"]
+__all__ = [
+    "Interface",
+    "attributes_of",
+    "find_index",
+    "ip_addresses",
+    "name_of",
+    "read_interface",
+]
 
 # linux/netlink.h
 NLMSGHDR: Final = struct.Struct("=IHHII")
 NLM_F_REQUEST: Final = 1
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLMSGERR: Final = struct.Struct("=i")
 # linux/rtnetlink.h
 IFINFOMSG: Final = struct.Struct("=BxHiII")
 RTATTR: Final = struct.Struct("=HH")
 RTATTR_TYPE_MASK: Final = 0x3FFF
 RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
+RTM_NEWADDR: Final = 20
+RTM_GETADDR: Final = 22
 # linux/if_link.h
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
@@ -42,6 +59,10 @@ IFLA_INFO_KIND: Final = 1
 IFLA_EXT_MASK: Final = 29
 IFLA_ALT_IFNAME: Final = 53
 RTEXT_FILTER_SKIP_STATS: Final = 8
+# linux/if_addr.h
+IFADDRMSG: Final = struct.Struct("=BBBBI")
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
 # linux/if.h
 IFF_UP: Final = 1
 
@@ -49,6 +70,9 @@ U32: Final = struct.Struct("=I")
 
 # An answer about one interface without its statistics has about 1 KB.
 ANSWER_BYTES: Final = 65536
+
+# How often a list that changed while the kernel sent it is asked for again.
+DUMP_TRIES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +139,58 @@ def name_of(index: int) -> str | None:
         return socket.if_indextoname(index)
     except OSError:
         return None
+
+
+def ip_addresses(indices: Collection[int]) -> frozenset[IPv4Address | IPv6Address]:
+    """Return the IP addresses of interfaces.  One that does not exist has none.
+
+    Raises:
+        OSError: the kernel does not say.
+    """
+    for _ in range(DUMP_TRIES):
+        found = _list_addresses(indices)
+        if found is not None:
+            return found
+    raise OSError(errno.EAGAIN, "the addresses change too fast")
+
+
+def _list_addresses(indices: Collection[int]) -> frozenset[IPv4Address | IPv6Address] | None:
+    """Ask once; return None if the list changed meanwhile."""
+    found, is_whole = set(), True
+    for kind, flags, body in _dump(RTM_GETADDR, IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        is_whole = is_whole and not flags & NLM_F_DUMP_INTR
+        if kind != RTM_NEWADDR:
+            continue
+        family, _, _, _, index = IFADDRMSG.unpack_from(body)
+        if index in indices and family in {socket.AF_INET, socket.AF_INET6}:
+            attributes = dict(attributes_of(body[IFADDRMSG.size :]))
+            # Where the two differ, the other one is the far end of a point-to-point link.
+            found.add(ip_address(attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]))
+    return frozenset(found) if is_whole else None
+
+
+def _dump(kind: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Ask for a list; yield the type, the flags and the body of each message, to the last one.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    header = NLMSGHDR.pack(NLMSGHDR.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.bind((0, 0))
+        sock.send(header + body)
+        while True:
+            answer, at = sock.recv(ANSWER_BYTES), 0
+            while at < len(answer):
+                length, kind, flags, _, _ = NLMSGHDR.unpack_from(answer, at)
+                message = answer[at + NLMSGHDR.size : at + length]
+                if kind == NLMSG_ERROR:
+                    number = -NLMSGERR.unpack_from(message)[0]
+                    raise OSError(number, os.strerror(number))
+                yield kind, flags, message
+                if kind == NLMSG_DONE:
+                    return
+                at += length + (-length % 4)
 
 
 def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:

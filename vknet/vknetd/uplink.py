@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.endpoints import netlink
-from vknet.endpoints.host_addresses import ip_addresses, mac_of, master_of
+from vknet.endpoints.host_addresses import mac_of, master_of
+from vknet.endpoints.interface import ip_addresses
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import SetupError
 from vknet.link.backoff import Backoff, Failure
@@ -156,15 +157,15 @@ def look_up(tap: TapEndpoint) -> HostAddresses:
     """
     name = socket.if_indextoname(tap.index)
     tap_mac = mac_of(name)
-    macs, names = {tap_mac}, {name}
+    macs, indices = {tap_mac}, {tap.index}
     for bridge in (master_of(name, tap.index), tap.bridge):
         if bridge is not None:
             with suppress(OSError):
                 macs.add(mac_of(bridge))
-                names.add(bridge)
+                indices.add(socket.if_nametoindex(bridge))
     # A bridge that has lost its last port may have no MAC address.
     stations = frozenset(mac for mac in macs if mac != NO_MAC and not is_multicast(mac))
-    return HostAddresses(tap_mac, stations, ip_addresses(names))
+    return HostAddresses(tap_mac, stations, ip_addresses(indices))
 
 
 def _is_prefix_only(interface: Interface) -> bool:
