@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from vknet.spec import Target
 from vknet.transport import ssh_probe
 from vknet.transport.ssh_command import LOGIN_TIMEOUT_S, SshSettings, ssh_argv
 from vknet.transport.ssh_config import parse_configuration, probe_config, takes_probe
+from vknet.transport.ssh_lines import Terminal
 from vknet.transport.ssh_probe import read_configuration
 
 if TYPE_CHECKING:
@@ -190,6 +192,45 @@ async def test_configuration_that_never_ends_is_given_up(
     for pid in pids.read_text().split():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
+
+
+async def test_program_that_cannot_be_killed_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_probe, "CONFIGURATION_TIMEOUT_S", 0.5)
+    left: list[trio.Process] = []
+
+    def kill(process: trio.Process) -> None:
+        left.append(process)
+        raise PermissionError
+
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    program.chmod(0o755)
+    asked = SshSettings(Target(None, "home"), command=(str(program),))
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.Process, "kill", kill)
+        with trio.fail_after(20):
+            config, takes_log = await read_configuration(asked)
+    assert not config.options
+    assert not takes_log
+    (process,) = left
+    process.kill()
+    await process.wait()
+
+
+async def test_time_does_not_run_while_a_password_may_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_probe, "CONFIGURATION_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(Terminal, "is_asking", lambda _terminal: True)
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nsleep 1\necho hostname home\n")
+    program.chmod(0o755)
+    for command, hostname in (("env", str(program)), "home"), ((str(program),), None):
+        asked = SshSettings(Target(None, "home"), command=command)
+        config, _ = await read_configuration(asked)
+        assert config.hostname == hostname
 
 
 def test_probe_reads_the_files_of_the_user() -> None:

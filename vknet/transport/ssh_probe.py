@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -14,22 +17,30 @@ from vknet.transport.ssh_config import (
     probe_config,
     takes_probe,
 )
+from vknet.transport.ssh_lines import PROMPT_POLL_S, Terminal
 from vknet.transport.ssh_process import LogPipe, as_child
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vknet.transport.ssh_command import SshSettings
 
 __all__ = ["read_configuration"]
 
+log = logging.getLogger(__name__)
+
 # `ssh -G` answers in 10 ms, unless the configuration of the user runs slow commands (Match exec).
 CONFIGURATION_TIMEOUT_S: Final = 30.0
+
+# The time that a killed process may take to end.
+KILL_WAIT_S: Final = 1.0
 
 
 async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
     """Return the configuration of ssh for the host, and whether ssh can open a `LogPipe`.
 
     The configuration is empty if this ssh is not OpenSSH, cannot be run, or does not answer in
-    time.
+    time.  The time does not run while sudo, for example, asks for a password.
     """
     if not takes_probe(settings.command):
         return SshConfig({}), False
@@ -40,10 +51,16 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
     try:
         os.write(with_probe, probe_config(words).encode(errors="surrogateescape"))
 
-        async def ask(name: str, stdin: int, *options: str) -> None:
-            outputs[name] = await _output([*settings.command, *options], stdin)
+        with closing(Terminal()) as terminal, trio.move_on_after(CONFIGURATION_TIMEOUT_S) as scope:
+            may_ask = Path(settings.command[0]).name != "ssh"
 
-        with trio.move_on_after(CONFIGURATION_TIMEOUT_S):
+            def extend() -> None:
+                if may_ask and terminal.is_asking():
+                    scope.deadline = trio.current_time() + CONFIGURATION_TIMEOUT_S
+
+            async def ask(name: str, stdin: int, *options: str) -> None:
+                outputs[name] = await _output([*settings.command, *options], stdin, extend)
+
             # One after the other: sudo may ask for a password.
             with LogPipe() as log_pipe:
                 await ask("logged", subprocess.DEVNULL, "-E", log_pipe.path, *query)
@@ -57,21 +74,47 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
     return config, bool(outputs["logged"] and config.options)
 
 
-async def _output(argv: list[str], stdin: int) -> str:
-    """Return what a command prints; nothing if it fails or cannot be run."""
+async def _output(argv: list[str], stdin: int, on_poll: Callable[[], None]) -> str:
+    """Return what a command prints; nothing if it fails or cannot be run.
+
+    Args:
+        argv: the command.
+        stdin: its input.
+        on_poll: is called again and again while the command prints nothing.
+    """
     try:
-        completed = await trio.run_process(
-            as_child(argv),
-            stdin=stdin,
-            capture_stdout=True,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            deliver_cancel=_kill,
+        process = await trio.lowlevel.open_process(
+            as_child(argv), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
     except OSError:
         return ""
-    return "" if completed.returncode else completed.stdout.decode(errors="replace")
+    # open_process was asked for a pipe.
+    assert process.stdout is not None
+    printed = bytearray()
+    try:
+        async with process.stdout:
+            while True:
+                with trio.move_on_after(PROMPT_POLL_S) as scope:
+                    data = await process.stdout.receive_some()
+                    if not data:
+                        break
+                    printed += data
+                if scope.cancelled_caught:
+                    on_poll()
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            await _kill(process)
+    return "" if status else printed.decode(errors="replace")
 
 
 async def _kill(process: trio.Process) -> None:
-    process.kill()
+    """Kill and reap a process, if this user may."""
+    try:
+        process.kill()
+    except PermissionError:
+        # For example with -e "sudo ssh".
+        log.error("no permission to end ssh; as root: kill %d", process.pid)
+        return
+    with trio.move_on_after(KILL_WAIT_S, shield=True):
+        await process.wait()
