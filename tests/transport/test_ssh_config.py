@@ -167,6 +167,21 @@ async def test_program_that_is_not_openssh_has_no_configuration(tmp_path: Path, 
     assert takes_log == bool(config.options)
 
 
+async def test_ssh_may_log_more_than_a_pipe_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_probe, "CONFIGURATION_TIMEOUT_S", 5.0)
+    program = tmp_path / "ssh"
+    program.write_text(
+        '#!/bin/sh\n[ "$1" != -E ] || head -c 300000 /dev/zero >>"$2"\necho hostname home\n'
+    )
+    program.chmod(0o755)
+    asked = SshSettings(Target(None, "home"), command=(str(program),))
+    config, takes_log = await read_configuration(asked)
+    assert config.hostname == "home"
+    assert takes_log
+
+
 async def test_old_ssh_without_a_log_file_is_still_asked(tmp_path: Path) -> None:
     program = tmp_path / "ssh"
     program.write_text('#!/bin/sh\n[ "$1" != -E ] || exit 255\necho hostname home\n')

@@ -23,6 +23,8 @@ from vknet.transport.ssh_process import LogPipe, as_child
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio.abc import ReceiveStream
+
     from vknet.transport.ssh_command import SshSettings
 
 __all__ = ["read_configuration"]
@@ -63,7 +65,10 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
 
             # One after the other: sudo may ask for a password.
             with LogPipe() as log_pipe:
-                await ask("logged", subprocess.DEVNULL, "-E", log_pipe.path, *query)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_drain, log_pipe.stream)
+                    await ask("logged", subprocess.DEVNULL, "-E", log_pipe.path, *query)
+                    nursery.cancel_scope.cancel()
             if not outputs["logged"]:
                 await ask("plain", subprocess.DEVNULL, *query)
             probing = (*settings.options, "-F", "/dev/stdin", "-T", "-G", *query[-2:])
@@ -72,6 +77,12 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
         os.close(with_probe)
     config = parse_configuration(outputs["logged"] or outputs["plain"], outputs["probed"])
     return config, bool(outputs["logged"] and config.options)
+
+
+async def _drain(stream: ReceiveStream) -> None:
+    """Read a stream and forget it: with LogLevel=DEBUG3, ssh may write more than a pipe holds."""
+    while await stream.receive_some():
+        pass
 
 
 async def _output(argv: list[str], stdin: int, on_poll: Callable[[], None]) -> str:
