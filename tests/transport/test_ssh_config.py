@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,6 +166,19 @@ async def test_program_that_is_not_openssh_has_no_configuration(tmp_path: Path, 
     assert not config.options or "hostname" in config.options
     assert not config.default_qos
     assert takes_log == bool(config.options)
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSYS, errno.EPERM])
+async def test_kernel_without_memory_files_leaves_the_class_of_traffic_alone(
+    settings: Callable[..., SshSettings], monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    def refuse(*_args: object) -> int:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    added = await options_for(settings())
+    assert "IPQoS" not in added
+    assert added["ConnectTimeout"] == "15"
 
 
 async def test_ssh_may_log_more_than_a_pipe_holds(

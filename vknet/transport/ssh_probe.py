@@ -49,10 +49,8 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
     query = ["-T", "-G", *settings.options, "--", settings.target.login]
     words = (*settings.command, *settings.options)
     outputs = {"logged": "", "plain": "", "probed": ""}
-    with_probe = os.memfd_create("vknet", os.MFD_CLOEXEC)
+    with_probe = _file_with(probe_config(words))
     try:
-        os.write(with_probe, probe_config(words).encode(errors="surrogateescape"))
-
         with closing(Terminal()) as terminal, trio.move_on_after(CONFIGURATION_TIMEOUT_S) as scope:
             may_ask = Path(settings.command[0]).name != "ssh"
 
@@ -77,6 +75,17 @@ async def read_configuration(settings: SshSettings) -> tuple[SshConfig, bool]:
         os.close(with_probe)
     config = parse_configuration(outputs["logged"] or outputs["plain"], outputs["probed"])
     return config, bool(outputs["logged"] and config.options)
+
+
+def _file_with(text: str) -> int:
+    """Return the descriptor of a file with this text; of an empty one if the kernel refuses."""
+    try:
+        fd = os.memfd_create("vknet", os.MFD_CLOEXEC)
+    except OSError:
+        # For example under seccomp, in a container.  The probe then shows nothing as unset.
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.write(fd, text.encode(errors="surrogateescape"))
+    return fd
 
 
 async def _drain(stream: ReceiveStream) -> None:
