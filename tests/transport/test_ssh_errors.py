@@ -254,6 +254,12 @@ def test_far_side_that_does_not_start_is_told_what_it_needs(
     assert message in explained(SETTINGS, ended)
 
 
+def test_reason_of_vknet_comes_before_an_exception_of_another_program() -> None:
+    lines = ["ValueError: of a start-up file", "vknet: no TAP here"]
+    text = explained(SETTINGS, SshExit(1, lines, raised=lines[0]))
+    assert text == "vknet on home ended with status 1: no TAP here"
+
+
 def test_old_python_that_the_far_side_names_itself_is_passed_on() -> None:
     line = "vknet: Python 3.11 or later is needed, and this is 3.9.18 (/usr/bin/python3)"
     text = explained(SETTINGS, SshExit(1, [line]))

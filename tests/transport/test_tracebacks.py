@@ -57,6 +57,17 @@ def test_chain_of_tracebacks_becomes_one_line_each() -> None:
     assert lines.raised == "KeyError: 2"
 
 
+@pytest.mark.parametrize("said", ["bash: no such file", "vknet: no TAP: a reason", "two words"])
+def test_line_of_another_program_is_no_exception(said: str) -> None:
+    start = 'Traceback (most recent call last):\n  File "/x.py", line 1, in <module>\n'
+    shown, lines = filtered(f"{start}{said}\n")
+    assert shown == [said]
+    assert lines.raised is None
+    shown, lines = filtered(f"{start}{said}\n{start}    import y\nimp.YError: no\n")
+    assert shown == [said, "imp.YError: no"]
+    assert lines.raised == "imp.YError: no"
+
+
 # As Python 2.7 and 3.6 print it.
 OLD_SYNTAX = """\
 Traceback (most recent call last):

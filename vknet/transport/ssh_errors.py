@@ -162,7 +162,8 @@ def _remote_failed(settings: SshSettings, ended: SshExit, lines: list[str]) -> V
         )
     if status == NOT_EXECUTABLE:
         return SetupError(f'"{name}" on {host} may not be executed{last}', refused=True)
-    if ended.raised is not None and not ended.answered:
+    says_why = bool(lines) and lines[-1].startswith("vknet: ")
+    if ended.raised is not None and not ended.answered and not says_why:
         return SetupError(_python_error(host, ended.raised, ended.python), refused=True)
     if status == 0:
         return PeerGone(

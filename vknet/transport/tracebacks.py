@@ -16,8 +16,11 @@ PYTHON: Final = re.compile(r"python(\d\.\d+)")
 # Before and between the tracebacks of a chain.
 LINKS: Final = ("During handling of ", "The above exception ", HEADER)
 
-# The last line of a traceback.  Within an exception group, a frame of "|" precedes it.
-RAISED: Final = re.compile(r"(?:[ |+]*\| )?([A-Za-z_][\w.]*(?:: .*)?)")
+# The last line of a traceback; "bash: a message" of another program is none.  Within an exception
+# group, a frame of "|" precedes it.
+RAISED: Final = re.compile(
+    r"(?:[ |+]*\| )?((?:[A-Za-z_][\w.]*)?(?:Error|Exception|Exit|Interrupt|Warning)(?:: .*)?)"
+)
 GROUP_ENDS: Final = re.compile(r"\s*\+-{20,}")
 
 
@@ -54,7 +57,8 @@ class TracebackFilter:
         if not framed and line and not line.startswith(LINKS):
             if match is not None:
                 self._found = match[1]
-            return self._end()
+            # A line of another program that came between, if it is not the last one.
+            return self._end() or line
         if match is not None and HEADER not in line:
             self._found = match[1]
         return None
