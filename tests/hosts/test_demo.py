@@ -22,11 +22,12 @@ def processes_of(directory: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if bytes(directory) in words:
-                found.append((entry / "cmdline").read_text())
+            if bytes(directory) in command + environment:
+                found.append(command.decode())
     return found
 
 
