@@ -29,6 +29,7 @@ __all__ = [
     "attributes_of",
     "find_index",
     "ip_addresses",
+    "messages_of",
     "name_of",
     "read_interface",
 ]
@@ -180,17 +181,24 @@ def _dump(kind: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
         sock.bind((0, 0))
         sock.send(header + body)
         while True:
-            answer, at = sock.recv(ANSWER_BYTES), 0
-            while at < len(answer):
-                length, kind, flags, _, _ = NLMSGHDR.unpack_from(answer, at)
-                message = answer[at + NLMSGHDR.size : at + length]
+            for kind, flags, message in messages_of(sock.recv(ANSWER_BYTES)):
                 if kind == NLMSG_ERROR:
                     number = -NLMSGERR.unpack_from(message)[0]
                     raise OSError(number, os.strerror(number))
                 yield kind, flags, message
                 if kind == NLMSG_DONE:
                     return
-                at += length + (-length % 4)
+
+
+def messages_of(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the type, the flags and the body of each netlink message of one read."""
+    at = 0
+    while at + NLMSGHDR.size <= len(data):
+        length, kind, flags, _, _ = NLMSGHDR.unpack_from(data, at)
+        if length < NLMSGHDR.size:
+            return
+        yield kind, flags, data[at + NLMSGHDR.size : at + length]
+        at += length + (-length % 4)
 
 
 def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -28,15 +28,14 @@ from vknet.endpoints.interface import (
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
     IFLA_MASTER,
-    NLMSGHDR,
     U32,
     attributes_of,
+    messages_of,
     name_of,
 )
 from vknet.endpoints.routes import ROUTE_PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -171,7 +170,7 @@ class HostChanges:
                 counts = True
             else:
                 # Each message is looked at: it may say that an interface is a TAP.
-                for kind, body in _messages(data):
+                for kind, _, body in messages_of(data):
                     counts |= self._counts(kind, body)
         return counts
 
@@ -226,17 +225,6 @@ class HostChanges:
             # A TAP that was there before this object.
             (self._taps if _is_tap(index) else self._others).add(index)
         return index in self._taps
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and the body of each message of one read."""
-    at = 0
-    while at + NLMSGHDR.size <= len(data):
-        length, kind, _, _, _ = NLMSGHDR.unpack_from(data, at)
-        if length < NLMSGHDR.size:
-            return
-        yield kind, data[at + NLMSGHDR.size : at + length]
-        at += length + (-length % 4)
 
 
 def _is_tap(index: int) -> bool:
