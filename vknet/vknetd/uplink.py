@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from vknet.endpoints import netlink
-from vknet.endpoints.host_addresses import mac_of, master_of
-from vknet.endpoints.interface import ip_addresses
+from vknet.endpoints.interface import find_index, ip_addresses, read_interface
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import SetupError
 from vknet.link.backoff import Backoff, Failure
@@ -155,17 +155,18 @@ def look_up(tap: TapEndpoint) -> HostAddresses:
     Raises:
         OSError: the TAP is gone.
     """
-    name = socket.if_indextoname(tap.index)
-    tap_mac = mac_of(name)
-    macs, indices = {tap_mac}, {tap.index}
-    for bridge in (master_of(name, tap.index), tap.bridge):
+    state = read_interface(tap.index)
+    if state is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    macs, indices = {state.mac}, {state.index}
+    for index in (state.master, None if tap.bridge is None else find_index(tap.bridge)):
+        bridge = None if index is None else read_interface(index)
         if bridge is not None:
-            with suppress(OSError):
-                macs.add(mac_of(bridge))
-                indices.add(socket.if_nametoindex(bridge))
+            macs.add(bridge.mac)
+            indices.add(bridge.index)
     # A bridge that has lost its last port may have no MAC address.
-    stations = frozenset(mac for mac in macs if mac != NO_MAC and not is_multicast(mac))
-    return HostAddresses(tap_mac, stations, ip_addresses(indices))
+    stations = frozenset(mac for mac in macs if any(mac) and not is_multicast(mac))
+    return HostAddresses(state.mac, stations, ip_addresses(indices))
 
 
 def _is_prefix_only(interface: Interface) -> bool:
