@@ -121,7 +121,7 @@ async def test_tap_without_a_bridge_of_its_own_is_left_alone(
 def test_open_vswitch_bridge_gets_its_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
     ovs = Interface(5, "br0", "openvswitch", 1500, MAC, is_up=True, master=None)
     monkeypatch.setattr(joining, "open_netlink", nullcontext)
-    monkeypatch.setattr(joining, "get_interface", lambda ipr, index: OUTSIDE)
-    monkeypatch.setattr(joining, "find_interface", lambda ipr, name: ovs)
+    monkeypatch.setattr(joining, "get_interface", lambda index: OUTSIDE)
+    monkeypatch.setattr(joining, "find_interface", lambda name: ovs)
     with pytest.raises(SetupError, match=r"ovs-vsctl add-port br0 tap0$"):
         set_up_tap.__wrapped__(7, bridge="br0")  # type: ignore[attr-defined]  # functools.wraps

@@ -5,7 +5,7 @@ administrator renames a bridge, deletes it, or moves the TAP to another one.  `B
 compares what it finds with what it left:
 
     the TAP is in its bridge       the bridge may have a new name: follow it
-    the TAP is in another bridge   somebody wants it there: follow it
+    the TAP is in another bridge   it was moved on purpose: follow it
     the TAP is in no bridge        at the second look, put it back, and create the bridge if it was
                                    deleted.  The first look gives the other program time to do that.
 

@@ -18,7 +18,6 @@ from vknet.endpoints.netlink import (
     find_interface,
     get_interface,
     open_netlink,
-    to_interface,
 )
 from vknet.errors import SetupError
 from vknet.packet.ethernet import DEFAULT_MTU, MTU_MAX
@@ -91,7 +90,7 @@ def set_up_tap(
             command that helps.
     """
     with open_netlink() as ipr:
-        tap = get_interface(ipr, index)
+        tap = get_interface(index)
         if mtu is not None and tap.mtu != mtu:
             change(ipr, tap, f"ip link set {tap.name} mtu {mtu}", mtu=mtu)
         if address is not None:
@@ -100,14 +99,14 @@ def set_up_tap(
         if bridge is not None:
             joined = _join(ipr, tap, bridge, adopt_mtu=adopt_mtu)
         elif tap.master is not None:
-            master = get_interface(ipr, tap.master)
+            master = get_interface(tap.master)
             # Ports of bonds and of Open vSwitch have a master of another kind.
             joined = _joined(ipr, master) if master.kind == "bridge" else None
         if not tap.is_up:
             change(ipr, tap, f"ip link set {tap.name} up", state="up")
         if joined is not None:
             _expect_listeners(ipr, index)
-        return get_interface(ipr, index), joined
+        return get_interface(index), joined
 
 
 @isolated
@@ -135,7 +134,7 @@ def expect_listeners(index: int) -> None:
 
 def _join(ipr: Any, tap: Interface, bridge: str, *, adopt_mtu: bool) -> JoinedBridge:
     """Put a TAP in a bridge, creating the bridge if needed."""
-    master = find_interface(ipr, bridge)
+    master = find_interface(bridge)
     if master is not None and master.kind == "openvswitch":
         raise SetupError(
             f"{bridge} is a bridge of Open vSwitch, which ip(8) cannot give a port; run vknet"
@@ -150,7 +149,7 @@ def _join(ipr: Any, tap: Interface, bridge: str, *, adopt_mtu: bool) -> JoinedBr
     if master is not None and tap.master == master.index:
         return _joined(ipr, master)
     if tap.master is not None:
-        other = get_interface(ipr, tap.master).name
+        other = get_interface(tap.master).name
         raise SetupError(
             f"{tap.name} is already a port of {other}; give the name of that bridge, or take"
             f" {tap.name} out of it: ip link set {tap.name} nomaster"
@@ -179,7 +178,9 @@ def _joined(
     # With STP, a port listens and then learns, each for the forward delay.
     has_stp = link.get((*data, "br_stp_state")) == KERNEL_STP
     ticks = 2 * link.get((*data, "br_forward_delay")) if has_stp else 0
-    return JoinedBridge(to_interface(link), created, before.mtu, has_own_mtu, ticks / USER_HZ)
+    return JoinedBridge(
+        get_interface(before.index), created, before.mtu, has_own_mtu, ticks / USER_HZ
+    )
 
 
 def _expect_listeners(ipr: Any, index: int) -> None:
@@ -210,8 +211,8 @@ def _create_bridge(ipr: Any, name: str, tap: Interface) -> Interface:
             # Another process created it at the same moment.
             if getattr(exc, "code", None) != errno.EEXIST:
                 raise
-    bridge = find_interface(ipr, name)
+    bridge = find_interface(name)
     if bridge is None:
         raise SetupError(f"the bridge {name} was deleted while it was being created; try again")
     change(ipr, bridge, command, state="up")
-    return get_interface(ipr, bridge.index)
+    return get_interface(bridge.index)

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vknet.endpoints.interface import Interface, find_index
+from vknet.endpoints.interface import Interface, find_index, ip_addresses, read_interface
 from vknet.endpoints.isolated import isolated
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+    from ipaddress import IPv4Interface, IPv6Interface
 
 __all__ = [
     "OwnedTap",
@@ -34,11 +34,8 @@ __all__ = [
     "owned_taps",
     "set_mtu",
     "set_up_addresses",
-    "to_interface",
     "used_queues",
 ]
-
-IFF_UP: Final = 1
 
 # The shortest prefix without a broadcast address (RFC 3021).
 IPV4_POINT_TO_POINT_PREFIX: Final = 31
@@ -67,14 +64,14 @@ def set_mtu(index: int, mtu: int) -> None:
         SetupError: the interface is gone, the change is not permitted, or the MTU is out of range.
     """
     with open_netlink() as ipr:
-        interface = get_interface(ipr, index)
+        interface = get_interface(index)
         change(ipr, interface, f"ip link set {interface.name} mtu {mtu}", mtu=mtu)
 
 
 @isolated
 def set_up_addresses(
     index: int, wanted: Iterable[IPv4Interface | IPv6Interface]
-) -> tuple[Interface, list[IPv4Address | IPv6Address], dict[str, str]]:
+) -> tuple[Interface, dict[str, str]]:
     """Add addresses to an interface; those that it has stay.
 
     Args:
@@ -82,33 +79,36 @@ def set_up_addresses(
         wanted: the addresses with their prefixes.
 
     Returns:
-        The state of the interface; all its addresses, link-local ones included; and, for each
-        wanted address that another interface has, the name of that interface.
+        The state of the interface; and, for each wanted address that another interface has, the
+        name of that interface.
 
     Raises:
         SetupError: the interface is gone, or the change is not permitted.
     """
     with open_netlink() as ipr:
-        interface = get_interface(ipr, index)
+        interface = get_interface(index)
         wanted = list(wanted)
-        present = _addresses(ipr, index)
-        for address in wanted:
-            if address.ip not in present:
-                with explained(f"ip addr add {address} dev {interface.name}"):
-                    ipr.addr(
-                        "replace",
-                        index=index,
-                        address=str(address.ip),
-                        prefixlen=address.network.prefixlen,
-                        **_broadcast(address),
-                    )
         elsewhere: dict[str, str] = {}
         if wanted:
-            for other in map(to_interface, ipr.get_links()):
-                if other.index != index:
-                    theirs = _addresses(ipr, other.index)
-                    elsewhere |= {str(a.ip): other.name for a in wanted if a.ip in theirs}
-        return interface, _addresses(ipr, index), elsewhere
+            present = ip_addresses({index})
+            for address in wanted:
+                if address.ip not in present:
+                    with explained(f"ip addr add {address} dev {interface.name}"):
+                        ipr.addr(
+                            "replace",
+                            index=index,
+                            address=str(address.ip),
+                            prefixlen=address.network.prefixlen,
+                            **_broadcast(address),
+                        )
+            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ipr.get_links()}
+            names.pop(index, None)
+            taken = ip_addresses(names)
+            if any(address.ip in taken for address in wanted):
+                for other, name in names.items():
+                    theirs = ip_addresses({other})
+                    elsewhere |= {str(a.ip): name for a in wanted if a.ip in theirs}
+        return interface, elsewhere
 
 
 @isolated
@@ -161,17 +161,6 @@ def _queues(link: Any) -> int | None:
     return sum(count or 0 for count in counts)
 
 
-def _addresses(ipr: Any, index: int) -> list[IPv4Address | IPv6Address]:
-    from ipaddress import ip_address
-
-    addresses = []
-    for message in ipr.get_addr(index=index):
-        # On an IPv4 point-to-point link, IFA_ADDRESS is the address of the other end.
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        addresses.append(ip_address(text))
-    return addresses
-
-
 def _broadcast(address: IPv4Interface | IPv6Interface) -> dict[str, str]:
     """Return the broadcast address that ``ip addr add ... brd +`` sets, as an argument."""
     if address.version == 6 or address.network.prefixlen >= IPV4_POINT_TO_POINT_PREFIX:
@@ -179,29 +168,22 @@ def _broadcast(address: IPv4Interface | IPv6Interface) -> dict[str, str]:
     return {"broadcast": str(address.network.broadcast_address)}
 
 
-def find_interface(ipr: Any, name: str) -> Interface | None:
+def find_interface(name: str) -> Interface | None:
     """Return the interface with this name or alternative name; None if there is none."""
     index = find_index(name)
-    return None if index is None else next(map(to_interface, ipr.get_links(index)), None)
+    return None if index is None else read_interface(index)
 
 
-def get_interface(ipr: Any, index: int) -> Interface:
-    """Return the interface with this index, which a change of its name does not affect."""
-    with explained(f"ip link show | grep '^{index}:'"):
-        return next(map(to_interface, ipr.get_links(index)))
+def get_interface(index: int) -> Interface:
+    """Return the interface with this index, which a change of its name does not affect.
 
-
-def to_interface(link: Any) -> Interface:
-    """Return the state of an interface from the message about it."""
-    return Interface(
-        index=link["index"],
-        name=link.get_attr("IFLA_IFNAME"),
-        kind=link.get(("linkinfo", "kind")),
-        mtu=link.get_attr("IFLA_MTU"),
-        mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
-        is_up=bool(link["flags"] & IFF_UP),
-        master=link.get_attr("IFLA_MASTER"),
-    )
+    Raises:
+        SetupError: it was deleted.
+    """
+    found = read_interface(index)
+    if found is None:
+        raise SetupError(f"the interface was deleted (ip link show | grep '^{index}:')")
+    return found
 
 
 def change(ipr: Any, interface: Interface, command: str, **changes: Any) -> None:

@@ -84,7 +84,7 @@ def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
             f"{tap.name} is a port of a bridge, so an address on it has no effect; name the bridge"
             f" with -b, or take {tap.name} out of it: ip link set {tap.name} nomaster"
         )
-    interface, _, elsewhere = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
+    interface, elsewhere = netlink.set_up_addresses(tap.index, [] if tap.bridge else wanted)
     if tap.bridge is not None:
         try:
             index = socket.if_nametoindex(tap.bridge)
@@ -95,7 +95,7 @@ def set_up(settings: VknetdSettings, tap: TapEndpoint) -> HostAddresses:
                 f"{tap.name} is not in {tap.bridge}: another interface has that name, or"
                 f" {tap.name} was moved"
             )
-        _, _, elsewhere = netlink.set_up_addresses(index, wanted)
+        _, elsewhere = netlink.set_up_addresses(index, wanted)
     for address, other in elsewhere.items():
         log.warning(
             "%s is also an address of %s; packets for it reach only one of the two networks:"
