@@ -78,6 +78,15 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return kernel
 
 
+async def come_up(monitor: Monitor, peer: PeerAddress) -> None:
+    """Log in, and bring the link up; the guard sees each of the two."""
+    await trio.testing.wait_all_tasks_blocked()
+    peer.on_login(LOGIN)
+    await trio.testing.wait_all_tasks_blocked()
+    monitor.set_state(UP)
+    await trio.testing.wait_all_tasks_blocked()
+
+
 async def lost_with(kernel: Kernel, before: Route, after: Route | None) -> RouteGuard:
     """Have a link come up and be lost, while the route changes."""
     monitor = Monitor()
@@ -87,11 +96,7 @@ async def lost_with(kernel: Kernel, before: Route, after: Route | None) -> Route
     async with running() as nursery:
         nursery.start_soon(guard._watch_link)
         nursery.start_soon(guard._watch_logins)
-        await trio.testing.wait_all_tasks_blocked()
-        peer.on_login(LOGIN)
-        await trio.testing.wait_all_tasks_blocked()
-        monitor.set_state(UP)
-        await trio.testing.wait_all_tasks_blocked()
+        await come_up(monitor, peer)
         kernel.route = after
         monitor.set_state(LOST)
         await trio.testing.wait_all_tasks_blocked()
@@ -216,11 +221,7 @@ async def test_end_deletes_the_host_route(kernel: Kernel) -> None:
     monitor, peer = Monitor(), PeerAddress()
     async with running() as nursery:
         nursery.start_soon(RouteGuard(monitor, peer).run)
-        await trio.testing.wait_all_tasks_blocked()
-        peer.on_login(LOGIN)
-        await trio.testing.wait_all_tasks_blocked()
-        monitor.set_state(UP)
-        await trio.testing.wait_all_tasks_blocked()
+        await come_up(monitor, peer)
         kernel.route = THROUGH_TAP
         monitor.set_state(LOST)
         await trio.testing.wait_all_tasks_blocked()
@@ -235,11 +236,7 @@ async def test_host_route_is_tested_rarely_and_reported_once(
     async with running() as nursery:
         nursery.start_soon(guard._watch_link)
         nursery.start_soon(guard._watch_logins)
-        await trio.testing.wait_all_tasks_blocked()
-        peer.on_login(LOGIN)
-        await trio.testing.wait_all_tasks_blocked()
-        monitor.set_state(UP)
-        await trio.testing.wait_all_tasks_blocked()
+        await come_up(monitor, peer)
         kernel.route = THROUGH_TAP
         tests: list[int] = []
         for failure in range(1, 21):
