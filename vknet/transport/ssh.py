@@ -85,7 +85,7 @@ class SshTransport(Transport):
             settings.
         known_lines: the lines of earlier attempts, which are not logged again; None if there were
             none.
-        peer_address: is told the address at the login; None if nobody asks for it.
+        peer_address: is told the address at the login; None if it is not needed.
 
     Attributes:
         slow_banner: sshd accepted the connection, but did not send its first line in time.
@@ -240,7 +240,7 @@ class SshTransport(Transport):
                     rest = b""
                 for line in filter(None, (line.rstrip(b"\r") for line in lines)):
                     on_line(escaped(line, LINE_CHARS))
-                # A prompt of sudo ends no line, and nobody can answer it.
+                # A prompt of sudo ends no line, and cannot be answered.
                 if rest and asks_for_password(prompt := escaped(rest, LINE_CHARS)):
                     raise password_error(self._settings, self._config, prompt)
             if rest:

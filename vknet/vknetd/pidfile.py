@@ -6,7 +6,7 @@ its number now, and a second daemon with the same file fails.
 
 Every user may read the file, so the lock is a write lock (F_OFD_SETLK in fcntl(2)), which needs
 permission to write; flock(2) does not.  A reader can have a read lock, which keeps others from
-write locks but not from read locks.  So a file is stale if a read lock can be had.
+write locks but not from read locks.  So a file is stale if a read lock is granted.
 The lock belongs to the open file: it outlives the fork(2) into the background.
 """
 
@@ -98,8 +98,8 @@ def _lock_stale(path: str) -> int | None:
         content = os.read(fd, SIZE_MAX + 1)
         if len(content) > SIZE_MAX or not re.fullmatch(rb"\s*\d*\s*", content):
             raise _no_pid_file(path)
-        # The write lock keeps out another daemon that starts now.  It cannot be had if some user
-        # has a read lock; such a daemon is then not kept out.
+        # The write lock keeps out another daemon that starts now.  It is refused while a user
+        # holds a read lock; such a daemon is then not kept out.
         if not (_try_lock(fd, fcntl.F_WRLCK) or _try_lock(fd, fcntl.F_RDLCK)):
             pid = escaped(content.strip())
             raise SetupError(
