@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.isolated_functions import pid_of_callee
 from vknet.endpoints import isolated as module
 from vknet.endpoints.isolated import Interrupt, dismiss, isolated, prestart
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-@isolated
-def pid_of_callee(*, fail: bool = False) -> int:
-    if fail:
-        raise SetupError("the reason")
-    return os.getpid()
 
 
 @isolated

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tests.support.isolated_functions import pid_of_callee
 from vknet.endpoints import isolated as module
-from vknet.endpoints.isolated import isolated
 from vknet.endpoints.threads import run_in_thread
 from vknet.errors import SetupError
 
 if TYPE_CHECKING:
     import subprocess
-
-
-@isolated
-def pid_of_callee(*, fail: bool = False) -> int:
-    if fail:
-        raise SetupError("the reason")
-    return os.getpid()
 
 
 async def test_stopped_child_is_killed_when_its_caller_is_cancelled(
